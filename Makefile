@@ -1,0 +1,59 @@
+# The one front door: every task of this repository is a target here.
+
+PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(name))))
+VENV := .venv
+BIN := $(VENV)/bin
+PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+.PHONY: help demo test check format lint types coverage docs matrix bench clean
+
+help:  ## List the targets
+	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
+
+$(BIN)/python:
+	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: install one, or set PYTHON to it." >&2; exit 1; }
+	$(PYTHON) -m venv $(VENV)
+
+# What a user needs, and what a developer needs, each installed once and again when pyproject.toml changes.
+$(VENV)/.user: pyproject.toml | $(BIN)/python
+	$(PIP) install --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.developer: pyproject.toml $(VENV)/.user
+	$(PIP) install --upgrade 'pip>=25.1'
+	$(PIP) install --group dev --editable '.[cli]'
+	@touch $@
+
+demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
+	$(BIN)/playai-async demo
+
+test: $(VENV)/.developer  ## Run the tests
+	$(BIN)/python -m pytest
+
+check: format lint types coverage docs  ## Everything that a change must pass
+
+format: $(VENV)/.developer  ## Is every file formatted?
+	$(BIN)/ruff format --check .
+
+lint: $(VENV)/.developer  ## Is the code clean?
+	$(BIN)/ruff check .
+
+types: $(VENV)/.developer  ## Do mypy and pyright agree with the annotations?
+	$(BIN)/mypy
+	$(BIN)/pyright
+
+coverage: $(VENV)/.developer  ## Run the tests, and see that every branch was taken
+	$(BIN)/coverage run -m pytest
+	$(BIN)/coverage report
+
+docs: $(VENV)/.developer  ## Build the documentation, warnings as errors
+	$(BIN)/sphinx-build -b html -W -n -q docs docs/_build/html
+
+matrix:  ## Run the tests on every supported Python found here
+	.ci/matrix
+
+bench: $(VENV)/.developer  ## Measure
+	$(BIN)/python bench/memory.py
+
+clean:  ## Remove what the other targets made
+	rm -rf $(VENV) .venv-* docs/_build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
