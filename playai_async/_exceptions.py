@@ -1,0 +1,232 @@
+"""What can go wrong, sorted by what a caller can do about it.
+
+    PlayAIError
+    ├── ConfigurationError (also ValueError)      mend the settings
+    ├── SessionClosedError (also RuntimeError)    mend the order of calls
+    ├── TransportError                            try again later: nothing was answered
+    ├── InvalidResponseError                      report it: a 2xx that breaks the contract
+    ├── APIStatusError                            any other status
+    │   ├── InvalidParametersError  400           mend the request
+    │   ├── UnauthorizedError       401           mend the key
+    │   ├── ForbiddenError          403           ask for the plan or the right
+    │   ├── NotFoundError           404           mend the id
+    │   ├── RateLimitedError        429           wait
+    │   └── UnexpectedServiceError  5xx           try again later
+    ├── WaitTimeoutError (also TimeoutError)      wait again: the job goes on
+    ├── JobFailedError                            make another job
+    └── DownloadError                             download again, or fetch a fresh link
+
+Every error can be copied and pickled, which drops `__cause__` and `__traceback__` as it does for any exception.
+This module must know nothing of HTTP libraries or of the session: errors outlive both.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Self, TypeVar
+from uuid import UUID
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from playai_async._models import Failed, TtsJob
+
+__all__ = [
+    "APIStatusError",
+    "ConfigurationError",
+    "DownloadError",
+    "ForbiddenError",
+    "InvalidParametersError",
+    "InvalidResponseError",
+    "JobFailedError",
+    "NotFoundError",
+    "PlayAIError",
+    "RateLimitedError",
+    "SessionClosedError",
+    "TransportError",
+    "UnauthorizedError",
+    "UnexpectedServiceError",
+    "WaitTimeoutError",
+]
+
+_E = TypeVar("_E", bound="PlayAIError")
+
+
+class PlayAIError(Exception):
+    """Root of everything that this library raises on its own account.
+
+    Attributes:
+        job_id: The job that the failed call was about, or None where it was about none.
+    """
+
+    job_id: UUID | None
+
+    def __init__(self, message: str, *, job_id: UUID | None = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Exception would rebuild with positional arguments alone, and the keyword-only ones have no defaults.
+        return _restore, (type(self), self.args, self.__dict__)
+
+    def for_job(self, job_id: UUID) -> Self:
+        """Return a copy that names a job, with the same cause.
+
+        Callers that share one request each get a copy of its error, since a raised exception grows the traceback
+        of whoever raised it.
+        """
+        twin = _restore(type(self), self.args, self.__dict__)
+        twin.job_id = job_id
+        twin.__cause__ = self.__cause__
+        return twin
+
+
+def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
+    error = kind.__new__(kind, *args)
+    error.args = args  # OSError, a base of TimeoutError, leaves this to an __init__ that is not run here
+    error.__dict__.update(state)
+    return error
+
+
+class ConfigurationError(PlayAIError, ValueError):
+    """A setting is missing or cannot work; raised before any request."""
+
+
+class SessionClosedError(PlayAIError, RuntimeError):
+    """The session was closed, before the call or during it."""
+
+
+class TransportError(PlayAIError):
+    """No answer came: connection, TLS, DNS or request timeout.
+
+    `__cause__` is the lower error, without its frames; where its `repr()` would show request headers, a copy of
+    it without the request.
+    """
+
+
+class InvalidResponseError(PlayAIError):
+    """A 2xx whose content breaks the contract.
+
+    Attributes:
+        problems: What is wrong and where, each as `message @ $.path`.
+        excerpt: The beginning of the body, as text, redacted. It may hold what the job speaks.
+    """
+
+    problems: tuple[str, ...]
+    excerpt: str
+
+    def __init__(self, message: str, *, problems: Sequence[str], excerpt: str = "", job_id: UUID | None = None) -> None:
+        super().__init__(message, job_id=job_id)
+        self.problems = tuple(problems)
+        self.excerpt = excerpt
+
+
+class APIStatusError(PlayAIError):
+    """The service answered with a status that is no success.
+
+    Attributes:
+        status: The HTTP status.
+        error_id: The service's `errorId`, such as `INVALID_PARAMETERS`, or None.
+        message: The service's own words (`errorMessage`, or the bare string of a 429), redacted, or None.
+        excerpt: The beginning of the body, as text, redacted.
+    """
+
+    status: int
+    error_id: str | None
+    message: str | None
+    excerpt: str
+
+    def __init__(
+        self,
+        summary: str,
+        *,
+        status: int,
+        error_id: str | None = None,
+        message: str | None = None,
+        excerpt: str = "",
+        job_id: UUID | None = None,
+    ) -> None:
+        super().__init__(summary, job_id=job_id)
+        self.status = status
+        self.error_id = error_id
+        self.message = message
+        self.excerpt = excerpt
+
+
+class InvalidParametersError(APIStatusError):
+    """400: the service refused the request's parameters."""
+
+
+class UnauthorizedError(APIStatusError):
+    """401: the service does not know the key, or the key and the user id do not belong together."""
+
+
+class ForbiddenError(APIStatusError):
+    """403: the key is known, and the plan does not allow this."""
+
+
+class NotFoundError(APIStatusError):
+    """404: the service knows no such job."""
+
+
+class RateLimitedError(APIStatusError):
+    """429: the quota of the key, or of the IP address, is spent.
+
+    Attributes:
+        retry_after: Seconds that the service asked to wait (`Retry-After`), or None where it gave no usable hint.
+    """
+
+    retry_after: float | None = None
+
+
+class UnexpectedServiceError(APIStatusError):
+    """5xx: the service failed."""
+
+
+class WaitTimeoutError(PlayAIError, TimeoutError):
+    """The deadline of a wait passed; the job itself goes on and can be waited for again.
+
+    Attributes:
+        job: The job as last seen, or None where no good answer came.
+        last_error: The last error met during the wait, or None.
+        elapsed: Seconds that the wait took.
+        polls: Status requests sent for the job during the wait.
+    """
+
+    job: TtsJob | None
+    last_error: PlayAIError | None
+    elapsed: float
+    polls: int
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job: TtsJob | None = None,
+        last_error: PlayAIError | None = None,
+        elapsed: float,
+        polls: int,
+        job_id: UUID | None = None,
+    ) -> None:
+        super().__init__(message, job_id=job_id)
+        self.job = job
+        self.last_error = last_error
+        self.elapsed = elapsed
+        self.polls = polls
+
+
+class JobFailedError(PlayAIError):
+    """The service could not make the audio; the contract gives no reason.
+
+    Attributes:
+        job: The failed job.
+    """
+
+    job: TtsJob[Failed]
+
+    def __init__(self, message: str, *, job: TtsJob[Failed]) -> None:
+        super().__init__(message, job_id=job.id)
+        self.job = job
+
+
+class DownloadError(PlayAIError):
+    """The audio of a completed job could not be had whole."""

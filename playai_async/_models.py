@@ -1,0 +1,230 @@
+"""What the service answers, what a job is created from, and what a session did: frozen values.
+
+No I/O, no clock and no JSON here: names are Python's, and `_converter` knows how the service spells them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, cast
+from uuid import UUID
+
+import attrs
+from attrs import validators
+
+from playai_async._exceptions import JobFailedError
+
+__all__ = [
+    "Completed",
+    "Failed",
+    "InProgress",
+    "Output",
+    "SessionStats",
+    "TtsJob",
+    "TtsParameters",
+    "Unknown",
+]
+
+
+@attrs.frozen
+class Completed:
+    """The audio is ready.
+
+    Attributes:
+        url: A signed link to the audio, on another host; its lifetime is not documented.
+        content_type: The media type of the audio, such as `audio/mpeg`.
+        file_size: Bytes.
+        duration: Seconds of audio.
+    """
+
+    status: ClassVar[Literal["COMPLETED"]] = "COMPLETED"
+    url: str
+    content_type: str
+    file_size: float
+    duration: float
+
+
+@attrs.frozen
+class InProgress:
+    """The service is still speaking."""
+
+    status: ClassVar[Literal["IN_PROGRESS"]] = "IN_PROGRESS"
+
+
+@attrs.frozen
+class Failed:
+    """The service gave up on the job; the contract gives no reason."""
+
+    status: ClassVar[Literal["FAILED"]] = "FAILED"
+
+
+@attrs.frozen
+class Unknown:
+    """A state that the contract does not list, taken as not final.
+
+    Attributes:
+        status: The state, as the service spells it.
+        fields: The other fields of the output as they came, under the service's names.
+    """
+
+    status: str
+    fields: Mapping[str, Any] = attrs.field(factory=dict[str, Any], hash=False)
+
+
+Output: TypeAlias = Completed | InProgress | Failed | Unknown
+
+# A default for a type variable came with Python 3.13. Type checkers know it from typing_extensions, which this
+# package does not require; nothing at run time reads it.
+if TYPE_CHECKING:
+    from typing_extensions import TypeVar
+
+    OutputT_co = TypeVar("OutputT_co", bound=Output, default=Output, covariant=True)
+else:
+    from typing import TypeVar
+
+    OutputT_co = TypeVar("OutputT_co", covariant=True)
+
+
+@attrs.frozen
+class TtsJob(Generic[OutputT_co]):
+    """A text-to-speech job as the service described it at one moment.
+
+    Generic in its output: a job that a wait returned is a `TtsJob[Completed | Failed]`.
+
+    Attributes:
+        id: The job's id.
+        created_at: When the job was created, timezone-aware.
+        input: The parameters it was created with, under the service's names.
+        completed_at: When it ended, timezone-aware, or None.
+        output: Its state, and what belongs to that state.
+    """
+
+    id: UUID
+    created_at: datetime
+    input: Mapping[str, Any] = attrs.field(hash=False)
+    completed_at: datetime | None
+    output: OutputT_co
+
+    @property
+    def done(self) -> bool:
+        """Whether the job has ended, well or badly."""
+        return isinstance(self.output, Completed | Failed)
+
+    def raise_for_failure(self) -> TtsJob[Completed]:
+        """Return the job itself, now known to be completed.
+
+        Returns:
+            This job.
+
+        Raises:
+            JobFailedError: The job failed.
+            ValueError: The job is not done.
+        """
+        if isinstance(self.output, Failed):
+            raise JobFailedError(f"Job {self.id} failed.", job=cast("TtsJob[Failed]", self))
+        if not isinstance(self.output, Completed):
+            raise ValueError(f"Job {self.id} is not done.")  # noqa: TRY004 - the type is right, the moment is not
+        return cast("TtsJob[Completed]", self)
+
+
+def _is_number(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int | float):  # bool is an int in Python, and no number here
+        raise TypeError(f"{attribute.name} must be a number, not {type(value).__name__}")
+    if not math.isfinite(value):
+        raise ValueError(f"{attribute.name} must be finite")
+
+
+def _is_mapping(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{attribute.name} must be a mapping, not {type(value).__name__}")
+
+
+def _is_not_blank(_: object, attribute: attrs.Attribute[str], value: str) -> None:
+    if not value.strip():
+        raise ValueError(f"{attribute.name} is empty")
+
+
+_TEXT = validators.instance_of(str)
+_OPTIONAL_TEXT = validators.optional(_TEXT)
+_OPTIONAL_NUMBER = validators.optional(_is_number)
+
+
+@attrs.frozen
+class TtsParameters:
+    """What a job is created from: the fields of the service's POST, in Python's spelling.
+
+    None leaves a field out of the request. Values that this version does not know, such as a new model, are passed
+    on: the service may know more.
+
+    Attributes:
+        text: The text to speak.
+        voice: The id of a voice.
+        model: The model that speaks.
+        voice2: The second speaker's voice (PlayDialog).
+        turn_prefix: What marks the first speaker's lines in `text`.
+        turn_prefix2: What marks the second speaker's lines.
+        prompt: A style prompt for the first speaker.
+        prompt2: A style prompt for the second speaker.
+        voice_conditioning_seconds: Seconds of the voice to condition on.
+        voice_conditioning_seconds2: The same for the second speaker.
+        language: The language of the text, such as `english`.
+        output_format: The audio format, such as `mp3` or `wav`.
+        speed: The pace of speech; 1 is normal.
+        sample_rate: Hz.
+        seed: A seed for reproducible speech.
+        temperature: How much the speech may vary.
+        quality: The quality (Play3.0-mini).
+        web_hook_url: An address that the service calls when the job is done.
+        extra: Fields that this version does not know, under the service's names.
+
+    Raises:
+        TypeError: A value has the wrong type.
+        ValueError: The text or the voice is empty.
+    """
+
+    text: str = attrs.field(validator=[_TEXT, _is_not_blank])
+    voice: str = attrs.field(validator=[_TEXT, _is_not_blank])
+    model: str = attrs.field(default="PlayDialog", kw_only=True, validator=_TEXT)
+    voice2: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
+    turn_prefix: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
+    turn_prefix2: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
+    prompt: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
+    prompt2: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
+    voice_conditioning_seconds: float | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_NUMBER)
+    voice_conditioning_seconds2: float | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_NUMBER)
+    language: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
+    output_format: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
+    speed: float | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_NUMBER)
+    sample_rate: float | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_NUMBER)
+    seed: float | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_NUMBER)
+    temperature: float | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_NUMBER)
+    quality: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
+    web_hook_url: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
+    extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, hash=False, validator=_is_mapping)
+
+
+@attrs.frozen
+class SessionStats:
+    """What a session did so far, and what it is doing: a snapshot.
+
+    Attributes:
+        requests: Requests sent.
+        throttled: How many of them were answered with 429.
+        transient_failures: How many of them met a 5xx, a broken reply, or no answer at all.
+        open_waits: Callers that are waiting for a job.
+        distinct_jobs: Jobs that they are waiting for.
+        in_flight: Requests under way.
+        paused_for: Seconds until the session may send again after a 429; 0 when it may.
+        quota: Requests that the service allows in a window, or None where that is not known.
+    """
+
+    requests: int
+    throttled: int
+    transient_failures: int
+    open_waits: int
+    distinct_jobs: int
+    in_flight: int
+    paused_for: float
+    quota: int | None

@@ -1,0 +1,297 @@
+"""The service's HTTP contract, without any HTTP: requests as values, and replies into models or errors.
+
+Pure functions of bytes and numbers. This module must not open, send or wait for anything, nor read a clock: the time
+that an HTTP date is measured against is given to it. Source of the rules: the service's public API description
+(`GET /api/v1/tts/{asyncTtsJobId}`) and, for `Retry-After`, RFC 9110 section 10.2.3.
+"""
+
+from __future__ import annotations
+
+import email.utils
+import json
+import math
+import urllib.parse
+from collections.abc import Mapping
+from datetime import UTC
+from typing import Any, cast
+from uuid import UUID
+
+import attrs
+
+from playai_async._converter import ContractViolation, JobConverter
+from playai_async._exceptions import (
+    APIStatusError,
+    ConfigurationError,
+    ForbiddenError,
+    InvalidParametersError,
+    InvalidResponseError,
+    NotFoundError,
+    RateLimitedError,
+    UnauthorizedError,
+    UnexpectedServiceError,
+)
+from playai_async._models import TtsJob
+from playai_async._settings import LONGEST_REPLY, LONGEST_RETRY_AFTER
+
+__all__ = ["Credentials", "Protocol", "Reply", "job_id_of", "parse_retry_after"]
+
+_OK = 200
+_SERVER_ERRORS = 500
+_ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
+    400: InvalidParametersError,
+    401: UnauthorizedError,
+    403: ForbiddenError,
+    404: NotFoundError,
+    429: RateLimitedError,
+}
+_LONGEST_EXCERPT = 200
+_LONGEST_REDACTED = 65_536
+_SHORTEST_SECRET = 6
+_HIDDEN = "[hidden]"
+
+
+@attrs.frozen(repr=False)
+class Credentials:
+    """What the service knows its caller by; never shown by `repr()`.
+
+    Attributes:
+        api_key: The key, without `Bearer`.
+        user_id: The user id.
+    """
+
+    api_key: str
+    user_id: str
+
+    @classmethod
+    def checked(cls, api_key: str, user_id: str) -> Credentials:
+        """Accept what may stand in a header.
+
+        Args:
+            api_key: The key, with or without `Bearer` before it.
+            user_id: The user id.
+
+        Raises:
+            ConfigurationError: One is empty, or has characters that a header must not carry.
+        """
+        scheme, _, rest = api_key.partition(" ")
+        key = rest if scheme.lower() == "bearer" else api_key
+        for name, value in (("api_key (PLAYAI_API_KEY)", key), ("user_id (PLAYAI_USER_ID)", user_id)):
+            if not value:
+                raise ConfigurationError(f"{name} is empty")
+            # Visible ASCII alone: a line break would start another header.
+            if not all("!" <= character <= "~" for character in value):
+                raise ConfigurationError(f"{name} has a space, a line break or a character outside ASCII")
+        return cls(key, user_id)
+
+    def headers(self) -> dict[str, str]:
+        """Return the headers that the contract requires."""
+        return {"Authorization": f"Bearer {self.api_key}", "X-USER-ID": self.user_id}
+
+    def redact(self, text: str) -> str:
+        """Take the key and the user id out of what the service wrote, in each spelling that a reply may use.
+
+        One of under six characters is left: no service issues it, and taking it out would shred plain words.
+        """
+        # The longer first: one may be part of the other.
+        for secret in sorted((self.api_key, self.user_id), key=len, reverse=True):
+            if len(secret) < _SHORTEST_SECRET:
+                break
+            spellings = {secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")}
+            for spelling in sorted(spellings, key=len, reverse=True):
+                text = text.replace(spelling, _HIDDEN)
+        return text
+
+    def __repr__(self) -> str:
+        return "Credentials(hidden)"
+
+
+@attrs.frozen
+class Reply:
+    """What one HTTP exchange brought.
+
+    Attributes:
+        status: The HTTP status.
+        retry_after: The `Retry-After` header as it came, or None.
+        body: The body after decompression, up to the limit.
+        whole: Whether that was all of the body.
+    """
+
+    status: int
+    retry_after: str | None
+    body: bytes = attrs.field(repr=False)
+    whole: bool = True
+
+
+class Protocol:
+    """Deciphers what the service answered."""
+
+    def __init__(self, credentials: Credentials) -> None:
+        self._credentials = credentials
+        self._converter = JobConverter()
+
+    def read_status(self, reply: Reply, job_id: UUID, *, now: float) -> TtsJob:
+        """Read the answer to a status request.
+
+        Args:
+            reply: The answer.
+            job_id: The job that was asked for.
+            now: Seconds since the epoch, which an HTTP date in `Retry-After` is measured against.
+
+        Returns:
+            The job.
+
+        Raises:
+            InvalidResponseError: A 2xx that is not the job as the contract has it.
+            APIStatusError: Any other status; the class tells which.
+        """
+        if not _OK <= reply.status < _OK + 100:
+            raise self._status_error(reply, job_id, now=now)
+        try:
+            job = self._converter.structure(_decode(reply))
+        except ContractViolation as violation:
+            problems = violation.problems
+        else:
+            if job.id == job_id:
+                return job
+            problems = ["the id of another job @ $.id"]
+        raise InvalidResponseError(
+            f"The answer for job {job_id} breaks the contract ({reply.status}): {'; '.join(problems)}.",
+            problems=problems,
+            excerpt=self._excerpt(reply),
+            job_id=job_id,
+        )
+
+    def shown(self, text: str) -> str:
+        """Make a text of the service's fit to be shown: redacted, short, and without lone surrogates."""
+        clean = text.encode("utf-8", "replace").decode()
+        return _shortened(self._credentials.redact(clean))
+
+    def _status_error(self, reply: Reply, job_id: UUID, *, now: float) -> APIStatusError:
+        error_id, message = _error_words(reply)
+        error_id = None if error_id is None else self.shown(error_id)
+        message = None if message is None else self.shown(message)
+        kind = _ERROR_BY_STATUS.get(reply.status, APIStatusError)
+        if reply.status >= _SERVER_ERRORS:
+            kind = UnexpectedServiceError
+        words = [f"PlayAI answered {reply.status} for job {job_id}", error_id, message]
+        error = kind(
+            ": ".join(word for word in words if word).removesuffix(".") + ".",
+            status=reply.status,
+            error_id=error_id,
+            message=message,
+            excerpt=self._excerpt(reply),
+            job_id=job_id,
+        )
+        if isinstance(error, RateLimitedError):
+            error.retry_after = parse_retry_after(reply.retry_after, now=now)
+        return error
+
+    def _excerpt(self, reply: Reply) -> str:
+        # Redact before cutting, since half a key would not be found; only bound the work on an 8 MiB body.
+        text = reply.body[:_LONGEST_REDACTED].decode("utf-8", "replace")
+        return _shortened(self._credentials.redact(text))
+
+
+def parse_retry_after(value: str | None, *, now: float) -> float | None:
+    """Read a `Retry-After` header (RFC 9110, 10.2.3): seconds, or an HTTP date.
+
+    Args:
+        value: The header as it came, or None.
+        now: Seconds since the epoch.
+
+    Returns:
+        Seconds to wait, more than 0 and at most a day; None where there is no usable hint.
+    """
+    if value is None:
+        return None
+    text = value.strip()
+    if text.isascii() and text.isdigit():
+        # Twenty digits are past any day already, and int() refuses thousands of them.
+        seconds = float(text[:20]) if len(text) <= 20 else LONGEST_RETRY_AFTER  # noqa: PLR2004
+    else:
+        seconds = _seconds_until(text, now=now)
+    return min(seconds, LONGEST_RETRY_AFTER) if seconds > 0 else None
+
+
+def _seconds_until(text: str, *, now: float) -> float:
+    """Seconds until an HTTP date, or 0 where it is none."""
+    try:
+        date = email.utils.parsedate_to_datetime(text)
+        if date.tzinfo is None:
+            date = date.replace(tzinfo=UTC)  # "-0000", which the e-mail rules read as a time of no known zone
+        return date.timestamp() - now
+    except (ValueError, OverflowError):
+        return 0.0
+
+
+def job_id_of(job: UUID | str | TtsJob) -> UUID:
+    """Read what names a job.
+
+    Args:
+        job: Its id, the id's text, or the job.
+
+    Raises:
+        ValueError: A text that is no UUID in its usual form.
+        TypeError: Something else.
+    """
+    if isinstance(job, TtsJob):
+        return job.id
+    if isinstance(job, UUID):
+        return job
+    if not isinstance(job, str):
+        raise TypeError(f"a job is named by a UUID, its text or a TtsJob, not by {type(job).__name__}")
+    try:
+        job_id = UUID(job)
+    except ValueError:
+        job_id = None
+    # UUID() also takes braces, a URN prefix and hyphens in any place.
+    if job_id is None or str(job_id) != job.lower():
+        raise ValueError(f"not a job id (a UUID like {UUID(int=0)}): {job[:_LONGEST_EXCERPT]!r}")
+    return job_id
+
+
+def _decode(reply: Reply) -> Any:
+    if reply.status != _OK:
+        raise ContractViolation([f"status {reply.status} where 200 was promised @ $"])
+    if not reply.whole:
+        raise ContractViolation([f"longer than {LONGEST_REPLY} bytes @ $"])
+    try:
+        return _parse(reply.body)
+    except RecursionError:
+        raise ContractViolation(["nested too deeply @ $"]) from None
+    except ValueError:  # no UTF-8, no JSON, a number that is none, or one of thousands of digits
+        raise ContractViolation(["not JSON @ $"]) from None
+
+
+def _parse(body: bytes) -> Any:
+    return json.loads(body.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+
+
+def _refuse_constant(name: str) -> float:
+    raise ValueError(name)  # NaN and the infinities, which Python reads and JSON does not have
+
+
+def _finite(digits: str) -> float:
+    value = float(digits)
+    if not math.isfinite(value):
+        raise ValueError(digits)
+    return value
+
+
+def _error_words(reply: Reply) -> tuple[str | None, str | None]:
+    """The service's `errorId` and `errorMessage`; or, as a 429 has it, the bare string as the message."""
+    try:
+        value = _parse(reply.body)
+    except (ValueError, RecursionError):
+        return None, None
+    if isinstance(value, str):
+        return None, value
+    if not isinstance(value, dict):
+        return None, None
+    fields = cast("dict[str, object]", value)
+    error_id, message = fields.get("errorId"), fields.get("errorMessage")
+    return error_id if isinstance(error_id, str) else None, message if isinstance(message, str) else None
+
+
+def _shortened(text: str) -> str:
+    return text if len(text) <= _LONGEST_EXCERPT else text[: _LONGEST_EXCERPT - 1] + "…"

@@ -1,0 +1,176 @@
+"""How a wait polls and how a session spends its quota: every default, once, with its unit and its reason.
+
+Values alone: what they lead to is decided in `_backoff` and `_pacing`.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import Any
+
+import attrs
+from tenacity import RetryCallState
+from tenacity.wait import wait_base
+
+from playai_async._exceptions import ConfigurationError
+
+__all__ = [
+    "BASE_URL",
+    "LAST_POLL_LEAD",
+    "LAST_POLL_SHARE",
+    "LONGEST_REPLY",
+    "LONGEST_RETRY_AFTER",
+    "PROBES_PER_WINDOW",
+    "QUOTA_BURST_SHARE",
+    "REQUEST_TIMEOUT",
+    "Pacing",
+    "Polling",
+    "WaitStrategy",
+    "check_number",
+]
+
+BASE_URL = "https://api.play.ai"
+"""The service, as its API description names it."""
+
+REQUEST_TIMEOUT = 10.0
+"""Seconds for one exchange. A status takes the service a moment; past this a poll is better sent again."""
+
+LONGEST_REPLY = 8 * 1024 * 1024
+"""Bytes, after decompression. A status is one or two kilobytes plus the text it was made from (50,000 characters)."""
+
+LONGEST_RETRY_AFTER = 86_400.0
+"""Seconds. Quotas reset by the minute; a hint past a day is a mistake that must not stall a backend."""
+
+LAST_POLL_LEAD = 1.0
+"""Seconds. The last poll goes out this long before the deadline: a status is answered well within a second."""
+
+LAST_POLL_SHARE = 0.1
+"""The share of a short timeout that the lead takes at most, so that it does not take all of it."""
+
+PROBES_PER_WINDOW = 12
+"""After a 429 without a hint the session probes this often a window: every 5 s of the service's 60 s.
+
+A reset is then noticed 2.5 s late on average, and no minute loses more than a dozen requests to probing.
+"""
+
+QUOTA_BURST_SHARE = 12
+"""One in so many of a known quota may go out back to back (5 of 60), so that a few waits are not slowed."""
+
+WaitStrategy = wait_base | Callable[[RetryCallState], float]
+"""A tenacity wait strategy: seconds to pause, given the state of the retries."""
+
+
+def check_number(name: str, value: object, *, zero: bool = False) -> None:
+    """Refuse what is no positive, finite number.
+
+    Args:
+        name: What the error calls the value.
+        value: What was given.
+        zero: Whether 0 is fine too.
+
+    Raises:
+        TypeError: The value is no number.
+        ConfigurationError: The value is not finite, or negative, or 0 where that is not fine.
+    """
+    if isinstance(value, bool) or not isinstance(value, int | float):  # bool is an int in Python, and no duration
+        raise TypeError(f"{name} must be a number, not {type(value).__name__}")
+    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+        raise ConfigurationError(f"{name} must be a {'non-negative' if zero else 'positive'}, finite number")
+
+
+def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_number(attribute.name, value)
+
+
+def _seconds_or_zero(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    check_number(attribute.name, value, zero=True)
+
+
+def _growth(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    check_number(attribute.name, value)
+    if value < 1:
+        raise ConfigurationError(f"{attribute.name} must be at least 1: pauses never shrink")
+
+
+def _share(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    check_number(attribute.name, value, zero=True)
+    if value > 1:
+        raise ConfigurationError(f"{attribute.name} must be at most 1: it is a share of the pause")
+
+
+def _seconds_or_none(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        check_number(attribute.name, value)
+
+
+def _count_or_none(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None:
+        _count(None, attribute, value)
+
+
+def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{attribute.name} must be an integer, not {type(value).__name__}")
+    if value < 1:
+        raise ConfigurationError(f"{attribute.name} must be at least 1")
+
+
+def _strategy(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(value):
+        raise TypeError(f"{attribute.name} must be a tenacity wait strategy, not {type(value).__name__}")
+
+
+@attrs.frozen
+class Polling:
+    """How a wait polls its job.
+
+    Waits for one job under equal settings share their requests; a `wait` is equal to itself alone.
+
+    Attributes:
+        initial: Seconds from the first poll to the second. A short text is spoken in a second or two.
+        multiplier: How much longer each pause is than the one before; at least 1.
+        maximum: Seconds that the growing pause stops at. A long job's end is noticed within about this.
+        jitter: The share, from 0 to 1, by which each pause is varied up or down, so that waits that began together
+            spread out.
+        timeout: Seconds over the whole wait, or None for no deadline. The longest text takes a few minutes.
+        max_failures: How many transient failures in a row end the wait. With the default pauses, eight span the
+            better part of a minute: a deployment of the service, not an outage.
+        wait: A tenacity wait strategy in place of the first four, or None. It must not block.
+
+    Raises:
+        TypeError: A value has the wrong type.
+        ConfigurationError: A value is out of range.
+    """
+
+    initial: float = attrs.field(default=1.0, validator=_seconds_or_zero)
+    multiplier: float = attrs.field(default=1.5, validator=_growth)
+    maximum: float = attrs.field(default=10.0, validator=_seconds)
+    jitter: float = attrs.field(default=0.2, validator=_share)
+    timeout: float | None = attrs.field(default=600.0, validator=_seconds_or_none)
+    max_failures: int = attrs.field(default=8, validator=_count)
+    wait: WaitStrategy | None = attrs.field(default=None, eq=id, validator=_strategy)
+
+    def __attrs_post_init__(self) -> None:
+        if self.maximum < self.initial:
+            raise ConfigurationError("maximum must be at least initial")
+
+
+@attrs.frozen
+class Pacing:
+    """How a session spends the quota of its key.
+
+    Attributes:
+        requests_per_window: The requests that the service allows in a window, or None where that is not known. A
+            known quota is never exceeded over any span as long as a window, however many waits are open.
+        window: Seconds. The service counts in fixed windows of 60; the scale of the pauses after a 429, too.
+        max_in_flight: Requests under way at once, at most; also the size of the connection pool.
+
+    Raises:
+        TypeError: A value has the wrong type.
+        ConfigurationError: A value is out of range.
+    """
+
+    requests_per_window: int | None = attrs.field(default=None, validator=_count_or_none)
+    window: float = attrs.field(default=60.0, validator=_seconds)
+    max_in_flight: int = attrs.field(default=32, validator=_count)
