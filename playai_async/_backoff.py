@@ -1,0 +1,108 @@
+"""Given what a poll brought: again or not, and after how long.
+
+The pauses are tenacity's wait strategies and the decision is a tenacity retry rule, both evaluated on one
+`RetryCallState` a wait. No `AsyncRetrying` runs here: a pending one costs kilobytes a wait and a task to sleep in, and
+its stop conditions read a clock of their own. Pure but for the jitter: no loop, no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import random
+
+from tenacity import (
+    AsyncRetrying,
+    RetryCallState,
+    retry_if_exception_type,
+    retry_if_result,
+    wait_exponential,
+)
+
+from playai_async._exceptions import (
+    ConfigurationError,
+    InvalidResponseError,
+    PlayAIError,
+    TransportError,
+    UnexpectedServiceError,
+)
+from playai_async._models import TtsJob
+from playai_async._settings import Polling
+
+__all__ = ["TRANSIENT", "Backoff", "retrying_for"]
+
+TRANSIENT = (TransportError, InvalidResponseError, UnexpectedServiceError)
+"""What may pass by itself. Named one by one: a rule of "all but" would match a cancellation."""
+
+
+def retrying_for(polling: Polling) -> AsyncRetrying:
+    """Build the tenacity rule of some settings; waits under equal settings may share it."""
+    return AsyncRetrying(
+        retry=retry_if_result(_is_unfinished) | retry_if_exception_type(TRANSIENT),
+        wait=_Varied(polling) if polling.wait is None else polling.wait,
+    )
+
+
+class Backoff:
+    """One wait's memory of how its polls went.
+
+    Args:
+        retrying: The rule, from `retrying_for`.
+        max_failures: How many transient failures in a row end the wait.
+    """
+
+    __slots__ = ("_failures", "_max_failures", "_state")
+
+    def __init__(self, retrying: AsyncRetrying, max_failures: int) -> None:
+        self._state = RetryCallState(retrying, None, (), {})
+        self._failures = 0
+        self._max_failures = max_failures
+
+    def pause_after(self, outcome: TtsJob | PlayAIError) -> float | None:
+        """Decide what follows a poll.
+
+        Args:
+            outcome: What the poll brought; not a 429, which is the session's affair and leaves a wait as it was.
+
+        Returns:
+            Seconds to the next poll, or None if the wait is over.
+
+        Raises:
+            ConfigurationError: The caller's own wait strategy raised, or returned no number.
+        """
+        state = self._state
+        if isinstance(outcome, PlayAIError):
+            state.set_exception((type(outcome), outcome, None))
+            self._failures += 1
+        else:
+            state.set_result(outcome)
+            self._failures = 0
+        if self._failures >= self._max_failures or not state.retry_object.retry(state):
+            return None
+        pause = _pause(state)
+        state.idle_for += pause
+        state.prepare_for_next_attempt()
+        return pause
+
+
+def _is_unfinished(job: TtsJob) -> bool:
+    return not job.done
+
+
+def _pause(state: RetryCallState) -> float:
+    try:
+        pause = float(state.retry_object.wait(state))
+    except Exception as error:
+        raise ConfigurationError(f"polling.wait failed ({type(error).__name__})") from error
+    # A strategy may subtract its way below zero, or to NaN; neither is a time to wait.
+    return pause if pause > 0 else 0.0
+
+
+class _Varied(wait_exponential):
+    """tenacity's exponential pauses, each varied up or down by a share of itself."""
+
+    def __init__(self, polling: Polling) -> None:
+        super().__init__(multiplier=polling.initial, exp_base=polling.multiplier, max=polling.maximum)
+        self._jitter = polling.jitter
+
+    def __call__(self, retry_state: RetryCallState) -> float:
+        pause = super().__call__(retry_state)
+        return pause * random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - spreads load, hides nothing

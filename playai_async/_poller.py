@@ -1,0 +1,346 @@
+"""Who waits for which job, and which request goes out next.
+
+A `Watch` is one job that somebody waits for: when it is due, and who waits. The `Poller` keeps them in one heap by due
+time, sends the longest due as soon as the pacer and `max_in_flight` allow, and tells its waiters what came. A
+waiting job is a small object and a future: no task, no connection and no timer of its own. Requests are carried by a
+few worker tasks, which end when nothing is due.
+
+This module must not know HTTP or JSON (it is given a function that asks for a job), nor decide how long to pause
+(`_backoff`) or how fast to send (`_pacing`).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import logging
+import math
+from collections import OrderedDict
+from collections.abc import AsyncGenerator, Awaitable, Callable
+from typing import TypeAlias, cast
+from uuid import UUID
+from weakref import WeakValueDictionary
+
+from tenacity import AsyncRetrying
+
+from playai_async._backoff import TRANSIENT, Backoff, retrying_for
+from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
+from playai_async._models import Completed, Failed, SessionStats, TtsJob
+from playai_async._pacing import RESOLUTION, Pacer
+from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
+from playai_async._timetable import Timetable
+from playai_async._watch import Call, Follower, Outcome, Waiter, Watch
+
+__all__ = ["Poller"]
+
+logger = logging.getLogger("playai_async")
+
+Fetch: TypeAlias = Callable[[UUID], Awaitable[TtsJob]]
+
+
+class Poller:
+    """Sends every status request of a session; to be made and used in a running loop.
+
+    Args:
+        fetch: Makes one status request and returns the job, or raises a `PlayAIError`.
+        pacing: What is known of the quota.
+    """
+
+    def __init__(self, fetch: Fetch, pacing: Pacing) -> None:
+        self._fetch = fetch
+        self._pacing = pacing
+        self._pacer = Pacer(pacing)
+        self._loop = asyncio.get_running_loop()
+        # Requests serve whoever waits: they must not run in, nor keep alive, the context of the caller at hand.
+        self._context = contextvars.copy_context()
+        self._watches: dict[tuple[UUID, Polling], Watch] = {}
+        self._rules: WeakValueDictionary[Polling, AsyncRetrying] = WeakValueDictionary()
+        self._due: Timetable[Watch] = Timetable()
+        self._deadlines: Timetable[Waiter] = Timetable()
+        self._calls: OrderedDict[Call, None] = OrderedDict()
+        self._under_way: dict[asyncio.Task[None], Watch | Call] = {}
+        self._workers: set[asyncio.Task[None]] = set()
+        self._timer: asyncio.TimerHandle | None = None
+        self._closed = False
+        self._requests = self._throttled = self._transient_failures = 0
+
+    async def call(self, job_id: UUID) -> TtsJob:
+        """Ask for a job once, ahead of every poll.
+
+        Raises:
+            PlayAIError: What the request met.
+
+        A cancellation gives the turn back, or ends the request.
+        """
+        call = Call(job_id, self._loop.create_future())
+        self._calls[call] = None
+        self._pump()
+        try:
+            outcome = await call.future
+        except asyncio.CancelledError:
+            self._calls.pop(call, None)
+            await _ended(self._give_up(call))
+            raise
+        if isinstance(outcome, PlayAIError):
+            raise outcome
+        return outcome
+
+    async def completion(self, job_id: UUID, polling: Polling, timeout: float | None) -> TtsJob[Completed | Failed]:
+        """Wait until a job is done.
+
+        Raises:
+            PlayAIError: What ended the wait instead.
+
+        A cancellation ends this wait at once, and the polling too if nobody else waits for the job.
+        """
+        waiter = Waiter(self._loop.create_future())
+        self._join(waiter, job_id, polling, timeout)
+        try:
+            outcome = await waiter.future
+        except asyncio.CancelledError:
+            await _ended(self._leave(waiter))
+            raise
+        if isinstance(outcome, PlayAIError):
+            raise outcome
+        return cast("TtsJob[Completed | Failed]", outcome)
+
+    async def changes(self, job_id: UUID, polling: Polling, timeout: float | None) -> AsyncGenerator[TtsJob, None]:
+        """Yield a job as first seen, then as it changes, until it is done.
+
+        Raises:
+            PlayAIError: What ended the wait instead, after the changes seen before it.
+
+        A cancellation, and closing the generator, end this wait as they end `completion`.
+        """
+        follower = Follower(self._loop.create_future())
+        self._join(follower, job_id, polling, timeout)
+        try:
+            while True:
+                outcome = await follower.next()
+                if isinstance(outcome, PlayAIError):
+                    raise outcome
+                yield outcome
+                if outcome.done:
+                    return
+        finally:
+            await _ended(self._leave(follower))
+
+    def stats(self) -> SessionStats:
+        """Return a snapshot of what was done and is being done."""
+        return SessionStats(
+            requests=self._requests,
+            throttled=self._throttled,
+            transient_failures=self._transient_failures,
+            open_waits=sum(len(watch.waiters) for watch in self._watches.values()),
+            distinct_jobs=len({job_id for job_id, _ in self._watches}),
+            in_flight=len(self._under_way),
+            paused_for=self._pacer.paused_for(self._loop.time()),
+            quota=self._pacing.requests_per_window,
+        )
+
+    async def close(self) -> None:
+        """End every wait and every call with `SessionClosedError`, and see the workers off."""
+        self._closed = True
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        for call in [
+            *self._calls,
+            *(errand for errand in self._under_way.values() if isinstance(errand, Call)),
+        ]:
+            call.end(SessionClosedError("The session was closed.", job_id=call.job_id))
+            self._give_up(call)
+        self._calls.clear()
+        for watch in list(self._watches.values()):
+            self._end(watch, SessionClosedError("The session was closed.", job_id=watch.job_id))
+        if self._workers:
+            await asyncio.wait(self._workers)
+
+    def _join(self, waiter: Waiter, job_id: UUID, polling: Polling, timeout: float | None) -> None:
+        now = self._loop.time()
+        key = job_id, polling
+        watch = self._watches.get(key)
+        if watch is None:
+            rule = self._rules.get(polling)
+            if rule is None:
+                rule = self._rules[polling] = retrying_for(polling)
+            watch = self._watches[key] = Watch(job_id, polling, Backoff(rule, polling.max_failures))
+            self._put_down(watch, now, due=now)
+        watch.waiters.add(waiter)
+        waiter.watch, waiter.since, waiter.polls_before = watch, now, watch.polls
+        if timeout is not None:
+            waiter.last_call = now + timeout - min(LAST_POLL_LEAD, LAST_POLL_SHARE * timeout)
+            waiter.deadline = self._deadlines.add(now + timeout, waiter)
+            if watch.place is not None:
+                self._put_down(watch, now, due=watch.due)
+        if watch.job is not None:
+            waiter.tell(watch.job)
+        self._pump()
+
+    def _leave(self, waiter: Waiter) -> asyncio.Task[None] | None:
+        """Let a waiter go; return the worker whose request nobody needs any more, already cancelled."""
+        watch = waiter.watch
+        if waiter not in watch.waiters:
+            return None
+        watch.waiters.remove(waiter)
+        if waiter.deadline is not None:
+            self._deadlines.discard(waiter.deadline)
+        return None if watch.waiters else self._drop(watch)
+
+    def _drop(self, watch: Watch) -> asyncio.Task[None] | None:
+        del self._watches[watch.job_id, watch.polling]
+        if watch.place is not None:
+            self._due.discard(watch.place)
+            watch.place = None
+        return self._give_up(watch)
+
+    def _give_up(self, errand: Watch | Call) -> asyncio.Task[None] | None:
+        """Cancel the request under way, if there is one, and return its worker."""
+        if errand.worker is not None:
+            errand.worker.cancel()
+        return errand.worker
+
+    def _end(self, watch: Watch, outcome: Outcome) -> None:
+        """Tell all who wait for a job how it ended."""
+        for waiter in list(watch.waiters):
+            # A raised exception grows the traceback of its raiser: no two waiters get the same.
+            ending = outcome.for_job(watch.job_id) if isinstance(outcome, PlayAIError) else outcome
+            self._leave(waiter)
+            waiter.end(ending)
+
+    def _expire(self, now: float) -> None:
+        while (waiter := self._deadlines.take(now + RESOLUTION)) is not None:
+            self._leave(waiter)
+            waiter.end(waiter.timed_out(now))
+
+    def _pump(self) -> None:
+        """Send what is due and allowed, and set the timer for what comes next."""
+        now = self._loop.time()
+        while (errand := self._next(now)) is not None:
+            worker = asyncio.Task(self._work(errand), loop=self._loop, context=self._context, name="playai_async")
+            self._workers.add(worker)
+            worker.add_done_callback(self._worker_ended, context=self._context)
+            self._carry(worker, errand)
+        self._set_timer(now)
+
+    def _next(self, now: float) -> Watch | Call | None:
+        """Take the next turn, if there is one now: direct calls first, then the poll that has been due longest."""
+        if self._closed or len(self._under_way) >= self._pacing.max_in_flight or self._pacer.delay(now) > 0:
+            return None
+        errand: Watch | Call | None
+        if self._calls:
+            errand, _ = self._calls.popitem(last=False)
+        elif (errand := self._due.take(now + RESOLUTION)) is not None:
+            errand.place = None
+            errand.polls += 1
+        if errand is not None:
+            self._pacer.sent(now)
+            self._requests += 1
+        return errand
+
+    def _set_timer(self, now: float) -> None:
+        wake = self._deadlines.first()
+        if len(self._under_way) < self._pacing.max_in_flight:
+            due = now if self._calls else self._due.first()
+            wake = min(wake, max(due, now + self._pacer.delay(now)))
+        if self._timer is not None:
+            if self._timer.when() <= wake:
+                return  # an early alarm is cheap, and setting it anew at each poll is not
+            self._timer.cancel()
+            self._timer = None
+        if wake < math.inf and not self._closed:
+            self._timer = self._loop.call_at(wake, self._on_timer, context=self._context)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._expire(self._loop.time())
+        self._pump()
+
+    def _put_down(self, watch: Watch, now: float, *, due: float) -> None:
+        """Set a watch's time: when it is due, or just before the first deadline that it would else miss."""
+        if watch.place is not None:
+            self._due.discard(watch.place)
+        watch.due = min([due, *(waiter.last_call for waiter in watch.waiters if waiter.last_call > now)])
+        watch.place = self._due.add(watch.due, watch)
+
+    async def _work(self, errand: Watch | Call | None) -> None:
+        """Carry requests for as long as something is due."""
+        worker = cast("asyncio.Task[None]", asyncio.current_task())
+        while errand is not None:
+            outcome = await self._request(errand.job_id)
+            del self._under_way[worker]
+            errand.worker = None
+            if isinstance(errand, Call):
+                errand.end(outcome)
+            else:
+                try:
+                    self._settle(errand, outcome)
+                except Exception as error:  # noqa: BLE001 - see `_as_outcome`
+                    self._end(errand, _as_outcome(error, errand.job_id))
+            errand = self._next(self._loop.time())
+            if errand is not None:
+                self._carry(worker, errand)
+
+    def _carry(self, worker: asyncio.Task[None], errand: Watch | Call) -> None:
+        self._under_way[worker] = errand
+        errand.worker = worker
+
+    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+        # Not in a `finally` of the worker: one that is cancelled before its first step never gets there.
+        self._workers.discard(worker)
+        if self._under_way.pop(worker, None) is not None:
+            self._pacer.abandoned(self._loop.time())
+        self._pump()
+
+    async def _request(self, job_id: UUID) -> Outcome:
+        outcome: Outcome
+        try:
+            outcome = await self._fetch(job_id)
+        except Exception as error:  # noqa: BLE001 - see `_as_outcome`
+            outcome = _as_outcome(error, job_id)
+        now = self._loop.time()
+        if isinstance(outcome, RateLimitedError):
+            self._throttled += 1
+            if self._pacer.throttled(now, outcome.retry_after):
+                logger.info("Throttled: this session sends nothing for %.1f s.", self._pacer.paused_for(now))
+        elif isinstance(outcome, TRANSIENT):
+            self._transient_failures += 1
+            self._pacer.failed(now)
+            logger.debug("Transient failure: %s", outcome)
+        else:
+            self._pacer.accepted(now)
+        return outcome
+
+    def _settle(self, watch: Watch, outcome: Outcome) -> None:
+        """Take in what a poll brought: end the wait, or put it down for the next poll."""
+        now = self._loop.time()
+        if isinstance(outcome, PlayAIError):
+            watch.last_error = outcome
+        else:
+            watch.job = outcome
+        if isinstance(outcome, RateLimitedError):
+            self._put_down(watch, now, due=watch.due)  # still owed its poll: the first to go when the gate opens
+            return
+        pause = watch.backoff.pause_after(outcome)
+        if pause is None:
+            self._end(watch, outcome)
+            return
+        self._put_down(watch, now, due=now + pause)
+        if isinstance(outcome, TtsJob):
+            for waiter in list(watch.waiters):
+                waiter.tell(outcome)
+
+
+async def _ended(worker: asyncio.Task[None] | None) -> None:
+    """See a cancelled worker off, so that whoever lets go leaves nothing running."""
+    if worker is not None:
+        await asyncio.wait([worker])
+
+
+def _as_outcome(error: Exception, job_id: UUID) -> PlayAIError:
+    """Give what must never happen a documented face: a bug in one job must end that wait, and no other."""
+    if isinstance(error, PlayAIError):
+        return error
+    outcome = PlayAIError(f"Waiting for job {job_id} met a bug ({type(error).__name__}).", job_id=job_id)
+    outcome.__cause__ = error
+    return outcome

@@ -1,0 +1,318 @@
+"""The session: one key, one quota, one pool of connections, shared by all who wait.
+
+Opening, closing and ownership, and public methods of a few lines each; what they promise is kept by the modules below.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ipaddress
+import os
+import warnings
+from collections.abc import AsyncGenerator
+from types import EllipsisType, TracebackType
+from typing import Self, TypeVar, cast
+from uuid import UUID
+
+import aiohttp
+from yarl import URL
+
+from playai_async._exceptions import ConfigurationError, SessionClosedError
+from playai_async._models import Completed, Failed, SessionStats, TtsJob
+from playai_async._poller import Poller
+from playai_async._protocol import Credentials, Protocol, job_id_of
+from playai_async._service import Service
+from playai_async._settings import BASE_URL, REQUEST_TIMEOUT, Pacing, Polling, check_number
+from playai_async._transport import Transport
+
+__all__ = ["PlayAISession"]
+
+
+class PlayAISession:
+    """A client of PlayAI's text-to-speech jobs, for one key.
+
+    Make one for each key and share it: all waits of a session draw on one quota, and many callers that wait for one job
+    cost what one costs. It may be used by any number of tasks of one event loop, the one it is first used in. It may be
+    made before any loop runs.
+
+        async with PlayAISession() as playai:
+            job = await playai.wait_for_completion(job_id)
+
+    Args:
+        api_key: The key, with or without `Bearer` before it; left out, it is the environment's `PLAYAI_API_KEY`.
+        user_id: The user id; left out, it is the environment's `PLAYAI_USER_ID`.
+        base_url: Where the service is, https or a loopback host; a path in it is kept. Left out, it is the
+            environment's `PLAYAI_BASE_URL`, or else https://api.play.ai.
+        http_session: An `aiohttp.ClientSession` of the caller's to send with, which the caller closes; left out, the
+            session makes one of its own.
+        polling: How waits poll, where a wait does not say otherwise.
+        pacing: What is known of the quota.
+        request_timeout: Seconds for one HTTP exchange, from connecting to the last byte.
+
+    Raises:
+        ConfigurationError: A setting is missing or cannot work.
+        TypeError: A setting has the wrong type.
+    """
+
+    def __init__(
+        self,
+        api_key: str | None = None,
+        user_id: str | None = None,
+        *,
+        base_url: str | URL | None = None,
+        http_session: aiohttp.ClientSession | None = None,
+        polling: Polling = Polling(),  # noqa: B008 - a frozen value
+        pacing: Pacing = Pacing(),  # noqa: B008 - a frozen value
+        request_timeout: float = REQUEST_TIMEOUT,
+    ) -> None:
+        self._poller: Poller | None = None  # first, for `__del__` after a failed construction
+        self._credentials = Credentials.checked(
+            _setting("api_key", api_key, "PLAYAI_API_KEY"), _setting("user_id", user_id, "PLAYAI_USER_ID")
+        )
+        self._base_url = _checked_base_url(base_url)
+        check_number("request_timeout", request_timeout)
+        self._request_timeout = request_timeout
+        self._http_session = _checked_http_session(http_session)
+        self._polling = _checked("polling", polling, Polling)
+        self._pacing = _checked("pacing", pacing, Pacing)
+        self._transport: Transport | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._closed = False
+
+    async def __aenter__(self) -> Self:
+        self._bound()
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        await self.aclose()
+
+    async def aclose(self) -> None:
+        """Close the session: every open wait and call ends with `SessionClosedError`.
+
+        Leaves no task and no connection behind. The caller's own `http_session` stays open. Closing again does
+        nothing. A cancellation lets the closing be, with every wait already ended; close again to see it through.
+
+        Raises:
+            ConfigurationError: The session belongs to another event loop.
+        """
+        self._check_loop()
+        self._closed = True
+        if self._poller is not None and self._transport is not None:
+            try:
+                await self._poller.close()
+            finally:
+                await self._transport.close()
+
+    async def get_job(self, job: UUID | str | TtsJob) -> TtsJob:
+        """Ask for a job's state once.
+
+        Takes its turn under the session's pacing, ahead of polls. Always one request, also for a job that is done: its
+        link may have expired.
+
+        Args:
+            job: The job, its id, or the id's text.
+
+        Returns:
+            The job as it is now.
+
+        Raises:
+            APIStatusError: The service answered with an error; the class tells which.
+            InvalidResponseError: The answer breaks the contract.
+            TransportError: No answer came.
+            SessionClosedError: The session was closed, before or meanwhile.
+            ConfigurationError: The session belongs to another event loop.
+            ValueError: A text that is no UUID.
+            TypeError: Something that names no job.
+
+        A cancellation gives the turn back or ends the request. May be called from many tasks at once.
+        """
+        job_id = job_id_of(job)
+        return await self._bound(job_id).call(job_id)
+
+    async def wait_for_completion(
+        self,
+        job: UUID | str | TtsJob,
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+    ) -> TtsJob[Completed | Failed]:
+        """Wait until a job is done, well or badly.
+
+        Polls at once and then after each of tenacity's pauses. Waits for one job under equal `Polling` share their
+        requests. A 429 never ends a wait: it holds the whole session until the service answers again. 5xx, broken
+        replies and lost connections are polled again until `polling.max_failures` of them came in a row.
+
+        Args:
+            job: The job, its id, or the id's text. A job that is done is returned without a request.
+            polling: How to poll, in place of the session's.
+            timeout: Seconds over the whole wait, or None for no deadline; left out, it is `polling.timeout`.
+
+        Returns:
+            The job, completed or failed. A failure is a result: `job.raise_for_failure()` makes it an exception.
+
+        Raises:
+            WaitTimeoutError: The deadline passed. The job goes on and can be waited for again.
+            TransportError, InvalidResponseError, UnexpectedServiceError: `polling.max_failures` in a row.
+            APIStatusError: The service refused: 400, 401, 403, 404, any redirect or other 4xx.
+            SessionClosedError: The session was closed, before or meanwhile.
+            ConfigurationError: The session belongs to another event loop, or `polling.wait` failed.
+            ValueError: A text that is no UUID, or a timeout that is not positive.
+            TypeError: Something that names no job, or an argument of the wrong type.
+
+        A cancellation passes through at once; when nobody else waits for the job, the polling stops. May be called
+        from many tasks at once, for one job or for many.
+        """
+        job_id = job_id_of(job)
+        polling, seconds = self._wait_settings(job_id, polling, timeout)
+        poller = self._bound(job_id)
+        if isinstance(job, TtsJob) and job.done:
+            return cast("TtsJob[Completed | Failed]", job)
+        return await poller.completion(job_id, polling, seconds)
+
+    def watch(
+        self,
+        job: UUID | str | TtsJob,
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+    ) -> AsyncGenerator[TtsJob, None]:
+        """Iterate over a job's states: the first answer at once, then each change, the final one last.
+
+        The wait begins with the first step of the iteration. No change is lost on a reader that is slow.
+
+        Args:
+            job: The job, its id, or the id's text. A job that is done is yielded without a request.
+            polling: How to poll, in place of the session's.
+            timeout: Seconds over the whole iteration, or None for no deadline; left out, it is `polling.timeout`.
+
+        Returns:
+            An async generator of the job. To let go before its end, leave the loop; `contextlib.aclosing` sees to it
+            that the polling has stopped when its block ends.
+
+        Raises:
+            ValueError: A text that is no UUID, or a timeout that is not positive.
+            TypeError: Something that names no job, or an argument of the wrong type.
+
+        The iteration raises what `wait_for_completion` raises, and treats a cancellation as it does.
+        """
+        job_id = job_id_of(job)
+        return self._changes(job, job_id, *self._wait_settings(job_id, polling, timeout))
+
+    @property
+    def stats(self) -> SessionStats:
+        """A snapshot of what the session did and is doing."""
+        if self._poller is None:
+            return SessionStats(0, 0, 0, 0, 0, 0, 0.0, self._pacing.requests_per_window)
+        return self._poller.stats()
+
+    def __repr__(self) -> str:
+        return f"<PlayAISession {self._base_url} {'closed' if self._closed else 'open'}>"
+
+    def __del__(self) -> None:
+        if self._poller is not None and not self._closed:
+            warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=1)
+
+    async def _changes(
+        self, job: UUID | str | TtsJob, job_id: UUID, polling: Polling, seconds: float | None
+    ) -> AsyncGenerator[TtsJob, None]:
+        poller = self._bound(job_id)
+        if isinstance(job, TtsJob) and job.done:
+            yield job
+            return
+        changes = poller.changes(job_id, polling, seconds)
+        try:
+            async for change in changes:
+                yield change
+        finally:
+            await changes.aclose()
+
+    def _bound(self, job_id: UUID | None = None) -> Poller:
+        """Return the poller, made at the first use, which also decides the loop."""
+        self._check_loop(job_id)
+        if self._closed:
+            raise SessionClosedError("The session is closed.", job_id=job_id)
+        if self._poller is None:
+            self._loop = asyncio.get_running_loop()
+            transport = self._transport = Transport(
+                self._credentials,
+                request_timeout=self._request_timeout,
+                connections=self._pacing.max_in_flight,
+                http_session=self._http_session,
+            )
+            service = Service(self._base_url, transport, Protocol(self._credentials))
+            self._poller = Poller(service.status, self._pacing)
+        return self._poller
+
+    def _check_loop(self, job_id: UUID | None = None) -> None:
+        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+            raise ConfigurationError(
+                "The session belongs to the event loop it was first used in; make one for each.",
+                job_id=job_id,
+            )
+
+    def _wait_settings(
+        self, job_id: UUID, polling: Polling | None, timeout: float | EllipsisType | None
+    ) -> tuple[Polling, float | None]:
+        polling = self._polling if polling is None else _checked("polling", polling, Polling)
+        if isinstance(timeout, EllipsisType):
+            return polling, polling.timeout
+        if timeout is not None:
+            try:
+                check_number("timeout", timeout)
+            except ConfigurationError as error:
+                raise error.for_job(job_id) from None
+        return polling, timeout
+
+
+def _setting(name: str, value: str | None, variable: str) -> str:
+    if value is None:
+        value = os.environ.get(variable, "")
+    if not _checked(name, value, str):
+        raise ConfigurationError(f"There is no {name}: pass it, or set {variable} in the environment.")
+    return value
+
+
+_T = TypeVar("_T")
+
+
+def _checked(name: str, value: object, kind: type[_T]) -> _T:
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
+def _checked_base_url(base_url: str | URL | None) -> URL:
+    if base_url is None:
+        base_url = os.environ.get("PLAYAI_BASE_URL") or BASE_URL
+    if not isinstance(base_url, str | URL):
+        raise TypeError(f"base_url must be a str or a yarl.URL, not {type(base_url).__name__}")
+    try:
+        url = URL(base_url)
+        host, _ = url.host, url.port
+    except ValueError:
+        raise ConfigurationError("base_url is not a URL") from None
+    if url.user is not None or url.password is not None or url.query_string or url.fragment:
+        raise ConfigurationError("base_url must have no user, password, query or fragment")
+    if not host or not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
+        raise ConfigurationError(f"base_url must be https, or http for a loopback host: {url}")
+    return url
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def _checked_http_session(http_session: aiohttp.ClientSession | None) -> aiohttp.ClientSession | None:
+    if http_session is None:
+        return None
+    if _checked("http_session", http_session, aiohttp.ClientSession).auth is not None:
+        raise ConfigurationError("http_session has an `auth` of its own, which aiohttp cannot send beside the key")
+    return http_session

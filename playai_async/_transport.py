@@ -1,0 +1,151 @@
+"""One HTTP exchange: a URL in, a `Reply` out, every way of failing turned into `TransportError` by one table.
+
+The home of aiohttp. This module must not know what a reply means, nor whether or when to send again.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import ssl
+from collections.abc import Mapping
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+from yarl import URL
+
+from playai_async._exceptions import SessionClosedError, TransportError
+from playai_async._protocol import Credentials, Reply
+from playai_async._settings import LONGEST_REPLY
+from playai_async._version import __version__
+
+__all__ = ["Transport"]
+
+_OK = 200
+
+# The first line that fits names the failure. The order goes from the special to the general: most are OSError too.
+_FAILURES: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "no answer in time"),
+    (aiohttp.ClientConnectorDNSError, "the host name was not resolved"),
+    (aiohttp.ClientSSLError, "TLS failed"),
+    (ssl.SSLError, "TLS failed"),
+    (aiohttp.ServerFingerprintMismatch, "TLS failed"),
+    (aiohttp.ClientConnectorError, "no connection"),
+    (aiohttp.ClientPayloadError, "the answer broke off or was garbled"),
+    (aiohttp.ClientResponseError, "the answer was no HTTP"),
+    (aiohttp.ClientConnectionError, "the connection was lost"),
+    (OSError, "the connection was lost"),
+    (Exception, "the request failed"),
+)
+
+_NO_TIMEOUT = aiohttp.ClientTimeout()
+"""Ours is the only clock on an exchange: aiohttp rounds its own up to whole seconds past the fifth."""
+
+
+class Transport:
+    """Sends requests over one `aiohttp.ClientSession`; to be made and used in a running loop.
+
+    Args:
+        credentials: What the service knows its caller by.
+        request_timeout: Seconds for one exchange, from connecting to the last byte.
+        connections: The size of the pool, where the client session is made here.
+        http_session: The caller's own client session: used, never closed; or None, to make one.
+    """
+
+    def __init__(
+        self,
+        credentials: Credentials,
+        *,
+        request_timeout: float,
+        connections: int,
+        http_session: aiohttp.ClientSession | None,
+    ) -> None:
+        self._credentials = credentials
+        self._headers: Mapping[str, str] = {
+            "Accept": "application/json",
+            "User-Agent": f"playai-async/{__version__}",
+            **credentials.headers(),
+        }
+        self._request_timeout = request_timeout
+        self._owned = http_session is None
+        self._http = http_session or aiohttp.ClientSession(
+            connector=aiohttp.TCPConnector(limit=connections), cookie_jar=aiohttp.DummyCookieJar()
+        )
+
+    async def get(self, url: URL) -> Reply:
+        """Send one GET with the credentials; redirects are not followed.
+
+        Args:
+            url: Where to.
+
+        Returns:
+            What came back. An answer that is no 200 is one by its status: what is missing of its body is let go.
+
+        Raises:
+            TransportError: No answer came.
+            SessionClosedError: The caller closed their client session.
+
+        A cancellation ends the exchange and closes its connection.
+        """
+        incoming = _Incoming()
+        try:
+            async with asyncio.timeout(self._request_timeout):
+                await self._receive(url, incoming)
+                return incoming.reply(whole=incoming.size <= LONGEST_REPLY)
+        except Exception as error:  # noqa: BLE001 - the table ends with it: nothing else may leave
+            failure = error
+        # Out of the handler, so that the lower error does not come along as `__context__` with its frames.
+        if incoming.status not in {0, _OK}:
+            return incoming.reply(whole=False)
+        if self._http.closed:
+            raise SessionClosedError("The aiohttp session given to this session was closed.")
+        words = next(words for kind, words in _FAILURES if isinstance(failure, kind))
+        raise TransportError(f"GET {url} failed: {words} ({type(failure).__name__}).") from self._presentable(failure)
+
+    async def close(self) -> None:
+        """Close the client session if it was made here."""
+        if self._owned:
+            await self._http.close()
+
+    async def _receive(self, url: URL, incoming: _Incoming) -> None:
+        async with self._http.get(
+            url, headers=self._headers, allow_redirects=False, raise_for_status=False, timeout=_NO_TIMEOUT
+        ) as response:
+            incoming.status = response.status
+            incoming.retry_after = response.headers.get("Retry-After")
+            async for chunk in response.content.iter_any():
+                incoming.chunks.append(chunk)
+                incoming.size += len(chunk)
+                if incoming.size > LONGEST_REPLY:
+                    response.close()
+                    return
+
+    def _presentable(self, error: Exception) -> Exception:
+        """Strip a lower error of what would show a header: request, echoed secrets, and frames with their locals."""
+        if isinstance(error, aiohttp.ClientResponseError):
+            request = aiohttp.RequestInfo(
+                error.request_info.url, error.request_info.method, CIMultiDictProxy(CIMultiDict[str]())
+            )
+            return type(error)(request, (), status=error.status, message=self._credentials.redact(error.message))
+        shown = repr(error)
+        if self._credentials.redact(shown) != shown:
+            return aiohttp.ClientError(self._credentials.redact(shown))
+        link: BaseException | None = error
+        while link is not None:
+            link.__traceback__ = None
+            link = link.__cause__ or link.__context__
+        return error
+
+
+class _Incoming:
+    """What came of an answer so far, kept outside the exchange so that it survives its breaking off."""
+
+    __slots__ = ("chunks", "retry_after", "size", "status")
+
+    def __init__(self) -> None:
+        self.status = 0  # none yet
+        self.retry_after: str | None = None
+        self.chunks: list[bytes] = []
+        self.size = 0
+
+    def reply(self, *, whole: bool) -> Reply:
+        return Reply(self.status, self.retry_after, b"".join(self.chunks), whole)

@@ -1,0 +1,118 @@
+"""Who waits: a job that somebody waits for, those who do, and calls that wait for their turn.
+
+Plain objects that the poller moves about, each a few hundred bytes, since there are ten thousand of them. They hand
+over what they are told and decide nothing: no loop of their own, no clock, no I/O.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from typing import TypeAlias
+from uuid import UUID
+
+import attrs
+
+from playai_async._backoff import Backoff
+from playai_async._exceptions import PlayAIError, WaitTimeoutError
+from playai_async._models import TtsJob
+from playai_async._settings import Polling
+from playai_async._timetable import Entry
+
+__all__ = ["Call", "Follower", "Outcome", "Waiter", "Watch"]
+
+Outcome: TypeAlias = TtsJob | PlayAIError
+"""What a request or a wait brought. Errors travel as values: one set on a future that nobody awaits gets logged."""
+
+
+@attrs.define(eq=False)
+class Call:
+    """A direct call that waits for its turn, or for its answer."""
+
+    job_id: UUID
+    future: asyncio.Future[Outcome]
+    worker: asyncio.Task[None] | None = None
+
+    def end(self, outcome: Outcome) -> None:
+        """Hand over what came, unless the caller has gone."""
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+
+@attrs.define(eq=False)
+class Watch:
+    """One job that somebody waits for."""
+
+    job_id: UUID
+    polling: Polling
+    backoff: Backoff
+    waiters: set[Waiter] = attrs.field(factory=set["Waiter"])
+    due: float = 0.0
+    place: Entry | None = None
+    worker: asyncio.Task[None] | None = None
+    job: TtsJob | None = None
+    last_error: PlayAIError | None = None
+    polls: int = 0
+
+
+@attrs.define(eq=False)
+class Waiter:
+    """One caller that waits for a job to be done."""
+
+    future: asyncio.Future[Outcome]
+    watch: Watch = attrs.field(init=False)
+    since: float = 0.0
+    polls_before: int = 0
+    last_call: float = 0.0
+    deadline: Entry | None = None
+
+    def tell(self, job: TtsJob) -> None:
+        """Take note of a job that is not done."""
+
+    def end(self, outcome: Outcome) -> None:
+        """Take the outcome of the wait, unless the caller has gone."""
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+    def timed_out(self, now: float) -> WaitTimeoutError:
+        """Describe what the deadline ended."""
+        watch = self.watch
+        elapsed, polls = now - self.since, watch.polls - self.polls_before
+        state = "no answer yet" if watch.job is None else f"last seen {type(watch.job.output).__name__}"
+        return WaitTimeoutError(
+            f"Job {watch.job_id} was not done after {elapsed:.1f} s and {polls} polls ({state});"
+            " it goes on and can be waited for again.",
+            job=watch.job,
+            last_error=None if watch.last_error is None else watch.last_error.for_job(watch.job_id),
+            elapsed=elapsed,
+            polls=polls,
+            job_id=watch.job_id,
+        )
+
+
+@attrs.define(eq=False)
+class Follower(Waiter):
+    """One caller that wants each change of a job, and may be slow to ask for it."""
+
+    seen: TtsJob | None = None
+    news: list[Outcome] = attrs.field(factory=list[Outcome])
+
+    def tell(self, job: TtsJob) -> None:
+        """Keep a change until it is asked for."""
+        if job != self.seen:
+            self.seen = job
+            self._add(job)
+
+    def end(self, outcome: Outcome) -> None:
+        """Keep the outcome until it is asked for."""
+        self._add(outcome)
+
+    def _add(self, outcome: Outcome) -> None:
+        self.news.append(outcome)
+        super().end(outcome)
+
+    async def next(self) -> Outcome:
+        """Wait for the next change, or the outcome."""
+        if not self.news:
+            self.future = self.future.get_loop().create_future()
+            await self.future
+        return self.news.pop(0)
