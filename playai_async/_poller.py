@@ -165,14 +165,14 @@ class Poller:
             if rule is None:
                 rule = self._rules[polling] = retrying_for(polling)
             watch = self._watches[key] = Watch(job_id, polling, Backoff(rule, polling.max_failures))
-            self._put_down(watch, now, due=now)
+            self._put_down(watch, now)
         watch.waiters.add(waiter)
         waiter.watch, waiter.since, waiter.polls_before = watch, now, watch.polls
         if timeout is not None:
             waiter.last_call = now + timeout - min(LAST_POLL_LEAD, LAST_POLL_SHARE * timeout)
             waiter.deadline = self._deadlines.add(now + timeout, waiter)
-            if watch.place is not None:
-                self._put_down(watch, now, due=watch.due)
+            if watch.place is not None and now < waiter.last_call < watch.due:
+                self._put_down(watch, waiter.last_call)
         if watch.job is not None:
             waiter.tell(watch.job)
         self._pump()
@@ -217,7 +217,9 @@ class Poller:
         """Send what is due and allowed, and set the timer for what comes next."""
         now = self._loop.time()
         while (errand := self._next(now)) is not None:
-            worker = asyncio.Task(self._work(errand), loop=self._loop, context=self._context, name="playai_async")
+            worker = asyncio.Task(
+                self._work(errand), loop=self._loop, context=self._context.copy(), name="playai_async"
+            )
             self._workers.add(worker)
             worker.add_done_callback(self._worker_ended, context=self._context)
             self._carry(worker, errand)
@@ -256,12 +258,11 @@ class Poller:
         self._expire(self._loop.time())
         self._pump()
 
-    def _put_down(self, watch: Watch, now: float, *, due: float) -> None:
-        """Set a watch's time: when it is due, or just before the first deadline that it would else miss."""
+    def _put_down(self, watch: Watch, due: float) -> None:
         if watch.place is not None:
             self._due.discard(watch.place)
-        watch.due = min([due, *(waiter.last_call for waiter in watch.waiters if waiter.last_call > now)])
-        watch.place = self._due.add(watch.due, watch)
+        watch.due = due
+        watch.place = self._due.add(due, watch)
 
     async def _work(self, errand: Watch | Call | None) -> None:
         """Carry requests for as long as something is due."""
@@ -280,6 +281,7 @@ class Poller:
             errand = self._next(self._loop.time())
             if errand is not None:
                 self._carry(worker, errand)
+            self._pump()  # what came may let more than one go, and this worker may be held up by the next
 
     def _carry(self, worker: asyncio.Task[None], errand: Watch | Call) -> None:
         self._under_way[worker] = errand
@@ -319,13 +321,15 @@ class Poller:
         else:
             watch.job = outcome
         if isinstance(outcome, RateLimitedError):
-            self._put_down(watch, now, due=watch.due)  # still owed its poll: the first to go when the gate opens
+            self._put_down(watch, watch.due)  # still owed its poll: the first to go when the gate opens
             return
         pause = watch.backoff.pause_after(outcome)
         if pause is None:
             self._end(watch, outcome)
             return
-        self._put_down(watch, now, due=now + pause)
+        # No later than just before the first deadline that the pause would overrun.
+        last_calls = (waiter.last_call for waiter in watch.waiters if waiter.last_call > now)
+        self._put_down(watch, min(now + pause, *last_calls, math.inf))
         if isinstance(outcome, TtsJob):
             for waiter in list(watch.waiters):
                 waiter.tell(outcome)

@@ -96,7 +96,7 @@ class Credentials:
         for secret in sorted((self.api_key, self.user_id), key=len, reverse=True):
             if len(secret) < _SHORTEST_SECRET:
                 break
-            spellings = {secret, json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")}
+            spellings = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")}
             for spelling in sorted(spellings, key=len, reverse=True):
                 text = text.replace(spelling, _HIDDEN)
         return text

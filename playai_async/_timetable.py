@@ -63,7 +63,7 @@ class Timetable(Generic[_Item]):
 
     def take(self, now: float) -> _Item | None:
         """Take off what has been due longest, or return None where nothing is due."""
-        if self.first() > now:
+        if self.first() > now or not self._entries:
             return None
         entry = heapq.heappop(self._entries)
         item: _Item = entry[_ITEM]

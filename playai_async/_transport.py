@@ -92,14 +92,11 @@ class Transport:
                 await self._receive(url, incoming)
                 return incoming.reply(whole=incoming.size <= LONGEST_REPLY)
         except Exception as error:  # noqa: BLE001 - the table ends with it: nothing else may leave
-            failure = error
+            if incoming.status not in {0, _OK}:
+                return incoming.reply(whole=False)
+            failure = self._failure(url, error)
         # Out of the handler, so that the lower error does not come along as `__context__` with its frames.
-        if incoming.status not in {0, _OK}:
-            return incoming.reply(whole=False)
-        if self._http.closed:
-            raise SessionClosedError("The aiohttp session given to this session was closed.")
-        words = next(words for kind, words in _FAILURES if isinstance(failure, kind))
-        raise TransportError(f"GET {url} failed: {words} ({type(failure).__name__}).") from self._presentable(failure)
+        raise failure
 
     async def close(self) -> None:
         """Close the client session if it was made here."""
@@ -118,6 +115,14 @@ class Transport:
                 if incoming.size > LONGEST_REPLY:
                     response.close()
                     return
+
+    def _failure(self, url: URL, error: Exception) -> TransportError | SessionClosedError:
+        if self._http.closed:
+            return SessionClosedError("The aiohttp session given to this session was closed.")
+        words = next(words for kind, words in _FAILURES if isinstance(error, kind))
+        failure = TransportError(f"GET {url} failed: {words} ({type(error).__name__}).")
+        failure.__cause__ = self._presentable(error)
+        return failure
 
     def _presentable(self, error: Exception) -> Exception:
         """Strip a lower error of what would show a header: request, echoed secrets, and frames with their locals."""
