@@ -1,0 +1,173 @@
+"""Ways to misbehave, as values; and the plan that says which request meets which.
+
+Nothing is sent from here: `_delivery.py` does that.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Literal, TypeAlias
+from uuid import UUID, uuid5
+
+import attrs
+
+from playai_async.emulator._answers import JSON_TYPE, Answer, json_answer, usual_answer
+from playai_async.emulator._checks import check_count, check_job_id, check_seconds
+
+Malformation: TypeAlias = Literal["html", "other_id", "truncated", "wrong_types"]
+
+
+def _seconds(_instance: object, attribute: "attrs.Attribute[float]", value: float) -> None:
+    check_seconds(attribute.name, value)
+
+
+def _final_status(_instance: object, attribute: "attrs.Attribute[int]", value: int) -> None:
+    # 1xx are interim: a final answer with one would leave the client waiting for another.
+    check_count(attribute.name, value, least=200, most=599)
+
+
+def _malformation(_instance: object, _attribute: object, value: object) -> None:
+    if not isinstance(value, bytes) and value not in _MALFORMATIONS:
+        raise ValueError(f"body must be bytes or one of {', '.join(sorted(_MALFORMATIONS))}, not {value!r}")
+
+
+@attrs.frozen
+class Status:
+    """Answer with a status, whatever was asked.
+
+    Args:
+        status: 200 to 599.
+        body: JSON to send, or bytes to send as they are; left out (None), the body the contract documents.
+        headers: More headers, such as `Retry-After` or `Location`.
+    """
+
+    status: int = attrs.field(validator=_final_status)
+    body: Any = None
+    headers: Mapping[str, str] = attrs.field(factory=dict[str, str], kw_only=True)
+
+    def answer(self) -> Answer:
+        """Return the answer to send."""
+        if self.body is None:
+            return usual_answer(self.status, self.headers)
+        if isinstance(self.body, bytes):
+            return Answer(self.status, self.body, {"Content-Type": JSON_TYPE, **self.headers})
+        return json_answer(self.status, self.body, self.headers)
+
+
+@attrs.frozen
+class Malformed:
+    """Answer 200 with a body that breaks the contract, whatever was asked.
+
+    Args:
+        body: `"html"` (a proxy's page), `"truncated"` (half the job's JSON), `"other_id"` (another job's
+        document),
+            `"wrong_types"` (numbers as text, a date as a number), or bytes to send as they are.
+    """
+
+    body: Malformation | bytes = attrs.field(default="truncated", validator=_malformation)
+
+    def answer(self, document: Mapping[str, Any]) -> Answer:
+        """Return the answer to send in place of a job's document."""
+        content_type = "text/html" if self.body == "html" else JSON_TYPE
+        body = self.body if isinstance(self.body, bytes) else _MALFORMATIONS[self.body](document)
+        return Answer(200, body, {"Content-Type": content_type})
+
+
+@attrs.frozen
+class Hang:
+    """Answer nothing until the faults are cleared, the emulator stops, or the client goes.
+
+    Once cleared, the answer that was due on arrival is sent.
+    """
+
+
+@attrs.frozen
+class Slow:
+    """Answer as usual, but byte by byte, the last one after so many seconds.
+
+    Args:
+        seconds: How long the answer takes.
+    """
+
+    seconds: float = attrs.field(validator=_seconds)
+
+
+@attrs.frozen
+class Reset:
+    """Cut the connection with a TCP reset in place of an answer.
+
+    An aiohttp client answers the first cut of a GET that has brought no headers yet by sending it again, unasked:
+    it takes `times=2` for one of its requests to fail.
+
+    Args:
+        midway: Send the headers and half the body first.
+    """
+
+    midway: bool = attrs.field(default=False, kw_only=True)
+
+
+Fault: TypeAlias = Status | Malformed | Hang | Slow | Reset
+
+
+@attrs.define
+class _Injection:
+    fault: Fault
+    left: int | None
+    job_id: UUID | None
+
+
+class FaultPlan:
+    """The faults that were asked for, met in the order in which they were."""
+
+    def __init__(self) -> None:
+        self._injections: list[_Injection] = []
+
+    def add(self, fault: Fault, *, times: int | None, job_id: UUID | None) -> None:
+        """Plan a fault for the next `times` requests (None: all), of one job or of any (None)."""
+        if times is not None:
+            check_count("times", times, least=1)
+        self._injections.append(_Injection(_checked(fault), times, check_job_id(job_id)))
+
+    def take(self, job_id: UUID | None) -> Fault | None:
+        """Return the fault that a request for a job meets, and count it as met."""
+        for injection in self._injections:
+            if injection.job_id is not None and injection.job_id != job_id:
+                continue
+            if injection.left is not None:
+                injection.left -= 1
+                if not injection.left:
+                    self._injections.remove(injection)
+            return injection.fault
+        return None
+
+    def clear(self) -> None:
+        """Forget every fault that is left."""
+        self._injections.clear()
+
+
+def _checked(fault: object) -> Fault:
+    if not isinstance(fault, Fault):
+        raise TypeError(f"fault must be a Status, Malformed, Hang, Slow or Reset, not {fault!r}")
+    return fault
+
+
+def _truncated(document: Mapping[str, Any]) -> bytes:
+    whole = json.dumps(document).encode()
+    return whole[: len(whole) // 2]
+
+
+def _other_id(document: Mapping[str, Any]) -> bytes:
+    # Derived, not drawn: the same request meets the same body again.
+    return json.dumps({**document, "id": str(uuid5(UUID(document["id"]), "another job"))}).encode()
+
+
+def _wrong_types(document: Mapping[str, Any]) -> bytes:
+    output = {"status": "COMPLETED", "url": None, "contentType": 7, "fileSize": "48000", "duration": True}
+    return json.dumps({**document, "createdAt": 1_700_000_000, "output": output}).encode()
+
+
+_MALFORMATIONS: Final[Mapping[str, Callable[[Mapping[str, Any]], bytes]]] = {
+    "html": lambda _document: b"<!doctype html><title>Bad gateway</title><h1>Bad gateway</h1>",
+    "other_id": _other_id,
+    "truncated": _truncated,
+    "wrong_types": _wrong_types,
+}

@@ -1,0 +1,89 @@
+"""A job as a value: what it is at a given time, in the service's own field names.
+
+No clock is read here: the loop's time is passed in, and the times of day follow from when the job began.
+"""
+
+import re
+from collections.abc import Mapping
+from datetime import datetime, timedelta
+from typing import Any, Final
+from uuid import UUID
+
+import attrs
+
+from playai_async.emulator._clock import GRACE
+
+DEFAULT_INPUT: Final[Mapping[str, Any]] = {
+    "model": "PlayDialog",
+    "text": "The quick brown fox jumps over the lazy dog.",
+    "voice": "s3://voice-cloning-zero-shot/emulator/manifest.json",
+    "outputFormat": "mp3",
+}
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+def parse_job_id(text: str) -> UUID | None:
+    """Return the id a path names, or None if it is not a UUID in its canonical form of 8-4-4-4-12 digits.
+
+    `uuid.UUID` alone would also take braces, URNs and digits without hyphens, which the contract's `format:
+    uuid` does not.
+    """
+    return UUID(text) if _UUID.fullmatch(text) else None
+
+
+@attrs.frozen(kw_only=True)
+class Job:
+    """One text-to-speech job.
+
+    Args:
+        id: The job's id.
+        began: When it was created, in loop time.
+        created_at: The same instant by the wall clock, with a timezone.
+        duration: Seconds from then until it finishes; infinity: never.
+        fails: Whether it ends as FAILED.
+        input: The parameters it was created from.
+        output: What to show as its output in place of the true one; None: the true one.
+    """
+
+    id: UUID
+    began: float
+    created_at: datetime
+    duration: float = 0.0
+    fails: bool = False
+    input: Mapping[str, Any] = DEFAULT_INPUT
+    output: Mapping[str, Any] | None = None
+
+    @property
+    def finishes_at(self) -> float:
+        """The loop time at which the job finishes."""
+        return self.began + self.duration
+
+    def document(self, now: float) -> dict[str, Any]:
+        """Return the job as the service shows it at loop time `now`: the contract's fields, no others."""
+        done = now >= self.finishes_at - GRACE
+        return {
+            "id": str(self.id),
+            "createdAt": _timestamp(self.created_at),
+            "input": self.input,
+            "completedAt": _timestamp(self.created_at + timedelta(seconds=self.duration)) if done else None,
+            "output": self._true_output(done=done) if self.output is None else self.output,
+        }
+
+    def _true_output(self, *, done: bool) -> Mapping[str, Any]:
+        if not done:
+            return {"status": "IN_PROGRESS"}
+        if self.fails:
+            return {"status": "FAILED"}
+        return {
+            "status": "COMPLETED",
+            # `.example` never resolves: a test that fetches it by mistake fails, and reaches no stranger.
+            "url": f"https://audio.playai.example/{self.id}.mp3?Expires=4102444800&Signature=c2lnbmVk",
+            "contentType": "audio/mpeg",
+            "fileSize": 48_000,
+            "duration": 3.0,
+        }
+
+
+def _timestamp(moment: datetime) -> str:
+    return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -1,0 +1,52 @@
+"""A client that knows nothing of the contract: it sends what it is told and returns what came back."""
+
+import json
+from collections.abc import Mapping
+from typing import Any, Self
+from uuid import UUID
+
+import aiohttp
+import attrs
+
+from playai_async.emulator import Emulator
+
+CREDENTIALS = {"Authorization": "Bearer key", "X-USER-ID": "user"}
+
+
+@attrs.frozen
+class Reply:
+    """What came back."""
+
+    status: int
+    headers: Mapping[str, str]
+    body: bytes
+
+    @property
+    def json(self) -> Any:
+        return json.loads(self.body)
+
+
+class PlainClient:
+    """Sends requests to one emulator; an async context manager."""
+
+    def __init__(self, emulator: Emulator) -> None:
+        self._emulator = emulator
+        self._session: aiohttp.ClientSession
+
+    async def __aenter__(self) -> Self:
+        # aiohttp's own timeout of five minutes would end requests that are to hang.
+        self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
+        return self
+
+    async def __aexit__(self, *exc: object) -> None:
+        await self._session.close()
+
+    async def send(self, method: str, path: str, headers: Mapping[str, str] = CREDENTIALS) -> Reply:
+        """Send any request."""
+        url = self._emulator.base_url + path
+        async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
+            return Reply(response.status, response.headers, await response.read())
+
+    async def ask(self, job_id: UUID | str, headers: Mapping[str, str] = CREDENTIALS) -> Reply:
+        """Ask for a job."""
+        return await self.send("GET", f"/api/v1/tts/{job_id}", headers)

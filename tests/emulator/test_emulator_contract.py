@@ -1,0 +1,213 @@
+"""The emulator held against the OpenAPI description of the contract, and requests held against it."""
+
+import asyncio
+import math
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any, TypeVar
+from uuid import UUID
+
+import hypothesis
+import pytest
+import schemathesis
+from hypothesis import HealthCheck
+from openapi_core import OpenAPI
+from schemathesis import Case, GenerationMode
+from schemathesis.core.failures import FailureGroup
+from schemathesis.specs.openapi import checks
+
+from playai_async.emulator import Emulator, Fault, Malformed, Status, contract
+from tests.contract_checks import OpenAPIChecker, assert_request_conforms
+from tests.emulator.plain_client import CREDENTIALS, PlainClient
+
+T = TypeVar("T")
+
+PATH = "/api/v1/tts/{asyncTtsJobId}"
+COMPLETED = UUID("11111111-2222-4333-8444-555555555555")
+FAILED = UUID("22222222-2222-4333-8444-555555555555")
+IN_PROGRESS = UUID("33333333-2222-4333-8444-555555555555")
+UNKNOWN = UUID("44444444-2222-4333-8444-555555555555")
+
+OPERATION = schemathesis.openapi.from_dict(contract())[PATH]["GET"]
+RESPONSE_CHECKS = [
+    checks.status_code_conformance,
+    checks.content_type_conformance,
+    checks.response_headers_conformance,
+    checks.response_schema_conformance,
+]
+SAME_EVERY_TIME = hypothesis.settings(
+    derandomize=True,
+    database=None,
+    deadline=None,
+    max_examples=40,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+class Served:
+    """An emulator in a thread of its own, with a job in each state: schemathesis is synchronous."""
+
+    def __init__(self) -> None:
+        self._loop = asyncio.new_event_loop()
+        self._thread = threading.Thread(target=self._loop.run_forever)
+        self._thread.start()
+        self.emulator = Emulator(api_key="key", user_id="user", retry_after=True)
+        asyncio.run_coroutine_threadsafe(self.emulator.start(), self._loop).result(10.0)
+        self.do(lambda emulator: emulator.add_job(job_id=COMPLETED))
+        self.do(lambda emulator: emulator.add_job(job_id=FAILED, fails=True))
+        self.do(lambda emulator: emulator.add_job(math.inf, job_id=IN_PROGRESS))
+
+    def do(self, action: Callable[[Emulator], T]) -> T:
+        """Call the emulator in its own loop, and return what it returns."""
+
+        async def act() -> T:
+            return action(self.emulator)
+
+        return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10.0)
+
+    def misbehave(self, fault: Fault) -> None:
+        """Have the next request meet a fault."""
+        self.do(lambda emulator: emulator.inject(fault))
+
+    def close(self) -> None:
+        """Stop the emulator and its thread."""
+        asyncio.run_coroutine_threadsafe(self.emulator.stop(), self._loop).result(10.0)
+        self._loop.call_soon_threadsafe(self._loop.stop)
+        self._thread.join(10.0)
+        self._loop.close()
+
+
+@pytest.fixture
+def served() -> Iterator[Served]:
+    """An emulator for synchronous clients."""
+    served = Served()
+    yield served
+    served.close()
+
+
+def check_response(served: Served, job_id: UUID | str, headers: dict[str, str] = CREDENTIALS) -> int:
+    """Ask for a job, hold the answer against the description, and return its status."""
+    case = OPERATION.Case(path_parameters={"asyncTtsJobId": str(job_id)}, headers=dict(headers))
+    response = case.call(base_url=served.emulator.base_url)
+    case.validate_response(response, checks=RESPONSE_CHECKS)
+    return response.status_code
+
+
+@pytest.mark.parametrize(
+    ("mode", "expected"),
+    [(GenerationMode.POSITIVE, 404), (GenerationMode.NEGATIVE, 400)],
+    ids=["good", "bad"],
+)
+def test_generated_requests_are_answered_by_the_description(
+    served: Served, mode: GenerationMode, expected: int
+) -> None:
+    """Good ones and bad ones; every check that schemathesis has is made."""
+    asked = set[int]()
+
+    @SAME_EVERY_TIME
+    @hypothesis.given(case=OPERATION.as_strategy(generation_mode=mode))
+    def check(case: Case[Any]) -> None:
+        asked.add(case.call_and_validate(base_url=served.emulator.base_url, headers=CREDENTIALS).status_code)
+
+    check()
+    assert expected in asked
+    assert asked <= {400, 401, 404}
+
+
+@pytest.mark.parametrize("job_id", [COMPLETED, FAILED, IN_PROGRESS], ids=["completed", "failed", "in progress"])
+def test_a_job_in_any_state_conforms(served: Served, job_id: UUID) -> None:
+    """Each of the three outputs is one the description knows."""
+    assert check_response(served, job_id) == 200
+
+
+def test_every_documented_status_can_be_had_and_conforms(served: Served) -> None:
+    """By the right request where there is one, by a fault where there is none."""
+    seen = {
+        check_response(served, COMPLETED),
+        check_response(served, "bad"),
+        check_response(served, COMPLETED, {}),
+        check_response(served, UNKNOWN),
+    }
+    for status in (403, 500):
+        served.misbehave(Status(status))
+        seen.add(check_response(served, COMPLETED))
+    served.emulator.quota = 0
+    seen.add(check_response(served, COMPLETED))
+    assert seen == {int(status) for status in contract()["paths"][PATH]["get"]["responses"]}
+
+
+@pytest.mark.parametrize(
+    "fault",
+    [
+        Malformed("html"),
+        Malformed("truncated"),
+        Malformed("wrong_types"),
+        Malformed(b"[]"),
+        Status(418),
+        Status(429, {}),
+    ],
+    ids=["html", "truncated", "wrong types", "list", "unlisted status", "429 as an object"],
+)
+def test_answers_that_break_the_contract_are_told_apart(served: Served, fault: Fault) -> None:
+    """The checks above would prove nothing if these passed."""
+    served.misbehave(fault)
+    with pytest.raises(FailureGroup):
+        check_response(served, COMPLETED)
+
+
+@pytest.mark.parametrize(
+    "output",
+    [
+        {"status": "QUEUED"},
+        {"status": "COMPLETED"},
+        {"status": "COMPLETED", "url": "x", "contentType": "audio/mpeg", "fileSize": "1", "duration": 1.0},
+        {},
+    ],
+    ids=["unlisted", "bare", "size as text", "empty"],
+)
+def test_outputs_that_break_the_contract_are_told_apart(served: Served, output: dict[str, Any]) -> None:
+    """The description holds each output to its own fields."""
+    served.do(lambda emulator: emulator.set_output(COMPLETED, output))
+    with pytest.raises(FailureGroup):
+        check_response(served, COMPLETED)
+
+
+def test_the_description_is_valid_openapi() -> None:
+    """openapi-core reads it only if it is."""
+    OpenAPI.from_dict(contract()).check_spec()
+
+
+def test_the_description_is_read_afresh() -> None:
+    """A caller may change it, to add a server for one."""
+    contract().clear()
+    assert contract()["openapi"].startswith("3.1")
+
+
+@pytest.mark.looptime
+async def test_a_good_request_conforms(emulator: Emulator, client: PlainClient) -> None:
+    """It is judged as it arrived."""
+    await client.ask(emulator.add_job())
+    assert_request_conforms(emulator.arrivals[0], emulator.base_url)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("method", "path", "headers"),
+    [
+        ("GET", f"/api/v1/tts/{UNKNOWN}", {"X-USER-ID": "user"}),
+        ("GET", f"/api/v1/tts/{UNKNOWN}", {"Authorization": "Bearer key"}),
+        ("GET", f"/api/v1/tts/{UNKNOWN}", {"Authorization": "Basic key", "X-USER-ID": "user"}),
+        ("GET", "/api/v1/tts/bad", CREDENTIALS),
+        ("GET", "/api/v2/tts", CREDENTIALS),
+        ("DELETE", f"/api/v1/tts/{UNKNOWN}", CREDENTIALS),
+    ],
+    ids=["no key", "no user", "other scheme", "no uuid", "other endpoint", "other method"],
+)
+async def test_a_bad_request_does_not_conform(
+    emulator: Emulator, client: PlainClient, method: str, path: str, headers: dict[str, str]
+) -> None:
+    """The failure names the request and the reason."""
+    await client.send(method, path, headers)
+    checker = OpenAPIChecker(emulator.base_url)
+    with pytest.raises(AssertionError, match=f"{method} {path} breaks the contract: ."):
+        checker.assert_conforms(emulator.arrivals[0])

@@ -1,0 +1,259 @@
+"""Misbehaviour on request."""
+
+import asyncio
+import errno
+import json
+from collections.abc import Mapping
+from itertools import pairwise
+from typing import Any
+
+import aiohttp
+import pytest
+
+from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Slow, Status
+from tests.emulator.plain_client import CREDENTIALS, PlainClient
+
+pytestmark = pytest.mark.looptime
+
+
+@pytest.mark.parametrize(
+    ("fault", "status", "body"),
+    [
+        (Status(503), 503, {"errorMessage": "Something went wrong.", "errorId": "INTERNAL_ERROR"}),
+        (Status(429), 429, "Rate limit exceeded. Please wait a few moments and try again."),
+        (Status(403, {"errorId": "UNSUPPORTED_PLAN"}), 403, {"errorId": "UNSUPPORTED_PLAN"}),
+        (Status(500, []), 500, []),
+    ],
+    ids=["documented body", "documented 429", "given body", "given empty body"],
+)
+async def test_status_answers_with_a_status(
+    emulator: Emulator, client: PlainClient, fault: Fault, status: int, body: Any
+) -> None:
+    """The body is the one given, or the one the contract documents for the status."""
+    emulator.inject(fault)
+    reply = await client.ask(emulator.add_job())
+    assert (reply.status, reply.json) == (status, body)
+
+
+async def test_status_sends_bytes_as_they_are(emulator: Emulator, client: PlainClient) -> None:
+    """With headers of the caller's, that win over the usual ones."""
+    emulator.inject(Status(502, b"<h1>Bad gateway</h1>", headers={"Content-Type": "text/html", "X-A": "b"}))
+    reply = await client.ask(emulator.add_job())
+    assert (reply.status, reply.body) == (502, b"<h1>Bad gateway</h1>")
+    assert (reply.headers["Content-Type"], reply.headers["X-A"]) == ("text/html", "b")
+
+
+async def test_status_can_redirect(emulator: Emulator, client: PlainClient) -> None:
+    """Below 400 there is no documented body, and so none is sent."""
+    emulator.inject(Status(302, headers={"Location": "http://127.0.0.1:9/"}))
+    reply = await client.ask(emulator.add_job())
+    assert (reply.status, reply.headers["Location"], reply.body) == (302, "http://127.0.0.1:9/", b"")
+
+
+async def test_malformed_html_is_a_page(emulator: Emulator, client: PlainClient) -> None:
+    """As a proxy would answer for the service, with 200."""
+    emulator.inject(Malformed("html"))
+    reply = await client.ask(emulator.add_job())
+    assert (reply.status, reply.headers["Content-Type"], reply.body[:9]) == (200, "text/html", b"<!doctype")
+
+
+async def test_malformed_truncated_is_the_beginning_of_the_document(emulator: Emulator, client: PlainClient) -> None:
+    """The HTTP message is whole, its JSON is not."""
+    job_id = emulator.add_job()
+    emulator.inject(Malformed())
+    reply, good = await client.ask(job_id), await client.ask(job_id)
+    assert (reply.status, reply.headers["Content-Type"]) == (200, "application/json")
+    assert good.body.startswith(reply.body)
+    with pytest.raises(json.JSONDecodeError):
+        assert reply.json
+
+
+async def test_malformed_other_id_is_another_job(emulator: Emulator, client: PlainClient) -> None:
+    """All is well with it but the id."""
+    job_id = emulator.add_job()
+    emulator.inject(Malformed("other_id"))
+    reply, good = (await client.ask(job_id)).json, (await client.ask(job_id)).json
+    assert reply.pop("id") != good.pop("id")
+    assert reply == good
+
+
+async def test_malformed_wrong_types_keeps_the_shape(emulator: Emulator, client: PlainClient) -> None:
+    """The fields are there; their values are not what the contract says."""
+    emulator.inject(Malformed("wrong_types"))
+    job = (await client.ask(emulator.add_job())).json
+    assert isinstance(job["createdAt"], int)
+    assert isinstance(job["output"]["fileSize"], str)
+
+
+async def test_malformed_can_be_any_bytes(emulator: Emulator, client: PlainClient) -> None:
+    """What no one thought of here is the caller's to give."""
+    emulator.inject(Malformed(b"\xff"))
+    reply = await client.ask(emulator.add_job())
+    assert (reply.status, reply.headers["Content-Type"], reply.body) == (200, "application/json", b"\xff")
+
+
+@pytest.mark.parametrize("job_id", ["11111111-2222-4333-8444-555555555555", "bad"], ids=["unknown", "no uuid"])
+async def test_malformed_takes_the_place_of_any_answer(emulator: Emulator, client: PlainClient, job_id: str) -> None:
+    """Where there is no job, a stand-in is distorted."""
+    emulator.inject(Malformed("wrong_types"))
+    reply = await client.ask(job_id)
+    assert (reply.status, set(reply.json)) == (200, {"id", "createdAt", "input", "completedAt", "output"})
+
+
+async def test_hang_answers_once_released(emulator: Emulator, client: PlainClient) -> None:
+    """Clearing the faults gives the answer that was due on arrival, however old by then."""
+    job_id = emulator.add_job(duration=5.0)
+    emulator.inject(Hang())
+    asking = asyncio.create_task(client.ask(job_id))
+    await asyncio.sleep(3600.0)
+    assert not asking.done()
+    emulator.clear_faults()
+    assert (await asking).json["output"]["status"] == "IN_PROGRESS"
+
+
+async def test_hang_ends_when_the_client_goes(emulator: Emulator, client: PlainClient) -> None:
+    """No handler outlives its client."""
+    emulator.inject(Hang())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5.0):
+            await client.ask(emulator.add_job())
+    await asyncio.sleep(0.1)
+    assert emulator.stats.in_flight == 0
+
+
+async def test_hang_holds_later_requests_after_a_release(emulator: Emulator, client: PlainClient) -> None:
+    """A release is over in a moment: it does not free those that come after."""
+    emulator.clear_faults()
+    emulator.inject(Hang())
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5.0):
+            await client.ask(emulator.add_job())
+
+
+async def test_slow_takes_its_time(emulator: Emulator, client: PlainClient) -> None:
+    """The answer is whole in the end, and ends when it should."""
+    loop = asyncio.get_running_loop()
+    job_id = emulator.add_job()
+    good = await client.ask(job_id)
+    began = loop.time()
+    emulator.inject(Slow(7.0))
+    reply = await client.ask(job_id)
+    assert loop.time() - began == pytest.approx(7.0, abs=1e-3)
+    assert (reply.status, reply.body) == (200, good.body)
+
+
+async def test_slow_trickles(emulator: Emulator) -> None:
+    """Bytes come one at a time, evenly, so that no pause is long enough for a read timeout."""
+    loop = asyncio.get_running_loop()
+    job_id = emulator.add_job(duration=100.0)
+    emulator.inject(Slow(10.0))
+    arrived: list[float] = []
+    async with (
+        aiohttp.ClientSession(headers=CREDENTIALS) as session,
+        session.get(f"{emulator.base_url}/api/v1/tts/{job_id}") as response,
+    ):
+        async for chunk, _ in response.content.iter_chunks():
+            arrived.extend([loop.time()] * len(chunk))
+    assert len(arrived) == response.content_length
+    pauses = [later - earlier for earlier, later in pairwise(arrived)]
+    assert max(pauses) == pytest.approx(10.0 / len(arrived), abs=1e-3)
+
+
+async def test_slow_applies_to_refusals_too(emulator: Emulator, client: PlainClient) -> None:
+    """It delays the answer that is due, whatever it is."""
+    emulator.inject(Slow(1.0))
+    assert (await client.ask("bad")).status == 400
+
+
+async def test_slow_ends_when_the_client_goes(emulator: Emulator, client: PlainClient) -> None:
+    """The rest of the answer is let go without a word."""
+    emulator.inject(Slow(60.0))
+    with pytest.raises(TimeoutError):
+        async with asyncio.timeout(5.0):
+            await client.ask(emulator.add_job())
+    await asyncio.sleep(1.0)
+    assert emulator.stats.in_flight == 0
+
+
+async def test_reset_cuts_the_connection_before_an_answer(emulator: Emulator, client: PlainClient) -> None:
+    """It is a TCP reset, not an orderly end. Twice, as aiohttp sends a GET again by itself."""
+    emulator.inject(Reset(), times=2)
+    with pytest.raises(aiohttp.ClientOSError) as caught:
+        await client.ask(emulator.add_job())
+    assert caught.value.errno == errno.ECONNRESET
+
+
+async def test_reset_midway_cuts_the_body(emulator: Emulator, client: PlainClient) -> None:
+    """The status and the headers have come, and half the body."""
+    emulator.inject(Reset(midway=True))
+    with pytest.raises(aiohttp.ClientPayloadError, match="reset"):
+        await client.ask(emulator.add_job())
+
+
+async def test_a_fault_is_met_so_many_times(emulator: Emulator, client: PlainClient) -> None:
+    """Then all is well again."""
+    job_id = emulator.add_job()
+    emulator.inject(Status(500), times=2)
+    assert [(await client.ask(job_id)).status for _ in range(3)] == [500, 500, 200]
+
+
+async def test_faults_are_met_in_the_order_planned(emulator: Emulator, client: PlainClient) -> None:
+    """One has its turn once the one before is used up."""
+    job_id = emulator.add_job()
+    emulator.inject(Status(500))
+    emulator.inject(Status(502))
+    assert [(await client.ask(job_id)).status for _ in range(3)] == [500, 502, 200]
+
+
+async def test_a_fault_without_a_count_lasts_until_cleared(emulator: Emulator, client: PlainClient) -> None:
+    """A service that is down stays so."""
+    job_id = emulator.add_job()
+    emulator.inject(Status(500), times=None)
+    before = [(await client.ask(job_id)).status for _ in range(3)]
+    emulator.clear_faults()
+    assert [*before, (await client.ask(job_id)).status] == [500, 500, 500, 200]
+
+
+async def test_a_fault_of_one_job_leaves_the_others_alone(emulator: Emulator, client: PlainClient) -> None:
+    """Nor do their requests use it up."""
+    ill, well = emulator.add_job(), emulator.add_job()
+    emulator.inject(Status(500), job_id=ill)
+    assert [(await client.ask(job_id)).status for job_id in (well, ill, ill)] == [200, 500, 200]
+
+
+@pytest.mark.parametrize(
+    ("fault", "arguments"),
+    [
+        (Hang, {}),
+        ("hang", {}),
+        (Hang(), {"times": 0}),
+        (Hang(), {"times": 1.5}),
+        (Hang(), {"job_id": "11111111-2222-4333-8444-555555555555"}),
+    ],
+    ids=["class", "text", "no times", "half a time", "id as text"],
+)
+async def test_a_plan_that_makes_no_sense_is_refused(
+    emulator: Emulator, fault: Any, arguments: Mapping[str, Any]
+) -> None:
+    """A fault that would silently never be met is worse than an error."""
+    with pytest.raises((TypeError, ValueError)):
+        emulator.inject(fault, **arguments)
+
+
+@pytest.mark.parametrize(
+    ("fault", "argument"),
+    [
+        (Status, 100),
+        (Status, 600),
+        (Status, "503"),
+        (Slow, -1.0),
+        (Slow, "1"),
+        (Malformed, "xml"),
+        (Malformed, []),
+    ],
+    ids=["interim", "beyond", "status as text", "negative", "seconds as text", "unknown", "list"],
+)
+def test_a_fault_that_cannot_be_is_refused(fault: Any, argument: Any) -> None:
+    """At construction, where the mistake is."""
+    with pytest.raises((TypeError, ValueError)):
+        fault(argument)

@@ -1,0 +1,170 @@
+"""Starting, stopping, and what is left behind."""
+
+import ast
+import asyncio
+import logging
+import math
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+
+import playai_async.emulator
+from playai_async.emulator import Emulator, Fault, Hang, Reset, Slow
+from tests.emulator.plain_client import CREDENTIALS, PlainClient
+
+UNKNOWN = "11111111-2222-4333-8444-555555555555"
+
+
+@pytest.mark.looptime
+async def test_a_restart_keeps_port_jobs_faults_and_counts(emulator: Emulator, client: PlainClient) -> None:
+    """For a client it is a service that was away for a moment."""
+    job_id, base_url = emulator.add_job(duration=10.0), emulator.base_url
+    emulator.inject(Hang(), times=None)
+    asking = asyncio.create_task(client.ask(job_id))
+    await asyncio.sleep(1.0)
+    await emulator.restart()
+    emulator.clear_faults()
+    with pytest.raises(aiohttp.ClientError):
+        await asking
+    await asyncio.sleep(9.0)
+    assert (await client.ask(job_id)).json["output"]["status"] == "COMPLETED"
+    assert emulator.base_url == base_url
+    assert (emulator.stats.requests, emulator.stats.by_status) == (2, {200: 1})
+
+
+@pytest.mark.looptime
+async def test_between_stop_and_start_connections_are_refused(emulator: Emulator, client: PlainClient) -> None:
+    """The port has nobody listening."""
+    await emulator.stop()
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await client.ask(UNKNOWN)
+    await emulator.start()
+    assert (await client.ask(UNKNOWN)).status == 404
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("fault", [Hang(), Slow(1000.0)], ids=["hang", "slow"])
+async def test_stop_cuts_what_is_under_way_at_once(client: PlainClient, emulator: Emulator, fault: Fault) -> None:
+    """It takes no time on any clock but the wall's."""
+    loop = asyncio.get_running_loop()
+    emulator.inject(fault, times=None)
+    asking = [asyncio.create_task(client.ask(emulator.add_job())) for _ in range(20)]
+    await asyncio.sleep(1.0)
+    await emulator.stop()
+    assert loop.time() == 1.0
+    results = await asyncio.gather(*asking, return_exceptions=True)
+    assert all(isinstance(result, aiohttp.ClientError) for result in results)
+    assert emulator.stats.in_flight == 0
+
+
+@pytest.mark.looptime
+async def test_stop_cuts_connections_that_idle() -> None:
+    """Kept alive or never used; no task is left."""
+    async with Emulator() as emulator:
+        port = int(emulator.base_url.rpartition(":")[2])
+        reader, writer = await asyncio.open_connection("127.0.0.1", port)
+        async with aiohttp.ClientSession(headers=CREDENTIALS) as session:
+            async with session.get(f"{emulator.base_url}/api/v1/tts/{UNKNOWN}") as response:
+                await response.read()
+            await emulator.stop()
+            assert await reader.read() == b""
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+        writer.close()
+        await writer.wait_closed()
+
+
+@pytest.mark.looptime
+async def test_stop_is_idempotent(emulator: Emulator) -> None:
+    """Stopping twice, or before a start, does nothing."""
+    await Emulator().stop()
+    await emulator.stop()
+    await emulator.stop()
+
+
+@pytest.mark.looptime
+async def test_start_while_running_is_an_error(emulator: Emulator) -> None:
+    """Two servers would share one ledger, and only one be stopped."""
+    with pytest.raises(RuntimeError, match="running already"):
+        await emulator.start()
+
+
+@pytest.mark.looptime
+async def test_a_taken_port_is_an_error_that_leaves_nothing(emulator: Emulator) -> None:
+    """A start that failed can be followed by one that does not."""
+    port = int(emulator.base_url.rpartition(":")[2])
+    second = Emulator(port=port)
+    with pytest.raises(OSError, match=str(port)):
+        await second.start()
+    await emulator.stop()
+    async with second:
+        assert second.base_url == emulator.base_url
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("fault", [None, Hang(), Slow(50.0), Reset(), Reset(midway=True)], ids=repr)
+async def test_it_is_quiet(
+    emulator: Emulator, client: PlainClient, caplog: pytest.LogCaptureFixture, fault: Fault | None
+) -> None:
+    """No access log, and no error for a client that goes or is cut off."""
+    caplog.set_level(logging.INFO)
+    if fault:
+        emulator.inject(fault)
+    asking = asyncio.create_task(client.ask(UNKNOWN))
+    await asyncio.sleep(5.0)
+    await emulator.stop()
+    await asyncio.gather(asking, return_exceptions=True)
+    assert caplog.records == []
+
+
+def test_base_url_needs_a_port() -> None:
+    """Before its first start an emulator has none, unless it was given one."""
+    with pytest.raises(RuntimeError, match="first start"):
+        assert Emulator().base_url
+    assert Emulator(port=8123).base_url == "http://127.0.0.1:8123"
+    assert Emulator(host="::1", port=8123).base_url == "http://[::1]:8123"
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        {"window": 0.0},
+        {"window": math.inf},
+        {"window": "60"},
+        {"phase": -1.0},
+        {"api_key": ""},
+        {"user_id": 7},
+        {"host": "0.0.0.0"},  # noqa: S104 - it is refused
+        {"host": "localhost"},
+        {"port": -1},
+        {"port": 65_536},
+        {"port": "80"},
+        {"history": -1},
+    ],
+    ids=str,
+)
+def test_an_emulator_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
+    """At construction, with the argument's name."""
+    with pytest.raises((TypeError, ValueError), match=next(iter(arguments)) + "|address"):
+        Emulator(**arguments)
+
+
+def test_the_public_names_are_exact_and_sorted() -> None:
+    """A name is public on purpose or not at all."""
+    public = sorted(name for name in vars(playai_async.emulator) if not name.startswith("_"))
+    assert playai_async.emulator.__all__ == public
+
+
+def test_it_imports_nothing_of_the_client() -> None:
+    """It stands on its own, so that an error in one of the two shows against the other."""
+    package = Path(playai_async.emulator.__file__).parent
+    imported = {
+        node.module or ""
+        for path in package.glob("*.py")
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.ImportFrom)
+    }
+    own = {name for name in imported if name.startswith(("playai_async", "."))}
+    assert own
+    assert all(name.startswith("playai_async.emulator.") for name in own)

@@ -1,0 +1,124 @@
+"""The quota: fixed windows, counted for each key."""
+
+import asyncio
+
+import pytest
+
+from playai_async.emulator import Emulator, Status
+from tests.emulator.plain_client import PlainClient
+
+pytestmark = pytest.mark.looptime
+
+
+async def statuses(client: PlainClient, count: int) -> list[int]:
+    """Ask for no known job so many times: 404 is an answer within the quota, 429 one past it."""
+    return [(await client.ask("11111111-2222-4333-8444-555555555555")).status for _ in range(count)]
+
+
+async def test_past_the_quota_comes_429_until_the_window_ends() -> None:
+    """The window is fixed: it ends a minute after it began, not a minute after the request."""
+    async with Emulator(quota=2) as emulator, PlainClient(emulator) as client:
+        await asyncio.sleep(50.0)
+        assert await statuses(client, 3) == [404, 404, 429]
+        await asyncio.sleep(9.999)
+        assert await statuses(client, 1) == [429]
+        await asyncio.sleep(0.001)
+        assert await statuses(client, 3) == [404, 404, 429]
+
+
+async def test_a_429_is_a_bare_string_without_a_hint() -> None:
+    """The contract's 429 is no object, and promises no Retry-After."""
+    async with Emulator(quota=0) as emulator, PlainClient(emulator) as client:
+        reply = await client.ask(emulator.add_job())
+    assert reply.json == "Rate limit exceeded. Please wait a few moments and try again."
+    assert reply.headers["Content-Type"] == "application/json"
+    assert "Retry-After" not in reply.headers
+
+
+@pytest.mark.parametrize(("asked_at", "hint"), [(0.0, "60"), (0.5, "60"), (59.5, "1"), (60.0, "60")], ids=str)
+async def test_retry_after_leads_to_the_end_of_the_window(asked_at: float, hint: str) -> None:
+    """It is in whole seconds, rounded up, so that obeying it is always enough."""
+    async with Emulator(quota=0, retry_after=True) as emulator, PlainClient(emulator) as client:
+        await asyncio.sleep(asked_at)
+        reply = await client.ask(emulator.add_job())
+    assert reply.headers["Retry-After"] == hint
+
+
+async def test_the_phase_says_how_much_of_the_first_window_is_over() -> None:
+    """A client can't know when windows begin, so tests want them anywhere."""
+    async with Emulator(quota=1, window=10.0, phase=8.0) as emulator, PlainClient(emulator) as client:
+        assert await statuses(client, 2) == [404, 429]
+        await asyncio.sleep(2.0)
+        assert await statuses(client, 2) == [404, 429]
+        await asyncio.sleep(9.999)
+        assert await statuses(client, 1) == [429]
+
+
+async def test_windows_begin_when_the_emulator_first_starts() -> None:
+    """The loop may be old by then, and a restart does not begin another."""
+    await asyncio.sleep(33.0)
+    async with Emulator(quota=1) as emulator, PlainClient(emulator) as client:
+        await asyncio.sleep(30.0)
+        assert await statuses(client, 1) == [404]
+        await emulator.restart()
+        await asyncio.sleep(29.999)
+        assert await statuses(client, 1) == [429]
+        await asyncio.sleep(0.001)
+        assert await statuses(client, 1) == [404]
+
+
+async def test_windows_begin_at_zero_when_the_clock_was_set_back(emulator: Emulator, client: PlainClient) -> None:
+    """The fixtures ran by the wall's clock: what they left must not move the windows of virtual time."""
+    emulator.quota = 1
+    await asyncio.sleep(59.999)
+    assert await statuses(client, 2) == [404, 429]
+    await asyncio.sleep(0.001)
+    assert await statuses(client, 2) == [404, 429]
+
+
+async def test_each_key_has_its_own_quota() -> None:
+    """The user id does not matter to it."""
+    async with Emulator(quota=1) as emulator, PlainClient(emulator) as client:
+        job_id = emulator.add_job()
+        asked = [("a", "x"), ("a", "y"), ("b", "x")]
+        replies = [
+            await client.ask(job_id, {"Authorization": f"Bearer {key}", "X-USER-ID": user}) for key, user in asked
+        ]
+    assert [reply.status for reply in replies] == [200, 429, 200]
+
+
+async def test_the_quota_can_be_changed_at_run_time() -> None:
+    """Refused requests spent nothing, so a raise lets exactly the difference through."""
+    async with Emulator(quota=1) as emulator, PlainClient(emulator) as client:
+        assert await statuses(client, 3) == [404, 429, 429]
+        emulator.quota = 2
+        assert await statuses(client, 2) == [404, 429]
+        emulator.quota = None
+        assert await statuses(client, 2) == [404, 404]
+        assert emulator.quota is None
+
+
+async def test_a_request_that_meets_a_fault_spends_quota_too() -> None:
+    """A service that fails has counted the request all the same."""
+    async with Emulator(quota=1) as emulator, PlainClient(emulator) as client:
+        emulator.inject(Status(503))
+        assert await statuses(client, 2) == [503, 429]
+
+
+async def test_no_window_lets_more_than_the_quota_through() -> None:
+    """Whatever the pace, and the arrivals prove it."""
+    async with Emulator(quota=3, window=10.0) as emulator, PlainClient(emulator) as client:
+        for _ in range(46):
+            await statuses(client, 1)
+            await asyncio.sleep(1.3)
+        accepted = [arrival.at // 10.0 for arrival in emulator.arrivals if arrival.status == 404]
+    assert {window: accepted.count(window) for window in accepted} == dict.fromkeys(range(6), 3)
+
+
+@pytest.mark.parametrize("quota", [-1, 1.5, True, "60"], ids=repr)
+async def test_a_quota_that_is_no_count_is_refused(emulator: Emulator, quota: int) -> None:
+    """At run time as at construction."""
+    with pytest.raises((TypeError, ValueError), match="quota"):
+        emulator.quota = quota
+    with pytest.raises((TypeError, ValueError), match="quota"):
+        Emulator(quota=quota)
