@@ -50,6 +50,15 @@ async def serve(count: int) -> None:
         await asyncio.Event().wait()
 
 
+@contextlib.contextmanager
+def cancelled_at_the_end() -> Iterator[list[asyncio.Task[object]]]:
+    """Hold the tasks of a run's waits."""
+    tasks: list[asyncio.Task[object]] = []
+    yield tasks
+    for task in tasks:
+        task.cancel()
+
+
 @contextlib.asynccontextmanager
 async def playai_async_client(base_url: str) -> AsyncIterator[Opened]:
     """This library."""
@@ -62,11 +71,8 @@ async def playai_async_client(base_url: str) -> AsyncIterator[Opened]:
             while playai.stats.requests < 1 + len(jobs) or playai.stats.in_flight:
                 await asyncio.sleep(0.05)
 
-        tasks: list[asyncio.Task[object]] = []
-        yield opened
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        with cancelled_at_the_end() as tasks:
+            yield opened
 
 
 @contextlib.asynccontextmanager
@@ -99,26 +105,20 @@ async def loop_client(base_url: str) -> AsyncIterator[Opened]:
                 await asyncio.sleep(0.05)
 
         await ask(job_ids(1)[0])
-        tasks: list[asyncio.Task[object]] = []
-        yield opened
-        for task in tasks:
-            task.cancel()
-        await asyncio.wait(tasks)
+        with cancelled_at_the_end() as tasks:
+            yield opened
 
 
 @contextlib.asynccontextmanager
-async def sleeping_client(base_url: str) -> AsyncIterator[Opened]:
+async def sleeping_client(_: str) -> AsyncIterator[Opened]:
     """A task a job, which only sleeps."""
 
     async def opened(jobs: list[UUID]) -> None:
         tasks.extend(asyncio.create_task(asyncio.sleep(PAUSE)) for _ in jobs)
         await asyncio.sleep(0.05)
 
-    tasks: list[asyncio.Task[object]] = []
-    yield opened
-    for task in tasks:
-        task.cancel()
-    await asyncio.wait(tasks)
+    with cancelled_at_the_end() as tasks:
+        yield opened
 
 
 CLIENTS = {
@@ -174,7 +174,8 @@ def compare(count: int, repeats: int) -> None:
                 output = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
                 results.append(json.loads(output))
     bare = statistics.median(run["bytes"] for run in runs["bare sleeping task"])
-    print(f"{count} open waits, medians of {repeats} runs, Python {sys.version.split()[0]}, aiohttp {aiohttp.__version__}\n")
+    versions = f"Python {sys.version.split()[0]}, aiohttp {aiohttp.__version__}"
+    print(f"{count} open waits, medians of {repeats} runs, {versions}\n")
     print(f"{'client':28}{'bytes a wait':>14}{'times bare':>12}{'tasks a wait':>14}{'descriptors':>13}")
     for client, results in runs.items():
         weight = statistics.median(run["bytes"] for run in results)
