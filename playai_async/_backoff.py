@@ -89,11 +89,17 @@ def _is_unfinished(job: TtsJob) -> bool:
 
 def _pause(state: RetryCallState) -> float:
     try:
-        pause = float(state.retry_object.wait(state))
+        pause = _number(state.retry_object.wait(state))
     except Exception as error:
         raise ConfigurationError(f"polling.wait failed ({type(error).__name__})") from error
     # A strategy may subtract its way below zero, or to NaN; neither is a time to wait.
     return pause if pause > 0 else 0.0
+
+
+def _number(pause: object) -> float:
+    if isinstance(pause, bool) or not isinstance(pause, int | float):
+        raise TypeError(f"seconds must be a number, not {type(pause).__name__}")
+    return float(pause)
 
 
 class _Varied(wait_exponential):
@@ -104,5 +110,5 @@ class _Varied(wait_exponential):
         self._jitter = polling.jitter
 
     def __call__(self, retry_state: RetryCallState) -> float:
-        pause = super().__call__(retry_state)
+        pause = super().__call__(retry_state) if self.multiplier else 0.0  # its powers overflow to the maximum
         return pause * random.uniform(1 - self._jitter, 1 + self._jitter)  # noqa: S311 - spreads load, hides nothing

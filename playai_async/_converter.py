@@ -7,7 +7,7 @@ This module must not know where a value came from, nor raise anything but `Contr
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
 from typing import Any, cast, get_origin
@@ -109,13 +109,9 @@ def _text(value: object, _: object) -> str:
 def _number(value: object, _: object) -> float:
     if isinstance(value, bool) or not isinstance(value, int | float):
         raise _refuse("a number", value)
-    try:
-        number = float(value)
-    except OverflowError:
-        number = math.inf
-    if not math.isfinite(number):
+    if not abs(value) <= sys.float_info.max:
         raise _Refusal("expected a finite number")
-    return number
+    return float(value)
 
 
 def _uuid(value: object, _: object) -> UUID:
@@ -130,7 +126,7 @@ def _uuid(value: object, _: object) -> UUID:
 
 def _time(value: object, _: object) -> datetime:
     try:
-        time = datetime.fromisoformat(_text(value, str))
+        time = datetime.fromisoformat(_text(value, str).upper())  # RFC 3339 allows "t" and "z"
     except _Refusal:
         raise
     except ValueError:

@@ -84,6 +84,8 @@ def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E
     error = kind.__new__(kind, *args)
     error.args = args  # OSError, a base of TimeoutError, leaves this to an __init__ that is not run here
     error.__dict__.update(state)
+    if "__notes__" in state:
+        error.__notes__ = list(state["__notes__"])  # a note on one copy is no note on another
     return error
 
 

@@ -5,7 +5,7 @@ No I/O, no clock and no JSON here: names are Python's, and `_converter` knows ho
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Mapping
 from datetime import datetime
 from typing import TYPE_CHECKING, Any, ClassVar, Generic, Literal, TypeAlias, cast
@@ -132,7 +132,7 @@ class TtsJob(Generic[OutputT_co]):
 def _is_number(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if isinstance(value, bool) or not isinstance(value, int | float):  # bool is an int in Python, and no number here
         raise TypeError(f"{attribute.name} must be a number, not {type(value).__name__}")
-    if not math.isfinite(value):
+    if not abs(value) <= sys.float_info.max:
         raise ValueError(f"{attribute.name} must be finite")
 
 
@@ -217,7 +217,7 @@ class SessionStats:
         distinct_jobs: Jobs that they are waiting for.
         in_flight: Requests under way.
         paused_for: Seconds until the session may send again after a 429; 0 when it may.
-        quota: Requests that the service allows in a window, or None where that is not known.
+        quota: The requests a window that the session keeps to, or None where none are known.
     """
 
     requests: int

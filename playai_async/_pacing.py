@@ -173,7 +173,7 @@ class _KnownQuota:
 
     def delay(self, now: float, in_flight: int) -> float:
         freed_at = self._freed_at
-        while freed_at and freed_at[0] <= now:
+        while freed_at and freed_at[0] - now < RESOLUTION:
             heapq.heappop(freed_at)
         spacing = self._even - self._ahead - now
         if in_flight + len(freed_at) < self._requests:

@@ -29,7 +29,7 @@ from playai_async._models import Completed, Failed, SessionStats, TtsJob
 from playai_async._pacing import RESOLUTION, Pacer
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
 from playai_async._timetable import Timetable
-from playai_async._watch import Call, Follower, Outcome, Waiter, Watch
+from playai_async._watch import Call, Follower, Outcome, Waiter, Watch, as_outcome, job_of
 
 __all__ = ["Poller"]
 
@@ -81,9 +81,7 @@ class Poller:
             self._calls.pop(call, None)
             await _ended(self._give_up(call))
             raise
-        if isinstance(outcome, PlayAIError):
-            raise outcome
-        return outcome
+        return job_of(outcome)
 
     async def completion(self, job_id: UUID, polling: Polling, timeout: float | None) -> TtsJob[Completed | Failed]:
         """Wait until a job is done.
@@ -100,9 +98,7 @@ class Poller:
         except asyncio.CancelledError:
             await _ended(self._leave(waiter))
             raise
-        if isinstance(outcome, PlayAIError):
-            raise outcome
-        return cast("TtsJob[Completed | Failed]", outcome)
+        return cast("TtsJob[Completed | Failed]", job_of(outcome))
 
     async def changes(self, job_id: UUID, polling: Polling, timeout: float | None) -> AsyncGenerator[TtsJob, None]:
         """Yield a job as first seen, then as it changes, until it is done.
@@ -116,11 +112,9 @@ class Poller:
         self._join(follower, job_id, polling, timeout)
         try:
             while True:
-                outcome = await follower.next()
-                if isinstance(outcome, PlayAIError):
-                    raise outcome
-                yield outcome
-                if outcome.done:
+                job = job_of(await follower.next())
+                yield job
+                if job.done:
                     return
         finally:
             await _ended(self._leave(follower))
@@ -276,8 +270,8 @@ class Poller:
             else:
                 try:
                     self._settle(errand, outcome)
-                except Exception as error:  # noqa: BLE001 - see `_as_outcome`
-                    self._end(errand, _as_outcome(error, errand.job_id))
+                except Exception as error:  # noqa: BLE001 - see `as_outcome`
+                    self._end(errand, as_outcome(error, errand.job_id))
             errand = self._next(self._loop.time())
             if errand is not None:
                 self._carry(worker, errand)
@@ -298,8 +292,8 @@ class Poller:
         outcome: Outcome
         try:
             outcome = await self._fetch(job_id)
-        except Exception as error:  # noqa: BLE001 - see `_as_outcome`
-            outcome = _as_outcome(error, job_id)
+        except Exception as error:  # noqa: BLE001 - see `as_outcome`
+            outcome = as_outcome(error, job_id)
         now = self._loop.time()
         if isinstance(outcome, RateLimitedError):
             self._throttled += 1
@@ -308,7 +302,7 @@ class Poller:
         elif isinstance(outcome, TRANSIENT):
             self._transient_failures += 1
             self._pacer.failed(now)
-            logger.debug("Transient failure: %s", outcome)
+            logger.debug("Job %s: transient failure (%s).", job_id, type(outcome).__name__)
         else:
             self._pacer.accepted(now)
         return outcome
@@ -327,8 +321,9 @@ class Poller:
         if pause is None:
             self._end(watch, outcome)
             return
-        # No later than just before the first deadline that the pause would overrun.
-        last_calls = (waiter.last_call for waiter in watch.waiters if waiter.last_call > now)
+        # No later than just before the first deadline that the pause would overrun. A timer may fire a little early,
+        # and a last poll that is answered within that little must not be the next one, too.
+        last_calls = (waiter.last_call for waiter in watch.waiters if waiter.last_call > now + RESOLUTION)
         self._put_down(watch, min(now + pause, *last_calls, math.inf))
         if isinstance(outcome, TtsJob):
             for waiter in list(watch.waiters):
@@ -339,12 +334,3 @@ async def _ended(worker: asyncio.Task[None] | None) -> None:
     """See a cancelled worker off, so that whoever lets go leaves nothing running."""
     if worker is not None:
         await asyncio.wait([worker])
-
-
-def _as_outcome(error: Exception, job_id: UUID) -> PlayAIError:
-    """Give what must never happen a documented face: a bug in one job must end that wait, and no other."""
-    if isinstance(error, PlayAIError):
-        return error
-    outcome = PlayAIError(f"Waiting for job {job_id} met a bug ({type(error).__name__}).", job_id=job_id)
-    outcome.__cause__ = error
-    return outcome

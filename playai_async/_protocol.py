@@ -10,7 +10,7 @@ from __future__ import annotations
 import email.utils
 import json
 import math
-import urllib.parse
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any, cast
@@ -47,6 +47,7 @@ _ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
 _LONGEST_EXCERPT = 200
 _LONGEST_REDACTED = 65_536
 _SHORTEST_SECRET = 6
+_DEEPEST = 100
 _HIDDEN = "[hidden]"
 
 
@@ -87,18 +88,23 @@ class Credentials:
         """Return the headers that the contract requires."""
         return {"Authorization": f"Bearer {self.api_key}", "X-USER-ID": self.user_id}
 
-    def redact(self, text: str) -> str:
+    def redact(self, text: str, *, cut: bool = False) -> str:
         """Take the key and the user id out of what the service wrote, in each spelling that a reply may use.
 
         One of under six characters is left: no service issues it, and taking it out would shred plain words.
+
+        Args:
+            text: What the service wrote.
+            cut: Whether the text may end in the middle of a secret.
         """
         # The longer first: one may be part of the other.
         for secret in sorted((self.api_key, self.user_id), key=len, reverse=True):
             if len(secret) < _SHORTEST_SECRET:
                 break
-            spellings = {secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")}
-            for spelling in sorted(spellings, key=len, reverse=True):
-                text = text.replace(spelling, _HIDDEN)
+            text = re.sub(_any_spelling(secret), _HIDDEN, text)
+            beginnings = range(len(secret) - 1, _SHORTEST_SECRET - 1, -1) if cut else ()
+            left = next((length for length in beginnings if text.endswith(secret[:length])), 0)
+            text = text[:-left] + _HIDDEN if left else text
         return text
 
     def __repr__(self) -> str:
@@ -162,8 +168,10 @@ class Protocol:
         )
 
     def shown(self, text: str) -> str:
-        """Make a text of the service's fit to be shown: redacted, short, and without lone surrogates."""
-        clean = text.encode("utf-8", "replace").decode()
+        """Make a text of the service's fit to be shown: redacted, short, and on one line."""
+        # Lone surrogates cannot be written to a log, and line breaks would forge its lines.
+        clean = text[:_LONGEST_REDACTED].encode("utf-8", "replace").decode()
+        clean = "".join(character if character.isprintable() else " " for character in clean)
         return _shortened(self._credentials.redact(clean))
 
     def _status_error(self, reply: Reply, job_id: UUID, *, now: float) -> APIStatusError:
@@ -189,7 +197,8 @@ class Protocol:
     def _excerpt(self, reply: Reply) -> str:
         # Redact before cutting, since half a key would not be found; only bound the work on an 8 MiB body.
         text = reply.body[:_LONGEST_REDACTED].decode("utf-8", "replace")
-        return _shortened(self._credentials.redact(text))
+        cut = not reply.whole or len(reply.body) > _LONGEST_REDACTED
+        return _shortened(self._credentials.redact(text, cut=cut))
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:
@@ -205,7 +214,9 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     if value is None:
         return None
     text = value.strip()
-    if text.isascii() and text.isdigit():
+    if not text.isascii():
+        return None
+    if text.isdigit():
         # Twenty digits are past any day already, and int() refuses thousands of them.
         seconds = float(text[:20]) if len(text) <= 20 else LONGEST_RETRY_AFTER  # noqa: PLR2004
     else:
@@ -256,11 +267,26 @@ def _decode(reply: Reply) -> Any:
     if not reply.whole:
         raise ContractViolation([f"longer than {LONGEST_REPLY} bytes @ $"])
     try:
-        return _parse(reply.body)
+        value = _parse(reply.body)
     except RecursionError:
         raise ContractViolation(["nested too deeply @ $"]) from None
     except ValueError:  # no UTF-8, no JSON, a number that is none, or one of thousands of digits
         raise ContractViolation(["not JSON @ $"]) from None
+    if reply.body.count(b"[") + reply.body.count(b"{") > _DEEPEST and _is_deep(value):
+        raise ContractViolation(["nested too deeply @ $"])
+    return value
+
+
+def _is_deep(value: object) -> bool:
+    level = [value]
+    for _ in range(_DEEPEST):
+        level = [
+            inner
+            for outer in level
+            if isinstance(outer, dict | list)
+            for inner in (outer.values() if isinstance(outer, dict) else outer)
+        ]
+    return bool(level)
 
 
 def _parse(body: bytes) -> Any:
@@ -291,6 +317,14 @@ def _error_words(reply: Reply) -> tuple[str | None, str | None]:
     fields = cast("dict[str, object]", value)
     error_id, message = fields.get("errorId"), fields.get("errorMessage")
     return error_id if isinstance(error_id, str) else None, message if isinstance(message, str) else None
+
+
+def _any_spelling(secret: str) -> str:
+    """A pattern of a secret, each character of it as it is, or escaped as JSON, Python or a URL would."""
+    return "".join(
+        rf"(?:\\{{0,3}}{re.escape(character)}|%(?i:{ord(character):02x})|\\{{1,2}}u(?i:{ord(character):04x}))"
+        for character in secret
+    )
 
 
 def _shortened(text: str) -> str:

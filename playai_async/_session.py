@@ -11,7 +11,7 @@ import os
 import warnings
 from collections.abc import AsyncGenerator
 from types import EllipsisType, TracebackType
-from typing import Self, TypeVar, cast
+from typing import NoReturn, Self, TypeVar, cast
 from uuid import UUID
 
 import aiohttp
@@ -33,7 +33,7 @@ class PlayAISession:
 
     Make one for each key and share it: all waits of a session draw on one quota, and many callers that wait for one job
     cost what one costs. It may be used by any number of tasks of one event loop, the one it is first used in. It may be
-    made before any loop runs.
+    made before any loop runs::
 
         async with PlayAISession() as playai:
             job = await playai.wait_for_completion(job_id)
@@ -47,7 +47,7 @@ class PlayAISession:
             session makes one of its own.
         polling: How waits poll, where a wait does not say otherwise.
         pacing: What is known of the quota.
-        request_timeout: Seconds for one HTTP exchange, from connecting to the last byte.
+        request_timeout: Seconds for one HTTP exchange, from connecting to the last byte; 10 if left out.
 
     Raises:
         ConfigurationError: A setting is missing or cannot work.
@@ -212,6 +212,9 @@ class PlayAISession:
 
     def __repr__(self) -> str:
         return f"<PlayAISession {self._base_url} {'closed' if self._closed else 'open'}>"
+
+    def __reduce__(self) -> NoReturn:
+        raise TypeError("a PlayAISession holds a key and connections, and is not pickled or copied")
 
     def __del__(self) -> None:
         if self._poller is not None and not self._closed:

@@ -5,7 +5,7 @@ Values alone: what they lead to is decided in `_backoff` and `_pacing`.
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -57,6 +57,9 @@ A reset is then noticed 2.5 s late on average, and no minute loses more than a d
 QUOTA_BURST_SHARE = 12
 """One in so many of a known quota may go out back to back (5 of 60), so that a few waits are not slowed."""
 
+_MOST = 10**9
+"""Of anything that is counted; more is a mistake, and past any float it would be one in arithmetic."""
+
 WaitStrategy = wait_base | Callable[[RetryCallState], float]
 """A tenacity wait strategy: seconds to pause, given the state of the retries."""
 
@@ -75,7 +78,7 @@ def check_number(name: str, value: object, *, zero: bool = False) -> None:
     """
     if isinstance(value, bool) or not isinstance(value, int | float):  # bool is an int in Python, and no duration
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
-    if not math.isfinite(value) or value < 0 or (value == 0 and not zero):
+    if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
         raise ConfigurationError(f"{name} must be a {'non-negative' if zero else 'positive'}, finite number")
 
 
@@ -114,6 +117,8 @@ def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise TypeError(f"{attribute.name} must be an integer, not {type(value).__name__}")
     if value < 1:
         raise ConfigurationError(f"{attribute.name} must be at least 1")
+    if value > _MOST:
+        raise ConfigurationError(f"{attribute.name} must be at most {_MOST:,}")
 
 
 def _strategy(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -134,8 +139,8 @@ class Polling:
         jitter: The share, from 0 to 1, by which each pause is varied up or down, so that waits that began together
             spread out.
         timeout: Seconds over the whole wait, or None for no deadline. The longest text takes a few minutes.
-        max_failures: How many transient failures in a row end the wait. With the default pauses, eight span the
-            better part of a minute: a deployment of the service, not an outage.
+        max_failures: How many transient failures in a row end the wait. With the default pauses, eight span
+            half a minute: a deployment of the service, not an outage.
         wait: A tenacity wait strategy in place of the first four, or None. It must not block.
 
     Raises:

@@ -18,10 +18,26 @@ from playai_async._models import TtsJob
 from playai_async._settings import Polling
 from playai_async._timetable import Entry
 
-__all__ = ["Call", "Follower", "Outcome", "Waiter", "Watch"]
+__all__ = ["Call", "Follower", "Outcome", "Waiter", "Watch", "as_outcome", "job_of"]
 
 Outcome: TypeAlias = TtsJob | PlayAIError
 """What a request or a wait brought. Errors travel as values: one set on a future that nobody awaits gets logged."""
+
+
+def job_of(outcome: Outcome) -> TtsJob:
+    """Return the job, or raise the error."""
+    if isinstance(outcome, PlayAIError):
+        raise outcome
+    return outcome
+
+
+def as_outcome(error: Exception, job_id: UUID) -> PlayAIError:
+    """Give what must never happen a documented face: a bug in one job must end that wait, and no other."""
+    if isinstance(error, PlayAIError):
+        return error
+    outcome = PlayAIError(f"Waiting for job {job_id} met a bug ({type(error).__name__}).", job_id=job_id)
+    outcome.__cause__ = error
+    return outcome
 
 
 @attrs.define(eq=False)
@@ -79,7 +95,7 @@ class Waiter:
         elapsed, polls = now - self.since, watch.polls - self.polls_before
         state = "no answer yet" if watch.job is None else f"last seen {type(watch.job.output).__name__}"
         return WaitTimeoutError(
-            f"Job {watch.job_id} was not done after {elapsed:.1f} s and {polls} polls ({state});"
+            f"Job {watch.job_id} was not done after {elapsed:.1f} s (polls: {polls}; {state});"
             " it goes on and can be waited for again.",
             job=watch.job,
             last_error=None if watch.last_error is None else watch.last_error.for_job(watch.job_id),

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import copy
 import gc
 import os
+import pickle
 import warnings
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -364,6 +366,13 @@ async def test_repr_tells_where_and_whether_open(session: PlayAISession) -> None
     assert repr(session) == "<PlayAISession https://api.play.ai open>"
     await session.aclose()
     assert repr(session) == "<PlayAISession https://api.play.ai closed>"
+
+
+@pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_a_session_is_not_pickled_or_copied(duplicate: Callable[[object], object]) -> None:
+    """The bytes would hold the key, and two sessions would each believe that the quota is theirs."""
+    with pytest.raises(TypeError, match="PlayAISession"):
+        duplicate(PlayAISession(API_KEY, USER_ID))
 
 
 @pytest.mark.parametrize("phase", ["queued", "under way", "paused", "throttled"])

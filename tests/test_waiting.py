@@ -373,6 +373,17 @@ async def test_the_last_poll_of_a_short_wait_leaves_most_of_its_time(
     assert service.pauses == [0.45]
 
 
+async def test_a_last_poll_that_is_answered_at_once_is_the_last(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """Also where its timer fires a hair early, as timers may: it is not due again at once, and again."""
+    service.answers(job())
+    await asyncio.sleep(7e-06)  # a start from which the sum of the times rounds down
+    with pytest.raises(WaitTimeoutError) as caught:
+        await session.wait_for_completion(JOB_ID, polling=Polling(jitter=0), timeout=1.5)
+    assert caught.value.polls == 3
+
+
 async def test_a_wait_without_a_deadline_goes_on(service: ScriptedService, session: PlayAISession) -> None:
     """`timeout=None` outlasts the ten minutes of the settings."""
     service.answers(*[job()] * 100, job(COMPLETED))

@@ -59,8 +59,7 @@ class Malformed:
 
     Args:
         body: `"html"` (a proxy's page), `"truncated"` (half the job's JSON), `"other_id"` (another job's
-        document),
-            `"wrong_types"` (numbers as text, a date as a number), or bytes to send as they are.
+            document), `"wrong_types"` (numbers as text, a date as a number), or bytes to send as they are.
     """
 
     body: Malformation | bytes = attrs.field(default="truncated", validator=_malformation)

@@ -1,0 +1,95 @@
+"""What a user may import, and what importing it brings along."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+
+import pytest
+
+import playai_async
+
+PUBLIC = {
+    # The session.
+    "PlayAISession",
+    "Polling",
+    "Pacing",
+    "SessionStats",
+    # What the service answers, and what it is asked.
+    "TtsJob",
+    "Completed",
+    "InProgress",
+    "Failed",
+    "Unknown",
+    "TtsParameters",
+    # What can go wrong.
+    "PlayAIError",
+    "ConfigurationError",
+    "SessionClosedError",
+    "TransportError",
+    "InvalidResponseError",
+    "APIStatusError",
+    "InvalidParametersError",
+    "UnauthorizedError",
+    "ForbiddenError",
+    "NotFoundError",
+    "RateLimitedError",
+    "UnexpectedServiceError",
+    "WaitTimeoutError",
+    "JobFailedError",
+    "DownloadError",
+    # Itself.
+    "__version__",
+}
+
+
+def modules_after(statement: str) -> set[str]:
+    """Run a statement in a fresh interpreter, and list the top-level modules that it left loaded."""
+    code = f"import sys; {statement}; print(*{{name.partition('.')[0] for name in sys.modules}})"
+    done = subprocess.run(  # noqa: S603 - our own interpreter
+        [sys.executable, "-W", "error", "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    return set(done.stdout.split())
+
+
+def test_the_public_names_are_the_documented_ones() -> None:
+    """No name more, none less, none twice."""
+    assert set(playai_async.__all__) == PUBLIC
+    assert len(playai_async.__all__) == len(PUBLIC)
+
+
+def test_the_public_names_are_sorted() -> None:
+    """So that a new one has one place."""
+    assert playai_async.__all__ == sorted(playai_async.__all__)
+
+
+@pytest.mark.parametrize("name", sorted(PUBLIC), ids=str)
+def test_every_public_name_is_there(name: str) -> None:
+    """What is promised can be imported."""
+    assert hasattr(playai_async, name)
+
+
+def test_no_other_name_looks_public() -> None:
+    """Whatever else is in the package's namespace says by its underscore that it is private."""
+    strangers = {name for name in vars(playai_async) if not name.startswith("_")} - PUBLIC
+    assert strangers <= {"emulator"}  # a public subpackage, which is here once somebody imported it
+
+
+def test_the_version_is_said_once() -> None:
+    """In the package, in the project file and in what is installed."""
+    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
+    declared = project.get("version", playai_async.__version__)
+    assert playai_async.__version__ == declared == importlib.metadata.version("playai-async")
+
+
+def test_importing_the_package_loads_nothing_that_is_optional() -> None:
+    """The command line's libraries are an extra, and its import time is nobody else's."""
+    assert modules_after("import playai_async") & {"cyclopts", "rich"} == set()
+
+
+def test_the_package_is_marked_as_typed() -> None:
+    """Without the marker, checkers ignore its annotations."""
+    assert (Path(playai_async.__file__).parent / "py.typed").exists()

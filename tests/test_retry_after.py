@@ -1,0 +1,162 @@
+"""`Retry-After`: what counts as a hint, and that nothing else does any harm."""
+
+from __future__ import annotations
+
+from email.utils import formatdate
+
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from playai_async._protocol import parse_retry_after
+
+NOW = 784_111_777.0
+"""Sun, 06 Nov 1994 08:49:37 GMT: the moment that RFC 9110 writes its examples of."""
+
+A_DAY = 86_400.0
+
+SAME_EVERY_TIME = settings(derandomize=True, database=None, deadline=None, max_examples=200)
+
+
+@pytest.mark.parametrize(
+    ("value", "hint"),
+    [
+        ("1", 1.0),
+        ("120", 120.0),
+        ("007", 7.0),
+        (" 5\t", 5.0),
+        ("86400", A_DAY),
+        ("86401", A_DAY),
+        ("9" * 20, A_DAY),
+        ("9" * 21, A_DAY),
+        ("9" * 100_000, A_DAY),
+        ("0" * 19 + "5", 5.0),
+    ],
+    ids=lambda value: str(value)[:24],
+)
+def test_seconds_are_a_hint_up_to_a_day(value: str, hint: float) -> None:
+    """A longer one is a mistake that must not stall a backend."""
+    assert parse_retry_after(value, now=NOW) == hint
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        "Sun, 06 Nov 1994 08:49:47 GMT",
+        "Sunday, 06-Nov-94 08:49:47 GMT",
+        "Sun Nov  6 08:49:47 1994",
+        "Sun, 06 Nov 1994 08:49:47 -0000",
+        "Sun, 06 Nov 1994 10:49:47 +0200",
+        "06 Nov 1994 08:49:47 GMT",
+        "  Sun, 06 Nov 1994 08:49:47 GMT  ",
+    ],
+    ids=["IMF-fixdate", "RFC 850", "asctime", "no zone known", "offset", "no weekday", "spaces"],
+)
+def test_an_http_date_is_a_hint_in_every_form(value: str) -> None:
+    """Each is ten seconds after the moment at hand; one without a zone is in UTC."""
+    assert parse_retry_after(value, now=NOW) == 10.0
+
+
+def test_a_date_is_measured_to_the_fraction() -> None:
+    """The moment at hand is not rounded to the second that dates are written in."""
+    assert parse_retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now=NOW + 0.25) == 9.75
+
+
+@pytest.mark.parametrize("ahead", [A_DAY, A_DAY + 1, 400 * A_DAY], ids=str)
+def test_a_date_past_a_day_is_a_hint_of_a_day(ahead: float) -> None:
+    """A clock that is wrong by a year must not stall a backend for one."""
+    assert parse_retry_after(formatdate(NOW + ahead, usegmt=True), now=NOW) == A_DAY
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        "",
+        " ",
+        "0",
+        "000",
+        "-1",
+        "+1",
+        "1.5",
+        "1e3",
+        "0x10",
+        "1,2",
+        "5 seconds",
+        "soon",
+        "nan",
+        "inf",
+        "٣",
+        "²",
+        "１２",  # noqa: RUF001 - digits, and not ASCII
+        "Sun, ٠٦ Nov 1994 08:49:47 GMT",
+        "null",
+        "Sun, 06 Nov 1994 08:49:37 GMT",
+        "Sun, 06 Nov 1994 08:49:36 GMT",
+        "Thu, 01 Jan 1970 00:00:00 GMT",
+        "Sun, 31 Feb 2094 08:49:37 GMT",
+        "Sun, 06 Nov 1994 25:00:00 GMT",
+        "Sun, 06 Nov 99999 08:49:37 GMT",
+        "Sun, 06 Nov 2094 08:49:37 +9999",
+        "Sun, 06 Nov 2094 08:49:37 +999999999999999",
+        "1994-11-06T08:49:47Z",
+        "\x00",
+        "\ud800",
+    ],
+    ids=ascii,
+)
+def test_what_is_no_time_ahead_is_no_hint(value: str | None) -> None:
+    """Zero, the past, and what cannot be read: then the session backs off by itself."""
+    assert parse_retry_after(value, now=NOW) is None
+
+
+def assert_harmless(value: str, now: float) -> None:
+    """Fail if a header raises, or gives anything but a usable hint or none."""
+    hint = parse_retry_after(value, now=now)
+    assert hint is None or (type(hint) is float and 0 < hint <= A_DAY)
+
+
+PARTS = (
+    *("0", "1", "12", "31", "60", "94", "1994", "2094", "9999", "99999999999999999999", "٣", "1.5"),
+    *("-0000", "+2359", "-9999", "GMT", "Z"),
+    *("Sun,", "Sunday,", "Nov", "06-Nov-94"),
+    *("08:49:37", "24:60:60", "8:4", "8.49.37", ":", "-", ",", ".", ""),
+)
+MOMENTS = st.floats(min_value=0, max_value=4e9)
+
+
+@SAME_EVERY_TIME
+@given(value=st.text(), now=MOMENTS)
+def test_no_text_does_any_harm(value: str, now: float) -> None:
+    """A header is whatever a server, or a proxy, writes into it."""
+    assert_harmless(value, now)
+
+
+@SAME_EVERY_TIME
+@given(
+    parts=st.lists(
+        st.sampled_from(PARTS),
+        max_size=8,
+    ),
+    joint=st.sampled_from([" ", "", "-", ":", ", "]),
+    now=MOMENTS,
+)
+def test_nothing_that_looks_like_a_date_does_any_harm(parts: list[str], joint: str, now: float) -> None:
+    """The standard library's reader of dates is old, and takes a lot."""
+    assert_harmless(joint.join(parts), now)
+
+
+@SAME_EVERY_TIME
+@given(seconds=st.integers(), now=MOMENTS)
+def test_whole_seconds_are_obeyed_exactly(seconds: int, now: float) -> None:
+    """Whatever the time is: seconds count from the answer."""
+    expected = None if seconds <= 0 else min(float(seconds), A_DAY)
+    assert parse_retry_after(str(seconds), now=now) == expected
+
+
+@SAME_EVERY_TIME
+@given(date=st.integers(min_value=0, max_value=4_000_000_000), now=MOMENTS)
+def test_dates_are_obeyed_exactly(date: int, now: float) -> None:
+    """The difference to the moment at hand is the hint, if it lies ahead."""
+    expected = None if date <= now else min(date - now, A_DAY)
+    assert parse_retry_after(formatdate(date, usegmt=True), now=now) == expected

@@ -1,0 +1,176 @@
+"""What is due when: the order in which it is taken, and that what is taken off leaves nothing."""
+
+from __future__ import annotations
+
+import math
+
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from playai_async._timetable import Entry, Timetable
+
+
+class Incomparable:
+    """An item that must never be asked which is the lesser."""
+
+    def __lt__(self, other: object) -> bool:
+        raise AssertionError
+
+    __gt__ = __le__ = __ge__ = __lt__
+
+    def __eq__(self, other: object) -> bool:
+        raise AssertionError
+
+    __hash__ = None  # type: ignore[assignment]  # the point of the class
+
+
+def taken(timetable: Timetable[str], now: float = 1e300) -> list[str]:
+    """Take all that is due."""
+    found: list[str] = []
+    while (item := timetable.take(now)) is not None:
+        found.append(item)
+    return found
+
+
+def test_nothing_is_due_in_an_empty_timetable() -> None:
+    """Nor will it ever be."""
+    timetable: Timetable[str] = Timetable()
+    assert (timetable.first(), timetable.take(math.inf)) == (math.inf, None)
+
+
+def test_items_are_taken_in_the_order_of_their_times() -> None:
+    """Whatever the order they were added in."""
+    timetable: Timetable[str] = Timetable()
+    for when in (3.0, 1.0, 2.0, -1.0):
+        timetable.add(when, str(when))
+    assert taken(timetable) == ["-1.0", "1.0", "2.0", "3.0"]
+
+
+def test_items_of_one_time_are_taken_in_the_order_they_were_added() -> None:
+    """First come, first served; a discarded one in between changes nothing."""
+    timetable: Timetable[str] = Timetable()
+    places = [timetable.add(1.0, name) for name in "abcdefgh"]
+    timetable.discard(places[2])
+    assert taken(timetable) == list("abdefgh")
+
+
+def test_an_item_is_due_at_its_time_and_not_before() -> None:
+    """To the last bit."""
+    timetable: Timetable[str] = Timetable()
+    timetable.add(1.0, "a")
+    assert timetable.take(math.nextafter(1.0, 0.0)) is None
+    assert timetable.take(1.0) == "a"
+    assert timetable.take(1.0) is None
+
+
+def test_an_item_may_be_put_down_for_ever() -> None:
+    """It is due when there is no end of time, and can be taken off."""
+    timetable: Timetable[str] = Timetable()
+    place = timetable.add(math.inf, "a")
+    assert (timetable.first(), timetable.take(1e300)) == (math.inf, None)
+    timetable.discard(place)
+    assert timetable.take(1e300) is None
+
+
+def test_what_is_discarded_is_not_taken() -> None:
+    """Nor does the time of it count."""
+    timetable: Timetable[str] = Timetable()
+    first = timetable.add(1.0, "a")
+    timetable.add(2.0, "b")
+    timetable.discard(first)
+    assert timetable.first() == 2.0
+    assert taken(timetable) == ["b"]
+
+
+def test_discarding_twice_or_after_taking_does_nothing() -> None:
+    """Whoever lets go need not know what happened meanwhile."""
+    timetable: Timetable[str] = Timetable()
+    gone, kept = timetable.add(1.0, "a"), timetable.add(2.0, "b")
+    assert timetable.take(1.0) == "a"
+    for _ in range(1_000):
+        timetable.discard(gone)
+    timetable.discard(kept)
+    timetable.discard(kept)
+    timetable.add(3.0, "c")
+    assert taken(timetable) == ["c"]
+
+
+def test_items_are_never_compared() -> None:
+    """They may be anything."""
+    timetable: Timetable[Incomparable] = Timetable()
+    places = [timetable.add(1.0, Incomparable()) for _ in range(100)]
+    for place in places[::2]:
+        timetable.discard(place)
+    assert sum(timetable.take(1.0) is not None for _ in range(100)) == 50
+
+
+def test_what_is_discarded_is_let_go_at_once() -> None:
+    """A wait that was cancelled must not live on until its deadline."""
+    timetable: Timetable[Incomparable] = Timetable()
+    place = timetable.add(1e9, Incomparable())
+    timetable.discard(place)
+    assert not any(isinstance(part, Incomparable) for part in place)
+
+
+def test_ten_thousand_adds_and_discards_keep_the_heap_small() -> None:
+    """A backend opens and cancels waits all day, each with a deadline ten minutes ahead."""
+    timetable: Timetable[str] = Timetable()
+    kept = [timetable.add(float(number), "kept") for number in range(10)]
+    largest = 0
+    for number in range(10_000):
+        timetable.discard(timetable.add(1_000.0 + number, "gone"))
+        largest = max(largest, len(timetable._entries))
+    assert largest <= 200
+    assert len(taken(timetable)) == len(kept)
+
+
+def test_what_was_passed_over_no_longer_counts_as_a_gap() -> None:
+    """Whether gaps go by being passed over or by a sweep, the heap stays small afterwards."""
+    timetable: Timetable[str] = Timetable()
+    for number in range(1_000):
+        timetable.discard(timetable.add(float(number), "gone"))
+        timetable.add(float(number), "taken")
+        assert timetable.take(float(number)) == "taken"
+    for place in [timetable.add(2_000.0, "gone") for _ in range(1_000)]:
+        timetable.discard(place)
+    assert len(timetable._entries) <= 200
+
+
+def test_sweeping_keeps_order_and_places() -> None:
+    """A place that was given out before a sweep is good after it."""
+    timetable: Timetable[str] = Timetable()
+    kept = [timetable.add(float(number % 7), f"{number % 7}{number:03}") for number in range(100)]
+    for place in [timetable.add(3.0, "gone") for _ in range(1_000)]:
+        timetable.discard(place)
+    assert len(timetable._entries) < 300
+    timetable.discard(kept[50])
+    expected = sorted(f"{number % 7}{number:03}" for number in range(100) if number != 50)
+    assert taken(timetable) == expected
+
+
+OPERATIONS = st.lists(
+    st.tuples(st.sampled_from(["add", "add", "discard", "take", "first"]), st.integers(0, 20)), max_size=300
+)
+
+
+@settings(derandomize=True, database=None, deadline=None, max_examples=150)
+@given(operations=OPERATIONS, bulk=st.integers(0, 150))
+def test_it_does_what_a_sorted_list_would(operations: list[tuple[str, int]], bulk: int) -> None:
+    """Any mixture of adding, discarding, taking and asking, with or without sweeps between."""
+    timetable: Timetable[int] = Timetable()
+    places: list[Entry] = []
+    model: list[tuple[float, int]] = []
+    for operation, number in [("add", 10)] * bulk + [("discard", 3)] * bulk + operations:
+        if operation == "add":
+            item = len(places) + 1
+            places.append(timetable.add(float(number), item))
+            model.append((float(number), item))
+        elif operation == "discard" and places:
+            index = number * len(places) // 21
+            timetable.discard(places[index])
+            model = [entry for entry in model if entry[1] != index + 1]
+        elif operation == "take":
+            due = min((entry for entry in model if entry[0] <= number), default=None)
+            assert timetable.take(float(number)) == (None if due is None else due[1])
+            model = [entry for entry in model if entry != due]
+        assert timetable.first() == min((when for when, _ in model), default=math.inf)

@@ -1,0 +1,214 @@
+"""The public API as a user writes it, for the type checkers: checked, never run.
+
+`assert_type` says what a checker must infer, and `assert_never` that nothing is left to match.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from datetime import datetime
+from typing import Any, assert_never, assert_type
+from uuid import UUID
+
+import aiohttp
+import tenacity
+import yarl
+
+from playai_async import (
+    APIStatusError,
+    Completed,
+    ConfigurationError,
+    DownloadError,
+    Failed,
+    InProgress,
+    InvalidResponseError,
+    JobFailedError,
+    Pacing,
+    PlayAIError,
+    PlayAISession,
+    Polling,
+    RateLimitedError,
+    SessionClosedError,
+    SessionStats,
+    TransportError,
+    TtsJob,
+    TtsParameters,
+    Unknown,
+    WaitTimeoutError,
+    __version__,
+)
+
+JOB_ID = UUID(int=1)
+
+
+async def wait_and_match(playai: PlayAISession) -> str:
+    """A finished wait holds one of two outputs."""
+    job = await playai.wait_for_completion(JOB_ID)
+    assert_type(job, TtsJob[Completed | Failed])
+    match job.output:
+        case Completed(url=url):
+            return url
+        case Failed():
+            return "failed"
+        case _:
+            assert_never(job.output)
+
+
+async def match_any_output(playai: PlayAISession) -> str:
+    """A job that was merely asked for holds any of four."""
+    job = await playai.get_job(str(JOB_ID))
+    assert_type(job, TtsJob)
+    match job.output:
+        case Completed(url, content_type, file_size, duration):
+            return f"{url} {content_type} {file_size + duration}"
+        case InProgress():
+            return "in progress"
+        case Failed():
+            return "failed"
+        case Unknown(status, fields):
+            return f"{status} {fields.get('position')}"
+        case _:
+            assert_never(job.output)
+
+
+async def match_by_status(playai: PlayAISession) -> float:
+    """The status tells the known outputs apart, as a tag does."""
+    output = (await playai.wait_for_completion(JOB_ID)).output
+    if output.status == "COMPLETED":
+        return output.duration
+    assert_type(output, Failed)
+    return 0.0
+
+
+async def raise_for_failure(playai: PlayAISession) -> str:
+    """What comes back is known to be completed."""
+    job = (await playai.wait_for_completion(JOB_ID, timeout=None)).raise_for_failure()
+    assert_type(job, TtsJob[Completed])
+    assert_type(job.output, Completed)
+    return job.output.url
+
+
+def takes_any_job(job: TtsJob) -> bool:
+    """Plain `TtsJob` is a job in any state."""
+    assert_type(job.output, Completed | InProgress | Failed | Unknown)
+    assert_type(job.done, bool)
+    return job.done
+
+
+def takes_a_finished_job(job: TtsJob[Completed | Failed]) -> tuple[bool, bool]:
+    """A job of some outputs is a job of more, since nothing about it can change."""
+    return takes_any_job(job), job.done
+
+
+def takes_a_completed_job(job: TtsJob[Completed]) -> bool:
+    """The same, one step further down."""
+    return all(takes_a_finished_job(job))
+
+
+def read_a_job(job: TtsJob) -> None:
+    """Every attribute has its type."""
+    assert_type(job.id, UUID)
+    assert_type(job.created_at, datetime)
+    assert_type(job.input, Mapping[str, Any])
+    assert_type(job.completed_at, datetime | None)
+
+
+async def watch(playai: PlayAISession, job: TtsJob) -> AsyncIterator[str]:
+    """A watch is iterated over, and can be closed early."""
+    changes = playai.watch(job, polling=Polling(initial=0.5), timeout=30)
+    async for change in changes:
+        assert_type(change, TtsJob)
+        yield change.output.status
+    await changes.aclose()
+
+
+async def configure(http_session: aiohttp.ClientSession) -> None:
+    """Every setting, in each of its types."""
+    polling = Polling(
+        initial=1,
+        multiplier=1.5,
+        maximum=10,
+        jitter=0.2,
+        timeout=None,
+        max_failures=8,
+        wait=tenacity.wait_random_exponential(multiplier=1, max=10) + tenacity.wait_fixed(1),
+    )
+    pacing = Pacing(requests_per_window=60, window=60, max_in_flight=8)
+    async with PlayAISession(
+        "key",
+        "user",
+        base_url=yarl.URL("https://api.play.ai"),
+        http_session=http_session,
+        polling=polling,
+        pacing=pacing,
+        request_timeout=5,
+    ) as playai:
+        assert_type(playai, PlayAISession)
+        assert_type(playai.stats, SessionStats)
+    session = PlayAISession(base_url="http://localhost:8000")
+    await session.aclose()
+
+
+def strategies(state_of_mind: tenacity.wait.wait_base) -> list[Polling]:
+    """A strategy is one of tenacity's, or a function of its state."""
+
+    def by_attempt(state: tenacity.RetryCallState) -> float:
+        return float(state.attempt_number)
+
+    return [
+        Polling(wait=state_of_mind),
+        Polling(wait=by_attempt),
+        Polling(wait=lambda state: 2.0 * state.attempt_number),
+        Polling(wait=tenacity.wait_chain(tenacity.wait_fixed(1), tenacity.wait_fixed(5))),
+        Polling(wait=None),
+    ]
+
+
+def read_stats(stats: SessionStats) -> None:
+    """Counts are integers, and so is a quota; a pause is seconds."""
+    assert_type(stats.requests, int)
+    assert_type(stats.throttled, int)
+    assert_type(stats.transient_failures, int)
+    assert_type(stats.open_waits, int)
+    assert_type(stats.distinct_jobs, int)
+    assert_type(stats.in_flight, int)
+    assert_type(stats.paused_for, float)
+    assert_type(stats.quota, int | None)
+
+
+def make_parameters() -> TtsParameters:
+    """Two texts, and the rest by name."""
+    return TtsParameters("Hello", "a-voice", model="Play3.0-mini", speed=1, seed=None, extra={"mood": ["calm"]})
+
+
+async def catch(playai: PlayAISession) -> None:
+    """Each error carries what its documentation says."""
+    try:
+        await playai.wait_for_completion(JOB_ID)
+    except RateLimitedError as error:
+        assert_type(error.retry_after, float | None)
+    except APIStatusError as error:
+        assert_type(error.status, int)
+        assert_type(error.error_id, str | None)
+        assert_type(error.message, str | None)
+        assert_type(error.excerpt, str)
+    except InvalidResponseError as error:
+        assert_type(error.problems, tuple[str, ...])
+        assert_type(error.excerpt, str)
+    except WaitTimeoutError as error:
+        assert_type(error.job, TtsJob | None)
+        assert_type(error.last_error, PlayAIError | None)
+        assert_type(error.elapsed, float)
+        assert_type(error.polls, int)
+    except JobFailedError as error:
+        assert_type(error.job, TtsJob[Failed])
+    except (TransportError, DownloadError, SessionClosedError, ConfigurationError) as error:
+        assert_type(error.job_id, UUID | None)
+
+
+def second_bases() -> tuple[TimeoutError, ValueError, RuntimeError]:
+    """Some errors are what a caller may catch already."""
+    return WaitTimeoutError("", elapsed=0.0, polls=0), ConfigurationError(""), SessionClosedError("")
+
+
+version: str = __version__
