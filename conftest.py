@@ -1,0 +1,93 @@
+"""Runs the Python examples of README.md and docs/ against the emulator, in virtual time.
+
+An example may `await` at its top level, as `python -m asyncio` has it. All examples of one page share a namespace, an
+event loop and an emulator that the environment points to. Blocks in comments (`invisible-code-block: python`) run like
+the others: they set a stage, or hold the page to what it says, for which `printed` is the output of the block before.
+"""
+
+import ast
+import asyncio
+import contextlib
+import inspect
+import io
+from typing import Any
+
+import looptime
+import pytest
+from sybil import Example, Sybil
+from sybil.parsers.myst import CodeBlockParser
+
+from playai_async.emulator import Emulator
+
+
+class Page:
+    """What the examples of one page run on."""
+
+    def __init__(self) -> None:
+        self._runner = asyncio.Runner(loop_factory=looptime.new_event_loop)
+        self._emulator = Emulator(api_key="a-key-for-examples", user_id="a-user-for-examples")
+        self._environment = pytest.MonkeyPatch()
+
+    def open(self, namespace: dict[str, Any]) -> None:
+        """Start the emulator, and give the page what its examples take for granted."""
+        self._runner.run(self._emulator.start())
+        self._environment.setenv("PLAYAI_API_KEY", "a-key-for-examples")
+        self._environment.setenv("PLAYAI_USER_ID", "a-user-for-examples")
+        self._environment.setenv("PLAYAI_BASE_URL", self._emulator.base_url)
+        namespace["__name__"] = "__main__"
+        namespace["emulator"] = self._emulator
+        namespace["job_id"] = self._runner.run(_job_of_two_seconds(self._emulator))
+
+    def run(self, example: Example) -> None:
+        """Run one example; whatever it raises fails it."""
+        # Blank lines above it make tracebacks name the lines of the page.
+        source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
+        code = compile(source, example.path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
+        with contextlib.redirect_stdout(io.StringIO()) as output:
+            self._runner.run(_executed(code, example.namespace))
+        example.namespace["printed"] = output.getvalue()
+
+    def close(self) -> None:
+        """Stop the emulator, and see that the examples left nothing running."""
+        try:
+            left = self._runner.run(_tasks_left_after(self._emulator))
+        finally:
+            self._environment.undo()
+            self._runner.close()
+        assert not left, f"the examples left tasks running: {left}"
+
+
+async def _job_of_two_seconds(emulator: Emulator) -> str:
+    return str(emulator.add_job(duration=2.0))
+
+
+async def _executed(code: Any, namespace: dict[str, Any]) -> None:
+    outcome = eval(code, namespace)  # noqa: S307 - the repository's own pages
+    if inspect.iscoroutine(outcome):
+        await outcome
+
+
+async def _tasks_left_after(emulator: Emulator) -> set[asyncio.Task[Any]]:
+    await emulator.stop()
+    return asyncio.all_tasks() - {asyncio.current_task()}
+
+
+def _open_page(namespace: dict[str, Any]) -> None:
+    namespace["page"] = Page()
+    namespace["page"].open(namespace)
+
+
+def _run_example(example: Example) -> None:
+    example.namespace["page"].run(example)
+
+
+def _close_page(namespace: dict[str, Any]) -> None:
+    namespace["page"].close()
+
+
+pytest_collect_file = Sybil(
+    parsers=[CodeBlockParser("python", _run_example)],
+    patterns=["README.md", "docs/*.md"],
+    setup=_open_page,
+    teardown=_close_page,
+).pytest()

@@ -1,0 +1,63 @@
+"""How Sphinx builds these pages; nothing here fetches anything."""
+# ruff: noqa: INP001 - Sphinx reads this file by its path
+
+import linecache
+from typing import Any
+
+from sphinx.application import Sphinx
+
+import playai_async
+from playai_async import emulator
+
+project = "playai-async"
+author = "The playai-async authors"
+version = release = playai_async.__version__
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+exclude_patterns = ["_build"]
+html_theme = "furo"
+html_title = f"playai-async {release}"
+html_show_sourcelink = False
+html_copy_source = False
+myst_heading_anchors = 3
+
+# Docstrings are read in an editor first: one backtick is enough for code.
+default_role = "code"
+autodoc_member_order = "bysource"
+autodoc_preserve_defaults = True
+napoleon_google_docstring = True
+napoleon_numpy_docstring = False
+napoleon_use_ivar = True
+
+# No inventory is fetched, so the names of others have nothing to point to.
+nitpick_ignore_regex = [
+    ("py:.*", r"(aiohttp|asyncio|collections|datetime|tenacity|types|typing|uuid|yarl)\..*"),
+    ("py:class", r"UUID|datetime|(.*\.)?OutputT_co|WaitStrategy"),
+]
+
+# What a user imports is documented under the name it is imported by, not that of the private module it lives in.
+for package in (playai_async, emulator):
+    for name in package.__all__:
+        if isinstance(vars(package)[name], type):
+            vars(package)[name].__module__ = package.__name__
+
+# Without the source of the constructors that attrs wrote, defaults are shown by their values, as is right for these.
+for filename in [filename for filename in linecache.cache if filename.startswith("<attrs generated")]:
+    del linecache.cache[filename]
+
+
+def without_types(_app: Sphinx, kind: str, _name: str, _value: Any, _options: Any, lines: list[str]) -> None:
+    """Keep napoleon from taking what stands before a colon for a type: the annotations have those.
+
+    A colon in front says that there is none.
+    """
+    places = [0] if kind in {"property", "attribute"} else []
+    places += [place + 1 for place, line in enumerate(lines[:-1]) if line.strip() in {"Returns:", "Yields:"}]
+    for place in places:
+        text = lines[place].lstrip()
+        lines[place] = lines[place].removesuffix(text) + ": " + text
+
+
+def setup(app: Sphinx) -> None:
+    """Hook in before napoleon, whose priority is 500."""
+    app.connect("autodoc-process-docstring", without_types, priority=400)
