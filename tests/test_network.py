@@ -270,10 +270,10 @@ async def test_a_failed_tls_handshake_is_a_transport_error() -> None:
             await playai.get_job(JOB_ID)
 
 
-async def test_a_thousand_jobs_finish(emulator: Emulator, playai: PlayAISession) -> None:
+async def test_hundreds_of_jobs_finish(emulator: Emulator, playai: PlayAISession) -> None:
     """Many waits at once over the pool, each with its own job."""
-    jobs = [emulator.add_job(duration=number % 7, fails=number % 50 == 0) for number in range(1000)]
+    jobs = [emulator.add_job(duration=number % 7, fails=number % 50 == 0) for number in range(400)]
     finished = await asyncio.gather(*(playai.wait_for_completion(job_id) for job_id in jobs))
     assert [job.id for job in finished] == jobs
-    assert sum(isinstance(job.output, Completed) for job in finished) == 980
+    assert sum(isinstance(job.output, Completed) for job in finished) == 392
     assert emulator.stats.most_in_flight <= 32

@@ -296,6 +296,8 @@ async def test_an_answer_that_comes_as_its_caller_goes_is_dropped(service: Scrip
     async with PlayAISession(API_KEY, USER_ID) as session:
         call = asyncio.create_task(session.get_job(JOB_ID))
         wait = asyncio.create_task(session.wait_for_completion(JOB_ID))
+        while service.under_way < 2:
+            await asyncio.sleep(0)
         asyncio.get_running_loop().call_later(1, call.cancel)
         asyncio.get_running_loop().call_later(1, wait.cancel)
         await asyncio.wait([call, wait])

@@ -159,6 +159,7 @@ OUT_OF_RANGE: tuple[tuple[Callable[..., object], dict[str, Any], str], ...] = (
     (Pacing, {"window": math.inf}, f"window {POSITIVE}"),
     (Pacing, {"window": TOO_LARGE}, f"window {POSITIVE}"),
     (Pacing, {"max_in_flight": 0}, "max_in_flight must be at least 1"),
+    (Pacing, {"requests_per_window": TOO_LARGE}, "requests_per_window must be at most 1,000,000,000"),
 )
 
 

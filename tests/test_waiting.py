@@ -364,6 +364,19 @@ async def test_a_last_poll_is_sent_just_before_the_deadline(service: ScriptedSer
     assert service.pauses == [19.0]
 
 
+async def test_who_joins_with_a_short_deadline_gets_a_last_poll_too(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """The shared watch, which pauses for long, is polled in time for the newcomer."""
+    service.answers(job(), job(COMPLETED))
+    polling = Polling(wait=tenacity.wait_fixed(500))
+    first = asyncio.create_task(session.wait_for_completion(JOB_ID, polling=polling))
+    await asyncio.sleep(100)
+    assert (await session.wait_for_completion(JOB_ID, polling=polling, timeout=20)).done
+    assert (await first).done
+    assert service.pauses == [119.0]
+
+
 async def test_the_last_poll_of_a_short_wait_leaves_most_of_its_time(
     service: ScriptedService, session: PlayAISession
 ) -> None:

@@ -1,0 +1,132 @@
+"""An emulator, an environment that leads to it, and commands run in the test's own loop, and so in its virtual time."""
+
+import io
+import json
+import re
+import sys
+from collections.abc import AsyncIterator
+from typing import IO, Any
+
+import attrs
+import pytest
+
+from playai_async._cli._app import command_line, parse
+from playai_async.emulator import Emulator
+
+KEY = "sk-4711-open-sesame"
+USER = "user-0815-behind-the-curtain"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal, and knows what one would show."""
+
+    def isatty(self) -> bool:
+        return True
+
+    def shows(self) -> list[str]:
+        """What is left on the screen: enough of a terminal for line feeds, moves up, and erased lines."""
+        lines, row, column = [""], 0, 0
+        for token in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
+            if token == "\n":
+                row, column = row + 1, 0
+                lines += [""] * (row + 1 - len(lines))
+            elif token == "\r":
+                column = 0
+            elif token.startswith("\x1b"):
+                if token.endswith("A"):
+                    row -= int(token[2:-1])
+                elif token.endswith("K"):
+                    lines[row] = ""
+            else:
+                lines[row] = lines[row][:column].ljust(column) + token + lines[row][column + len(token) :]
+                column += len(token)
+        return lines
+
+
+class Broken(io.StringIO):
+    """A stream that fails; on a descriptor, where the program may redirect it."""
+
+    def __init__(self, error: OSError, descriptor: IO[bytes] | None = None) -> None:
+        super().__init__()
+        self._error = error
+        self._descriptor = descriptor
+
+    def flush(self) -> None:
+        raise self._error
+
+    def fileno(self) -> int:
+        assert self._descriptor is not None
+        return self._descriptor.fileno()
+
+
+@attrs.frozen
+class Ending:
+    """How a command ended."""
+
+    status: int
+    out: str
+    err: str
+
+    @property
+    def lines(self) -> list[str]:
+        return self.out.splitlines()
+
+    @property
+    def documents(self) -> list[Any]:
+        return [json.loads(line) for line in self.lines]
+
+
+@attrs.define
+class Shell:
+    """Runs command lines with streams of its own."""
+
+    monkeypatch: pytest.MonkeyPatch
+    out: io.StringIO = attrs.field(factory=io.StringIO)
+    err: io.StringIO = attrs.field(factory=io.StringIO)
+
+    async def run(self, *arguments: object, stdin: str = "") -> Ending:
+        """Run a command in this loop; a command line that is refused raises."""
+        self._connect(stdin)
+        command = parse([str(argument) for argument in arguments])
+        assert command is not None
+        status = await command
+        return Ending(status, self.out.getvalue(), self.err.getvalue())
+
+    def run_to_the_end(self, *arguments: object, stdin: str = "") -> Ending:
+        """Run a command line as the console script does, in a loop of its own."""
+        self._connect(stdin)
+        status = command_line([str(argument) for argument in arguments])
+        return Ending(status, self.out.getvalue(), self.err.getvalue())
+
+    def _connect(self, stdin: str) -> None:
+        for name, stream in (("stdin", io.StringIO(stdin)), ("stdout", self.out), ("stderr", self.err)):
+            self.monkeypatch.setattr(sys, name, stream)
+
+
+@pytest.fixture
+def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
+    """A shell whose streams are no terminals."""
+    return Shell(monkeypatch)
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key and a user id in the environment, and no more."""
+    monkeypatch.setenv("PLAYAI_API_KEY", KEY)
+    monkeypatch.setenv("PLAYAI_USER_ID", USER)
+    monkeypatch.delenv("PLAYAI_BASE_URL", raising=False)
+
+
+@pytest.fixture
+def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without a word for this program."""
+    for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID", "PLAYAI_BASE_URL"):
+        monkeypatch.delenv(name, raising=False)
+
+
+@pytest.fixture
+async def emulator(credentials: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Emulator]:
+    """A running emulator that insists on the environment's credentials, and that the environment leads to."""
+    async with Emulator(api_key=KEY, user_id=USER) as emulator:
+        monkeypatch.setenv("PLAYAI_BASE_URL", emulator.base_url)
+        yield emulator

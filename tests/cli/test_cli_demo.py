@@ -1,0 +1,109 @@
+"""`playai-async demo`: what a newcomer sees first."""
+
+import asyncio
+import re
+from typing import Any
+from uuid import UUID
+
+import pytest
+
+from playai_async._cli import _demo
+from playai_async.emulator import Emulator, Status
+from tests.cli.conftest import Ending, Shell, Terminal
+
+pytestmark = [pytest.mark.looptime, pytest.mark.usefixtures("nothing_set")]
+
+ROW = re.compile(r"([0-9a-f-]{36}) +(COMPLETED|FAILED|lost) +(\d+\.\d) +(\d+) +(\d+\.\d\d|-)")
+
+
+def rows(ending: Ending) -> list[tuple[str, ...]]:
+    """The table's rows: id, state, seconds, polls, seconds late."""
+    return [match.groups() for match in map(ROW.fullmatch, ending.lines) if match]
+
+
+async def test_it_shows_what_each_wait_took(shell: Shell) -> None:
+    """Three dozen jobs of different lengths, one of which fails, in the order in which their ends were noticed."""
+    ending = await shell.run("demo")
+    table = rows(ending)
+    assert (ending.status, ending.err) == (0, "")
+    assert len({UUID(row[0]) for row in table}) == 36
+    assert [row[1] for row in table].count("FAILED") == 1
+    assert len({row[2] for row in table}) == 36
+    noticed = [float(row[2]) + float(row[4]) for row in table]
+    assert noticed == pytest.approx(sorted(noticed), abs=0.2)
+    assert re.search(r"^Job +State +Seconds +Polls +Late \(s\)$", ending.out, re.MULTILINE)
+
+
+async def test_its_totals_agree_with_its_table(shell: Shell) -> None:
+    """And with what it is to show: no 429, no wait lost, and little time lost."""
+    ending = await shell.run("demo")
+    table = rows(ending)
+    requests = sum(int(row[3]) for row in table)
+    late = [float(row[4]) for row in table]
+    assert ending.lines[-3:-1] == [
+        f"{requests} requests, {requests / 36:.1f} a job; 0 answered with 429.",
+        "0 waits lost.",
+    ]
+    match = re.fullmatch(r"Noticed (.*) s late on average, (.*) s at most; (.*) s in all\.", ending.lines[-1])
+    assert match
+    assert float(match[1]) == pytest.approx(sum(late) / 36, abs=0.02)
+    assert float(match[2]) == max(late)
+    assert float(match[3]) == pytest.approx(asyncio.get_running_loop().time(), abs=0.1)
+
+
+async def test_it_takes_a_quarter_of_a_minute(shell: Shell) -> None:
+    """Nobody watches for longer."""
+    await shell.run("demo")
+    assert 10 < asyncio.get_running_loop().time() < 16
+
+
+async def test_it_says_that_it_is_not_the_service(shell: Shell) -> None:
+    """In its first line, with the emulator's address."""
+    ending = await shell.run("demo", "--jobs", 2, "--longest", 1)
+    assert re.fullmatch(r"2 jobs on the emulator at http://127\.0\.0\.1:\d+, not on the service\.", ending.lines[0])
+
+
+@pytest.mark.parametrize("columns", ["20", "80", "200"])
+async def test_its_table_is_never_cut(shell: Shell, monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    """However narrow the terminal is said to be; and it fits one of 80 columns."""
+    monkeypatch.setenv("COLUMNS", columns)
+    ending = await shell.run("demo", "--jobs", 3, "--longest", 1)
+    assert len(rows(ending)) == 3
+    assert "…" not in ending.out
+    assert max(map(len, ending.lines)) <= 80
+
+
+async def test_it_shows_progress_on_a_terminal(shell: Shell) -> None:
+    """And leaves nothing of it."""
+    shell.out = shell.err = terminal = Terminal()
+    running = asyncio.create_task(shell.run("demo"))
+    await asyncio.sleep(8)
+    shown = [line.rstrip() for line in terminal.shows() if line]
+    await running
+    assert [line.split()[0] for line in shown[-2:]] == ["Jobs", "Requests"]
+    assert not any(line.startswith(("Jobs", "Requests")) for line in terminal.shows())
+
+
+@pytest.mark.parametrize("jobs", [1, 100], ids=str)
+async def test_it_takes_other_numbers(shell: Shell, jobs: int) -> None:
+    """Of jobs, and of seconds."""
+    ending = await shell.run("demo", "--jobs", jobs, "--longest", 2)
+    assert len(rows(ending)) == jobs
+    assert ending.status == 0
+
+
+async def test_a_lost_wait_is_an_error(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Told of when it happens, and in the table and the totals."""
+
+    class Refusing(Emulator):
+        def add_job(self, *arguments: Any, **options: Any) -> UUID:
+            job_id = super().add_job(*arguments, **options)
+            self.inject(Status(404), job_id=job_id)
+            return job_id
+
+    monkeypatch.setattr(_demo, "Emulator", Refusing)
+    ending = await shell.run("demo", "--jobs", 2, "--longest", 1)
+    assert ending.status == 3
+    assert [(row[1], row[4]) for row in rows(ending)] == [("lost", "-"), ("lost", "-")]
+    assert "2 waits lost." in ending.lines
+    assert ending.err.count("PlayAI answered 404") == 2

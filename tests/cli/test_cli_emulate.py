@@ -1,0 +1,91 @@
+"""`playai-async emulate`: the emulator for another terminal."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from tests.cli.conftest import Shell
+
+pytestmark = pytest.mark.looptime
+
+
+@asynccontextmanager
+async def emulating(shell: Shell, *arguments: object) -> AsyncIterator[list[str]]:
+    """The lines it printed, while it runs; then Ctrl-C."""
+    serving = asyncio.create_task(shell.run("emulate", *arguments))
+    while shell.out.getvalue().count("\n") < 3:  # no sleep: its socket is opened in real time
+        await asyncio.sleep(0)
+        assert not serving.done()
+    yield shell.out.getvalue().splitlines()
+    serving.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await serving
+
+
+async def test_it_says_what_to_set_and_what_to_try(shell: Shell, nothing_set: None) -> None:
+    """Lines for a shell, and ids at the beginning of lines, on standard output; the rest on standard error."""
+    async with emulating(shell) as lines:
+        assert re.fullmatch(r"export PLAYAI_BASE_URL=http://127\.0\.0\.1:\d+", lines[0])
+        assert lines[1:3] == ["export PLAYAI_API_KEY=anything", "export PLAYAI_USER_ID=anything"]
+        ends = [re.fullmatch(r"[0-9a-f-]{36} (.*)", line) for line in lines[3:]]
+        assert [end and end[1] for end in ends] == [
+            "completes after 5 s",
+            "completes after 10 s",
+            "completes after 15 s",
+            "completes after 20 s",
+            "fails after 25 s",
+        ]
+        assert "not the service" in shell.err.getvalue()
+        assert "Ctrl-C" in shell.err.getvalue()
+
+
+async def test_what_it_says_to_set_works(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Waiting for its jobs with its settings ends as it foretold."""
+    async with emulating(shell, "--jobs", 2) as lines:
+        for line in lines[:3]:
+            name, _, value = line.removeprefix("export ").partition("=")
+            monkeypatch.setenv(name, value)
+        ids = [line.split()[0] for line in lines[3:]]
+        other = Shell(monkeypatch)
+        ending = await other.run("wait", *ids)
+    assert [line.split()[:2] for line in ending.lines] == [[ids[0], "COMPLETED"], [ids[1], "FAILED"]]
+
+
+async def test_it_throttles_as_told(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """By the quota and the window that it was given, saying when to come back if it is to."""
+    async with emulating(shell, "--quota", 1, "--window", 30, "--retry-after", "--jobs", 1) as lines:
+        monkeypatch.setenv("PLAYAI_BASE_URL", lines[0].partition("=")[2])
+        monkeypatch.setenv("PLAYAI_API_KEY", "anything")
+        monkeypatch.setenv("PLAYAI_USER_ID", "anything")
+        ending = await Shell(monkeypatch).run("wait", lines[3].split()[0])
+        assert ending.status == 0
+        assert 29 < asyncio.get_running_loop().time() < 33
+
+
+async def test_it_needs_no_jobs(shell: Shell) -> None:
+    """A single one completes, and none leaves nothing to try."""
+    async with emulating(shell, "--jobs", 0) as lines:
+        assert len(lines) == 3
+        assert "try" not in shell.err.getvalue()
+    shell.out.seek(0)
+    shell.out.truncate()
+    async with emulating(shell, "--jobs", 1) as lines:
+        assert lines[3].endswith("completes after 5 s")
+
+
+def test_a_taken_port_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Said in a line that names the port."""
+
+    async def take_and_try() -> None:
+        first = Shell(monkeypatch)
+        async with emulating(first) as lines:
+            port = lines[0].rpartition(":")[2]
+            ending = await asyncio.to_thread(Shell(monkeypatch).run_to_the_end, "emulate", "--port", port)
+            assert ending.status == 3
+            (line,) = ending.err.splitlines()
+            assert port in line
+
+    asyncio.run(take_and_try())

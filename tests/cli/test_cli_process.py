@@ -1,0 +1,250 @@
+"""The program as a process of its own: what only a real one can show."""
+
+import asyncio
+import json
+import os
+import runpy
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from concurrent.futures import Future
+from pathlib import Path
+
+import pytest
+
+import playai_async.__main__
+from playai_async._cli import _run
+from playai_async._cli._exit import Exit
+from tests.cli.conftest import Shell
+
+PROGRAM = [sys.executable, "-X", "dev", "-W", "error", "-m", "playai_async"]
+JOB = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
+SECONDS = 30
+
+
+def environment(**settings: str) -> dict[str, str]:
+    """The environment, with these settings and no others of this program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")} | settings
+
+
+def run(command: Sequence[str], **settings: str) -> subprocess.CompletedProcess[str]:
+    """Run a program to its end."""
+    return subprocess.run(  # noqa: S603 - its arguments are ours
+        command, env=environment(**settings), capture_output=True, text=True, timeout=SECONDS, check=False
+    )
+
+
+@pytest.fixture
+def emulated() -> Iterator[tuple[subprocess.Popen[str], dict[str, str], list[str]]]:
+    """`emulate` as a process, the settings it prints, and its jobs."""
+    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+        [*PROGRAM, "emulate"], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        lines = [process.stdout.readline().strip() for _ in range(8)]
+        settings = dict(line.removeprefix("export ").split("=", 1) for line in lines[:3])
+        yield process, settings, [line.split()[0] for line in lines[3:]]
+        if process.poll() is None:
+            process.kill()
+
+
+def test_ctrl_c_ends_a_wait_at_once_and_quietly(
+    emulated: tuple[subprocess.Popen[str], dict[str, str], list[str]],
+) -> None:
+    """Status 130 within a second, and not a word more; the server it waited on ends the same way."""
+    server, settings, jobs = emulated
+    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+        [*PROGRAM, "wait", "-"],
+        env=environment(**settings),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as waiting:
+        assert waiting.stdin
+        assert waiting.stdout
+        assert waiting.stderr
+        waiting.stdin.write("\n".join([*jobs, JOB]))
+        waiting.stdin.close()
+        assert waiting.stderr.readline().startswith(JOB)  # which there is not, so that the others are under way
+        for process in (waiting, server):
+            process.send_signal(signal.SIGINT)
+            began = time.monotonic()
+            assert process.wait(SECONDS) == 130
+            assert time.monotonic() - began < 1
+        assert waiting.stdout.read() == ""
+        assert waiting.stderr.read() == ""
+    assert server.stderr
+    assert "Traceback" not in server.stderr.read()
+
+
+def test_ctrl_c_does_not_wait_for_a_name_server() -> None:
+    """A name is resolved in a thread that nothing can interrupt; the program ends all the same."""
+    slow_names = """
+import socket, sys, threading, time
+def getaddrinfo(*_, **__):
+    print("asked", flush=True)
+    time.sleep(20)
+socket.getaddrinfo = getaddrinfo
+from playai_async.__main__ import main
+sys.argv = ["playai-async", *sys.argv[1:]]
+sys.exit(main())
+"""
+    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+        [sys.executable, "-c", slow_names, "wait", JOB],
+        env=environment(PLAYAI_API_KEY="key", PLAYAI_USER_ID="user", PLAYAI_BASE_URL="https://playai.invalid"),
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stdout
+        assert process.stdout.readline() == "asked\n"
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert process.wait(SECONDS) == 130
+        assert time.monotonic() - began < 1
+        assert process.stderr
+        assert process.stderr.read() == ""
+
+
+def test_a_reader_that_has_gone_ends_it_quietly(
+    emulated: tuple[subprocess.Popen[str], dict[str, str], list[str]],
+) -> None:
+    """As with `| head`: no traceback, and no complaint of Python's on the way out."""
+    _, settings, jobs = emulated
+    reader, writer = os.pipe()
+    os.close(reader)
+    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+        [*PROGRAM, "get", jobs[0]], env=environment(**settings), stdout=writer, stderr=subprocess.PIPE, text=True
+    ) as process:
+        os.close(writer)
+        assert process.wait(SECONDS) == 3
+        assert process.stderr
+        assert process.stderr.read() == ""
+
+
+@pytest.mark.parametrize("library", ["cyclopts", "rich"])
+def test_without_the_extra_it_says_what_to_install(library: str) -> None:
+    """In one line, with status 2."""
+    ending = run(
+        [
+            sys.executable,
+            "-c",
+            f"import sys; sys.modules[{library!r}] = None; from playai_async.__main__ import main; sys.exit(main())",
+            "demo",
+        ]
+    )
+    assert (ending.returncode, ending.stdout) == (2, "")
+    (line,) = ending.stderr.splitlines()
+    assert "playai-async[cli]" in line
+
+
+def test_the_library_does_not_import_the_command_line() -> None:
+    """Nor what it needs: a backend pays for neither."""
+    ending = run([sys.executable, "-c", "import json, sys, playai_async; print(json.dumps(sorted(sys.modules)))"])
+    imported = set(json.loads(ending.stdout))
+    assert "playai_async" in imported
+    assert imported.isdisjoint({"cyclopts", "rich", "playai_async._cli", "playai_async.__main__"})
+
+
+def test_the_demo_runs_anywhere() -> None:
+    """Without a terminal, a setting or a network."""
+    ending = run([*PROGRAM, "demo", "--jobs", "4", "--longest", "0.5"])
+    assert (ending.returncode, ending.stderr) == (0, "")
+    assert "0 waits lost." in ending.stdout
+
+
+def test_the_console_script_is_the_module() -> None:
+    """Installed under its name."""
+    script = Path(sys.executable).with_name("playai-async")
+    assert run([str(script), "--version"]).stdout == f"{playai_async.__version__}\n"
+
+
+def test_running_the_module_runs_the_program(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In process, for what a process of its own would not let us see."""
+    monkeypatch.setattr(sys, "argv", ["playai-async", "--version"])
+    monkeypatch.setattr(sys, "stdout", shell.out)
+    monkeypatch.delitem(sys.modules, "playai_async.__main__")
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_module("playai_async", run_name="__main__")
+    assert ended.value.code == 0
+    assert shell.out.getvalue() == f"{playai_async.__version__}\n"
+
+
+@pytest.fixture
+def command_line_not_imported() -> Iterator[None]:
+    """Modules as in a new process, so that the command line is imported anew; put back after the test."""
+    modules = dict(sys.modules)
+    for name in modules:
+        if name.partition(".")[0] in {"cyclopts", "rich"} or name.startswith("playai_async._cli"):
+            del sys.modules[name]
+    yield
+    sys.modules.clear()
+    sys.modules.update(modules)
+
+
+@pytest.mark.usefixtures("command_line_not_imported")
+@pytest.mark.parametrize("missing", ["cyclopts", "rich"])
+def test_a_missing_library_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
+) -> None:
+    """The same in process."""
+    monkeypatch.setitem(sys.modules, missing, None)
+    assert playai_async.__main__.main() == 2
+    assert "playai-async[cli]" in capsys.readouterr().err
+
+
+@pytest.mark.usefixtures("command_line_not_imported")
+def test_another_missing_module_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
+    """To install the extra would not help."""
+    monkeypatch.setitem(sys.modules, "playai_async._cli._jobs", None)
+    with pytest.raises(ModuleNotFoundError, match="_jobs"):
+        playai_async.__main__.main()
+
+
+@pytest.mark.usefixtures("command_line_not_imported")
+def test_ctrl_c_while_importing_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It takes a moment, in which a hasty user presses it."""
+
+    class Interrupting:
+        def find_spec(self, name: str, *_: object) -> None:
+            if name.startswith("playai_async._cli"):
+                raise KeyboardInterrupt
+
+    monkeypatch.setattr(sys, "meta_path", [Interrupting(), *sys.meta_path])
+    assert playai_async.__main__.main() == 130
+
+
+async def test_an_executor_s_call_returns_what_it_brought() -> None:
+    """Or raises it, as any executor's does."""
+    executor = _run._DaemonThreads()
+    assert executor.submit(divmod, 7, 2).result(SECONDS) == (3, 1)
+    with pytest.raises(ZeroDivisionError):
+        executor.submit(divmod, 7, 0).result(SECONDS)
+
+
+def test_a_cancelled_call_is_not_made() -> None:
+    """One that was cancelled before its thread came to it."""
+    future = Future[None]()
+    future.cancel()
+    made = threading.Event()
+    _run._fulfil(future, made.set)
+    assert not made.is_set()
+
+
+def test_a_command_runs_with_threads_that_nobody_joins() -> None:
+    """Its loop ends though a call is still under way."""
+    go_on = threading.Event()
+
+    async def leave_a_call_behind() -> Exit:
+        asyncio.get_running_loop().run_in_executor(None, go_on.wait, SECONDS)
+        await asyncio.sleep(0)
+        return Exit.FINE
+
+    began = time.monotonic()
+    assert _run.run(leave_a_call_behind()) is Exit.FINE
+    assert time.monotonic() - began < 5
+    go_on.set()

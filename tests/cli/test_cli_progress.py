@@ -1,0 +1,177 @@
+"""What is seen on a terminal while a command runs, and what is left of it."""
+
+import asyncio
+import logging
+import re
+import sys
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+
+import pytest
+
+from playai_async._cli._screen import Screen, progress
+from playai_async.emulator import Emulator, Status
+from tests.cli.conftest import KEY, USER, Broken, Shell, Terminal
+
+pytestmark = pytest.mark.looptime
+
+
+@asynccontextmanager
+async def waiting(shell: Shell, *arguments: object) -> AsyncIterator[None]:
+    """A wait under way, seen to its end after the block."""
+    command = asyncio.create_task(shell.run("wait", *arguments))
+    yield
+    await command
+
+
+def told(terminal: Terminal) -> list[str]:
+    """What a terminal shows, less the blanks at the end."""
+    return [line.rstrip() for line in terminal.shows() if line.strip()]
+
+
+async def test_progress_counts_states_and_requests(emulator: Emulator, shell: Shell) -> None:
+    """A bar, the jobs by state, and what was sent for them, as of the last eighth of a second."""
+    shell.err = err = Terminal()
+    jobs = [emulator.add_job(1), emulator.add_job(1, fails=True), emulator.add_job(15), emulator.add_job(15)]
+    emulator.inject(Status(404), job_id=jobs[3])
+    async with waiting(shell, *jobs):
+        await asyncio.sleep(8)
+        shown = told(err)
+        sent = emulator.stats.requests
+    assert shown[0].startswith(f"{jobs[3]}: PlayAI answered 404")
+    assert re.fullmatch(r"3 of 4 +━+[╸╺]?━*", shown[-3])
+    assert shown[-2] == "Jobs      1 waiting, 1 completed, 1 failed, 1 errors"
+    # A poll may have gone out since the last drawing.
+    assert shown[-1] in {f"Requests  {drawn} sent, 0 answered with 429" for drawn in (sent - 1, sent)}
+
+
+async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> None:
+    """How long a 429 holds the session, counting down."""
+    shell.err = err = Terminal()
+    emulator.inject(Status(429, headers={"Retry-After": "40"}))
+    async with waiting(shell, emulator.add_job()):
+        await asyncio.sleep(10)
+        first = told(err)[-1]
+        await asyncio.sleep(10)
+        second = told(err)[-1]
+        await asyncio.sleep(30)
+    pause = re.compile(r"Requests  1 sent, 1 answered with 429; paused for ([\d.]+) s")
+    left = [float(match[1]) for match in map(pause.fullmatch, (first, second)) if match]
+    assert 29 < left[0] < 32.2
+    assert left[0] - left[1] == pytest.approx(10, abs=0.15)
+
+
+async def test_nothing_of_it_remains(emulator: Emulator, shell: Shell) -> None:
+    """Only errors stay on standard error; the cursor is shown again."""
+    shell.err = err = Terminal()
+    async with waiting(shell, emulator.add_job(5), emulator.add_job(20)):
+        await asyncio.sleep(3)
+        assert told(err)
+    assert told(err) == []
+    assert err.getvalue().rfind("\x1b[?25h") > err.getvalue().rfind("\x1b[?25l")
+
+
+async def test_results_and_progress_share_a_terminal(emulator: Emulator, shell: Shell) -> None:
+    """Results stand above the progress, whole, though they come by another stream."""
+    shell.out = shell.err = terminal = Terminal()
+    jobs = [emulator.add_job(seconds) for seconds in (0, 5, 40)]
+    async with waiting(shell, *jobs):
+        await asyncio.sleep(20)
+        shown = told(terminal)
+        assert [line.split()[0] for line in shown] == [str(jobs[0]), str(jobs[1]), "2", "Jobs", "Requests"]
+    assert [line.split()[:2] for line in told(terminal)] == [[str(job), "COMPLETED"] for job in jobs]
+
+
+async def test_results_go_to_standard_output_alone(emulator: Emulator, shell: Shell) -> None:
+    """Piped or not, progress or not."""
+    shell.err = err = Terminal()
+    job = emulator.add_job(5)
+    async with waiting(shell, job):
+        pass
+    assert shell.out.getvalue().startswith(f"{job} COMPLETED")
+    assert "COMPLETED" not in err.getvalue()
+    assert "\x1b" not in shell.out.getvalue()
+
+
+async def test_a_warning_of_the_library_does_not_spoil_it(
+    emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It stands above, on lines of its own."""
+    # As in a program of its own: pytest's handlers would take the warning.
+    monkeypatch.setattr(logging.getLogger("playai_async"), "propagate", False)
+    shell.err = err = Terminal()
+    job = emulator.add_job(20)
+    emulator.set_output(job, {"status": "QUEUED"})
+    async with waiting(shell, job):
+        await asyncio.sleep(5)
+        shown = told(err)
+        emulator.set_output(job, None)
+    assert " ".join(shown[:-3]).startswith(f"Job {job} is in a state that the contract does not list: 'QUEUED'")
+    assert [line.split()[0] for line in shown[-3:]] == ["0", "Jobs", "Requests"]
+
+
+@pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
+async def test_there_is_no_progress_off_a_terminal(
+    emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch, variable: str
+) -> None:
+    """A log file gets errors alone, whatever the environment asks of colours."""
+    monkeypatch.setenv(variable, "1")
+    async with waiting(shell, emulator.add_job(5)):
+        pass
+    assert shell.err.getvalue() == ""
+
+
+async def test_progress_shows_no_secret(emulator: Emulator, shell: Shell) -> None:
+    """Of the credentials nothing is drawn."""
+    shell.err = err = Terminal()
+    async with waiting(shell, emulator.add_job(5)):
+        pass
+    assert "Requests" in err.getvalue()
+    assert KEY not in err.getvalue()
+    assert USER not in err.getvalue()
+
+
+async def test_progress_gives_way_when_the_block_fails() -> None:
+    """The terminal is left as it was found."""
+    err = Terminal()
+
+    async def fail() -> None:
+        async with Screen(None, err).showing(lambda: progress(done=0, total=0, lines=[("Jobs", "none")])):
+            await asyncio.sleep(1)
+            raise ZeroDivisionError
+
+    with pytest.raises(ZeroDivisionError):
+        await fail()
+    assert "none" in err.getvalue()
+    assert told(err) == []
+
+
+async def test_closed_streams_are_nowhere(emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A descriptor closed by the parent is None in Python: what is meant for it goes to no other either."""
+    out = Terminal()
+    nowhere = Screen(None, None)
+    nowhere.result("one")
+    nowhere.table(["a"], [["b"]])
+    monkeypatch.setattr(sys, "stdout", out)
+    monkeypatch.setattr(sys, "stderr", None)
+    nowhere.note("two")
+    assert out.getvalue() == ""
+
+
+async def test_a_narrow_terminal_gets_progress_that_fits(
+    emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A line that wrapped could not be wiped off."""
+    monkeypatch.setenv("COLUMNS", "40")
+    shell.err = err = Terminal()
+    async with waiting(shell, emulator.add_job(5)):
+        await asyncio.sleep(3)
+        shown = told(err)
+    assert len(shown) == 3
+    assert all(len(line) <= 40 for line in shown)
+
+
+async def test_a_table_that_nobody_reads_is_a_broken_pipe() -> None:
+    """As any other result is, and not an end of rich's own."""
+    with pytest.raises(BrokenPipeError):
+        Screen(Broken(BrokenPipeError()), None).table(["a"], [["b"]])

@@ -1,0 +1,218 @@
+"""What is refused before anything is sent, how that is said, and what the program says of itself."""
+
+import errno
+import io
+import os
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from playai_async import __version__
+from playai_async._cli import _app
+from playai_async._cli._exit import Exit
+from tests.cli.conftest import KEY, USER, Broken, Shell
+
+ID = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
+
+pytestmark = pytest.mark.usefixtures("credentials")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "complaint"),
+    [
+        ("", "--help"),
+        ("nonsense", "nonsense"),
+        ("wait", "ID"),
+        ("get", "ID"),
+        (f"wait {ID} --bogus", "unknown option: --bogus"),
+        (f"wait --bogus {ID}", "unknown option: --bogus"),
+        (f"get {ID} {ID}", "Unused"),
+        (f"wait {ID} --timeout", "--timeout"),
+        (f"wait {ID} --timeout soon", "--timeout"),
+        (f"wait {ID} --timeout 0", "--timeout"),
+        (f"wait {ID} --timeout=-5", "--timeout"),
+        (f"wait {ID} --timeout nan", "--timeout"),
+        (f"wait {ID} --timeout none", "--timeout"),
+        (f"wait {ID} --timeout inf", "--timeout"),
+        (f"wait {ID} --requests-per-minute 0", "--requests-per-minute"),
+        (f"wait {ID} --requests-per-minute x", "--requests-per-minute"),
+        ("demo --jobs 0", "--jobs"),
+        ("demo --longest 0", "--longest"),
+        ("emulate --port 65536", "port"),
+        ("emulate --quota -1", "quota"),
+        ("emulate --window 0", "window"),
+        ("emulate --jobs=-1", "--jobs"),
+    ],
+    ids=str,
+)
+def test_wrong_usage_is_said_in_a_line(shell: Shell, arguments: str, complaint: str) -> None:
+    """With status 2, and without a traceback."""
+    ending = shell.run_to_the_end(*arguments.split())
+    (line,) = ending.err.splitlines()
+    assert line.startswith("playai-async: ")
+    assert complaint in line
+    assert (ending.status, ending.out) == (2, "")
+
+
+@pytest.mark.parametrize("command", ["get", "wait"])
+@pytest.mark.parametrize("text", ["nonsense", f"{{{ID}}}", ID.replace("-", ""), f"urn:uuid:{ID}", ID + "\x1b[2J"])
+def test_a_malformed_id_is_refused(shell: Shell, command: str, text: str) -> None:
+    """In the argument and on standard input, in its usual form alone."""
+    for arguments, stdin in (([text], ""), (["-"], text)):
+        ending = shell.run_to_the_end(command, *arguments, stdin=stdin)
+        assert (ending.status, ending.out) == (2, "")
+        assert "not a job id" in ending.err
+        assert "\x1b" not in ending.err
+
+
+def test_every_malformed_id_is_named(shell: Shell) -> None:
+    """Each on a line, so that a list can be mended at once."""
+    ending = shell.run_to_the_end("wait", "one", ID, "-", stdin=f"{ID}\ntwo\n")
+    lines = ending.err.splitlines()
+    assert len(lines) == 2
+    assert "'one'" in lines[0]
+    assert "'two'" in lines[1]
+
+
+def test_standard_input_must_be_text(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An audio file, say, has no ids."""
+    shell._connect("")
+    monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfb\x90"), encoding="utf-8"))
+    assert _app.command_line(["wait", "-"]) == 2
+    assert "standard input is not text" in shell.err.getvalue()
+
+
+def test_a_closed_standard_input_has_no_ids(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is None in Python."""
+    shell._connect("")
+    monkeypatch.setattr(sys, "stdin", None)
+    assert _app.command_line(["get", "-"]) == 2
+
+
+@pytest.mark.parametrize("command", ["get", "wait"])
+@pytest.mark.parametrize(
+    "missing",
+    [{"PLAYAI_API_KEY"}, {"PLAYAI_USER_ID"}, {"PLAYAI_API_KEY", "PLAYAI_USER_ID"}],
+    ids=["key", "user id", "both"],
+)
+def test_missing_settings_are_named(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str, missing: set[str]
+) -> None:
+    """Those that are missing, an empty one too, and no others."""
+    for name in missing:
+        monkeypatch.setenv(name, "")
+    ending = shell.run_to_the_end(command, ID)
+    assert ending.status == 2
+    assert {name for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID") if name in ending.err} == missing
+    assert len(ending.err.splitlines()) == 1
+
+
+@pytest.mark.parametrize(
+    ("variable", "value"),
+    [
+        ("PLAYAI_BASE_URL", "http://example.com"),
+        ("PLAYAI_BASE_URL", "nonsense"),
+        ("PLAYAI_API_KEY", "two words"),
+        ("PLAYAI_USER_ID", "naïve"),
+    ],
+)
+def test_settings_that_cannot_work_are_refused(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
+) -> None:
+    """With the library's own words, which show neither key nor user id."""
+    monkeypatch.setenv(variable, value)
+    ending = shell.run_to_the_end("wait", ID)
+    assert ending.status == 2
+    assert len(ending.err.splitlines()) == 1
+    for secret in (KEY, USER, "two words", "naïve"):
+        assert secret not in ending.err
+
+
+def test_the_version_is_the_package_s(shell: Shell) -> None:
+    """On standard output, alone on its line."""
+    ending = shell.run_to_the_end("--version")
+    assert (ending.status, ending.out, ending.err) == (0, f"{__version__}\n", "")
+
+
+@pytest.mark.parametrize(
+    ("arguments", "needed"),
+    [
+        ("--help", ["get", "wait", "emulate", "demo", "PLAYAI_API_KEY", "PLAYAI_USER_ID", "PLAYAI_BASE_URL", "130"]),
+        ("get --help", ["--json", "playai-async get 8a1f"]),
+        ("wait --help", ["--timeout", "600", "--json", "--requests-per-minute", "playai-async wait --json - <"]),
+        ("emulate --help", ["--port", "--quota", "--window", "--retry-after", "--jobs", "playai-async emulate --"]),
+        ("demo --help", ["--jobs", "36", "--longest", "playai-async demo --jobs"]),
+    ],
+    ids=["playai-async", "get", "wait", "emulate", "demo"],
+)
+def test_help_has_every_option_and_an_example(shell: Shell, arguments: str, needed: list[str]) -> None:
+    """On standard output, and it fits 80 columns."""
+    ending = shell.run_to_the_end(*arguments.split())
+    assert (ending.status, ending.err) == (0, "")
+    assert [word for word in needed if word not in ending.out] == []
+    assert max(map(len, ending.lines)) <= 80
+    assert not any(option in ending.out for option in ("--no-json", "--api-key", "--ID"))
+
+
+def test_an_interruption_is_quiet(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Wherever it comes, such as while ids are awaited on standard input."""
+
+    def interrupted() -> Iterator[str]:
+        yield f"{ID}\n"
+        raise KeyboardInterrupt
+
+    shell._connect("")
+    monkeypatch.setattr(sys, "stdin", interrupted())
+    assert _app.command_line(["wait", "-"]) == 130
+    assert shell.out.getvalue() + shell.err.getvalue() == ""
+
+
+@pytest.mark.parametrize(
+    ("error", "words"),
+    [
+        (BrokenPipeError(errno.EPIPE, "Broken pipe"), ""),
+        (OSError(errno.ENOSPC, "No space left on device"), "No space left on device"),
+    ],
+    ids=["broken pipe", "full disk"],
+)
+def test_results_that_cannot_be_written_are_an_error(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: OSError, words: str
+) -> None:
+    """Silently if the reader has gone; and what was not written does not come up again."""
+    with (tmp_path / "out").open("wb") as descriptor:
+        shell.out = Broken(error, descriptor)
+        ending = shell.run_to_the_end("demo", "--jobs", "1", "--longest", "0.1")
+        assert os.fstat(descriptor.fileno()).st_rdev == Path(os.devnull).stat().st_rdev
+    assert ending.status == 3
+    assert words in ending.err
+    assert bool(words) == bool(ending.err)
+
+
+def test_without_standard_error_there_is_the_status(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The last place to say anything may be gone, too."""
+    shell._connect("")
+    monkeypatch.setattr(sys, "stderr", None)
+    assert _app.command_line(["wait", "nonsense"]) == 2
+
+
+def test_a_letter_that_the_locale_lacks_is_written_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Rather than that the command ends on it."""
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
+    monkeypatch.setattr(sys, "stdout", out)
+    assert _app.command_line(["--version"]) == 0
+    out.write("naïve")
+
+
+def test_a_bug_is_an_error_with_a_traceback(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not the status that Python gives it, which here means that a job failed."""
+
+    async def demo(*_: object, **__: object) -> Exit:
+        raise ZeroDivisionError("a bug")
+
+    monkeypatch.setattr(_app, "demo", demo)
+    ending = shell.run_to_the_end("demo")
+    assert ending.status == 3
+    assert "Traceback" in ending.err
+    assert "a bug" in ending.err
