@@ -1,0 +1,272 @@
+"""The commands and their options, and how each ends; what they do is in the modules beside.
+
+The home of cyclopts. A command here reads what it was given and returns the coroutine that does the work, so that all
+that is wrong with the command line, the ids or the settings is found before anything runs.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import sys
+import traceback
+from collections.abc import Coroutine, Sequence
+from typing import Annotated, Any, TypeAlias
+from uuid import UUID
+
+from cyclopts import App, CycloptsError, Parameter
+from cyclopts.validators import Number
+
+from playai_async._cli._demo import demo
+from playai_async._cli._emulate import emulate
+from playai_async._cli._exit import Exit, UsageError
+from playai_async._cli._jobs import STANDARD_INPUT, Results, get, read_ids, wait
+from playai_async._cli._run import run
+from playai_async._cli._screen import Screen, one_line
+from playai_async._exceptions import ConfigurationError
+from playai_async._session import PlayAISession
+from playai_async._settings import Pacing, Polling, check_number
+from playai_async._version import __version__
+from playai_async.emulator import Emulator
+
+__all__ = ["command_line", "parse"]
+
+_Command: TypeAlias = Coroutine[Any, Any, Exit]
+_POLLING = Polling()
+
+app = App(
+    name="playai-async",
+    version=__version__,
+    suppress_keyboard_interrupt=False,
+    help_format="plaintext",
+    help="""Wait for PlayAI text-to-speech jobs.
+
+In use:
+
+    export PLAYAI_API_KEY=... PLAYAI_USER_ID=...
+    playai-async wait 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42
+    playai-async wait --json - < ids.txt | jq -r .output.url
+    playai-async demo
+
+Results go to standard output, errors and progress to standard error.
+
+Environment:
+
+    PLAYAI_API_KEY    the key, which no option takes
+    PLAYAI_USER_ID    the user id
+    PLAYAI_BASE_URL   where the service is, if elsewhere, such as the emulator
+
+Exit status:
+
+      0  fine (get: answered; wait: all completed)
+      1  a job failed
+      2  the command line, the ids or the settings are wrong; nothing was sent
+      3  an error
+      4  a wait timed out; the job goes on
+    130  interrupted
+
+Where several hold, 3 comes before 4, and 4 before 1.
+""",
+)
+
+
+def _positive(_: object, value: object) -> None:
+    check_number("the time", value)
+
+
+# A hyphen may lead, or cyclopts would take "-" for an option.
+_Ids = Parameter(name="ID", required=True, allow_leading_hyphen=True)
+_Json = Annotated[bool, Parameter(name="--json", negative="")]
+_Seconds = Annotated[float, Parameter(validator=_positive)]
+_Count = Annotated[int, Parameter(validator=Number(gte=1))]
+
+
+@app.command(name="get")
+def _get(job_id: Annotated[str, _Ids], /, *, as_json: _Json = False) -> _Command:
+    """Ask for the state of a job, once.
+
+    Prints the job's id, its state and, once completed, the address of the audio.
+
+    In use:
+
+        playai-async get 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42
+
+    Args:
+        job_id: The job's id, or - for an id on standard input.
+        as_json: Print the job as a JSON object on one line, in the service's own field names.
+    """
+    job_ids = _read_ids([job_id])
+    if len(job_ids) != 1:
+        raise UsageError(f"get takes one id, and standard input has {len(job_ids)}")
+    return get(_session(Pacing()), job_ids[0], Results(_screen(), as_json))
+
+
+@app.command(name="wait")
+def _wait(
+    *job_ids: Annotated[str, _Ids],
+    timeout: _Seconds | None = _POLLING.timeout,
+    as_json: _Json = False,
+    requests_per_minute: _Count | None = None,
+) -> _Command:
+    """Wait until jobs are done, all at once; print each as it ends.
+
+    Prints a job's id, its state and, if completed, the address of the audio. An
+    error goes to standard error, as the job's id and a message, and does not stop
+    the other waits.
+
+    In use:
+
+        playai-async wait 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42 --timeout 60
+        playai-async wait --json - < ids.txt | jq -r .output.url
+        playai-async wait --requests-per-minute 60 - < ids.txt
+
+    Exit status: 0 all completed, 1 a job failed, 2 wrong usage or settings, 3 an
+    error, 4 a wait timed out, 130 interrupted; where several hold, 3 comes before
+    4, and 4 before 1.
+
+    Args:
+        job_ids: Ids of jobs, or - for ids on standard input, one a line.
+        timeout: Seconds for each job.
+        as_json: Print each job as a JSON object on one line, in the service's own field names; errors have none.
+        requests_per_minute: The quota of the key, if it is known; it is then never exceeded.
+    """
+    found = _read_ids(job_ids)
+    playai = _session(Pacing(requests_per_window=requests_per_minute))
+    return wait(playai, found, Results(_screen(), as_json), timeout=timeout)
+
+
+@app.command(name="emulate")
+def _emulate(
+    *,
+    port: int = 0,
+    quota: int | None = None,
+    window: float = 60.0,
+    retry_after: Annotated[bool, Parameter(negative="")] = False,
+    jobs: Annotated[int, Parameter(validator=Number(gte=0))] = 5,
+) -> _Command:
+    """Run the emulator: the service on this machine, to try things out.
+
+    Prints what to set in the environment to use it, and a few jobs to wait for;
+    serves until Ctrl-C.
+
+    In use:
+
+        playai-async emulate --quota 60
+
+    Args:
+        port: The port to listen on; 0 for a free one.
+        quota: Requests a window, past which comes 429; left out, there is no limit.
+        window: Seconds that a window takes.
+        retry_after: Say in each 429 when to come back, which the service does not promise.
+        jobs: How many jobs to make, ending 5 s after one another.
+    """
+    try:
+        emulator = Emulator(quota, window, port=port, retry_after=retry_after)
+    except ValueError as error:
+        raise UsageError(str(error)) from error
+    return emulate(emulator, _screen(), jobs=jobs)
+
+
+@app.command(name="demo")
+def _demo(*, jobs: _Count = 36, longest: _Seconds = 12.0) -> _Command:
+    """See a few dozen jobs waited for at once, on the emulator.
+
+    It needs neither a key nor a network, and takes a quarter of a minute. Shows
+    how many requests that took, and how soon each job's end was noticed.
+
+    In use:
+
+        playai-async demo
+        playai-async demo --jobs 100 --longest 30
+
+    Args:
+        jobs: How many jobs.
+        longest: Seconds that the longest of them takes.
+    """
+    return demo(_screen(), jobs=jobs, longest=longest)
+
+
+def parse(arguments: Sequence[str]) -> _Command | None:
+    """Read a command line.
+
+    Args:
+        arguments: What follows the program's name.
+
+    Returns:
+        What to run, or None where help or the version was asked for, and shown.
+
+    Raises:
+        CycloptsError, UsageError, ConfigurationError: It makes no sense, or cannot work.
+    """
+    if not arguments:
+        raise UsageError("a command is missing; see: playai-async --help")
+    command: _Command | None = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    return command
+
+
+def command_line(arguments: Sequence[str]) -> int:
+    """Run a command line to its end.
+
+    Args:
+        arguments: What follows the program's name.
+
+    Returns:
+        The exit status.
+    """
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="backslashreplace")  # better than to end on a letter that a locale lacks
+    try:
+        command = parse(arguments)
+        return Exit.FINE if command is None else run(command)
+    except (CycloptsError, UsageError, ConfigurationError) as error:
+        return _complain(error, Exit.USAGE)
+    except KeyboardInterrupt:
+        return Exit.INTERRUPTED
+    except BrokenPipeError:  # whoever read the results has seen enough
+        return Exit.ERROR
+    except OSError as error:
+        return _complain(error, Exit.ERROR)
+    except Exception:  # noqa: BLE001 - a bug; but Python's own status for one means "a job failed" here
+        traceback.print_exc()
+        return Exit.ERROR
+    finally:
+        _abandon_broken_streams()
+
+
+def _read_ids(texts: Sequence[str]) -> list[UUID]:
+    for text in texts:
+        if text.startswith("-") and text != STANDARD_INPUT:
+            raise UsageError(f"unknown option: {text}")
+    return read_ids(texts, sys.stdin)
+
+
+def _session(pacing: Pacing) -> PlayAISession:
+    missing = [name for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID") if not os.environ.get(name)]
+    if missing:
+        raise UsageError(f"{' and '.join(missing)} must be set in the environment")
+    return PlayAISession(pacing=pacing)
+
+
+def _screen() -> Screen:
+    return Screen(sys.stdout, sys.stderr)
+
+
+def _complain(error: Exception, status: Exit) -> Exit:
+    with contextlib.suppress(OSError):  # standard error is the last place to say anything
+        for line in str(error).splitlines():
+            _screen().note(f"playai-async: {one_line(line)}")
+    return status
+
+
+def _abandon_broken_streams() -> None:
+    # What a stream still holds Python would try to write once more on its way out, and complain of it.
+    for stream in (sys.stdout, sys.stderr):
+        if stream is None:
+            continue
+        try:
+            stream.flush()
+        except OSError:
+            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor is all that is wanted
+                os.dup2(nowhere.fileno(), stream.fileno())

@@ -1,0 +1,116 @@
+"""`demo`: many jobs at once under one quota, on the emulator, ending with a table of what each one took."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Sequence
+from uuid import UUID
+
+import attrs
+
+from playai_async._cli._exit import Exit
+from playai_async._cli._jobs import Results, Tally, outcomes
+from playai_async._cli._screen import Screen
+from playai_async._exceptions import PlayAIError
+from playai_async._session import PlayAISession
+from playai_async._settings import Pacing, Polling
+from playai_async.emulator import Emulator, EmulatorStats
+
+__all__ = ["demo"]
+
+SPEED = 20
+"""How much faster than life it goes: 36 jobs of up to four minutes in 12 s, with windows and pauses to match."""
+
+QUOTA = 60
+"""Requests a window: what the service publishes for comparable requests."""
+
+WINDOW = Pacing().window / SPEED
+POLLING = Polling(initial=Polling().initial / SPEED, maximum=Polling().maximum / SPEED, timeout=None)
+
+
+@attrs.frozen
+class _End:
+    """How one wait ended, and what it took; without state and lateness, where it was lost: the job went on."""
+
+    job_id: UUID
+    state: str | None
+    seconds: float
+    polls: int
+    late: float | None
+
+    @property
+    def row(self) -> tuple[str, ...]:
+        """What the table shows of it."""
+        late = "-" if self.late is None else f"{self.late:.2f}"
+        return str(self.job_id), self.state or "lost", f"{self.seconds:.1f}", str(self.polls), late
+
+
+async def demo(screen: Screen, *, jobs: int, longest: float) -> Exit:
+    """Wait for jobs on the emulator, all at once, and show what it took.
+
+    Args:
+        screen: Where to show it.
+        jobs: How many, at least one; their lengths are spread evenly, and one of them fails.
+        longest: Seconds that the longest takes.
+
+    Returns:
+        The exit status: an error if any wait was lost.
+    """
+    began = asyncio.get_running_loop().time()
+    async with Emulator(QUOTA, WINDOW) as emulator:
+        screen.result(f"{jobs} jobs on the emulator at {emulator.base_url}, not on the service.")
+        screen.result(
+            f"Known quota: {QUOTA} requests every {WINDOW:g} s. All of it goes {SPEED} times as fast as usual."
+        )
+        screen.result("")
+        playai = PlayAISession(
+            "demo-key",
+            "demo-user",
+            base_url=emulator.base_url,
+            polling=POLLING,
+            pacing=Pacing(requests_per_window=QUOTA, window=WINDOW),
+        )
+        ends = await _ends(emulator, playai, screen, jobs=jobs, longest=longest)
+        took = asyncio.get_running_loop().time() - began
+        screen.table(("Job", "State", "Seconds", "Polls", "Late (s)"), [end.row for end in ends])
+        screen.result("")
+        for line in _totals(emulator.stats, ends, took=took):
+            screen.result(line)
+    return Exit.FINE if all(end.state for end in ends) else Exit.ERROR
+
+
+async def _ends(emulator: Emulator, playai: PlayAISession, screen: Screen, *, jobs: int, longest: float) -> list[_End]:
+    clock = asyncio.get_running_loop().time
+    lengths: dict[UUID, float] = {}
+    for number in range(jobs):
+        seconds = longest * (number + 1) / jobs
+        lengths[emulator.add_job(duration=seconds, fails=number == jobs // 2)] = seconds
+    tally = Tally(jobs)
+    ends: list[_End] = []
+    async with (
+        playai,
+        screen.showing(lambda: tally.drawn(playai.stats)),
+        contextlib.aclosing(outcomes(playai, lengths, timeout=None)) as ended,
+    ):
+        async for job_id, outcome in ended:
+            late: float | None = None
+            state: str | None = None
+            tally.add(outcome)
+            if isinstance(outcome, PlayAIError):
+                Results(screen).tell(job_id, outcome)
+            else:
+                # The emulator counts what is due within a microsecond as due.
+                late = max(0.0, clock() - emulator.finishes_at(job_id))
+                state = outcome.output.status
+            ends.append(_End(job_id, state, lengths[job_id], emulator.requests_of(job_id), late))
+    return ends
+
+
+def _totals(stats: EmulatorStats, ends: Sequence[_End], *, took: float) -> list[str]:
+    late = [end.late for end in ends if end.late is not None] or [0.0]
+    return [
+        f"{stats.requests} requests, {stats.requests / len(ends):.1f} a job; {stats.throttled} answered with 429.",
+        f"{sum(end.state is None for end in ends)} waits lost.",
+        f"Noticed {sum(late) / len(late):.2f} s late on average, {max(late):.2f} s at most; {took:.1f} s in all.",
+    ]

@@ -1,0 +1,171 @@
+"""Where a command writes: results on standard output, all else on standard error, progress only on a terminal.
+
+The home of rich. This module must not know what a result is, nor talk to a session.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator, Callable, Generator, Sequence
+from typing import IO, TypeAlias
+
+from rich.box import SIMPLE_HEAD
+from rich.console import Console, RenderableType
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+__all__ = ["Drawing", "Screen", "one_line", "progress"]
+
+Drawing: TypeAlias = RenderableType
+"""Something to show."""
+
+_NARROWEST = 80
+"""Columns. A table that does not fit is better wrapped by the terminal than cut here."""
+
+_REFRESHES = 8
+"""A second. Fewer look stuck, and more only flicker."""
+
+
+def one_line(text: object) -> str:
+    """Make a text fit for a line of its own: the service's words may hold line breaks and terminal commands."""
+    printable = "".join(character if character.isprintable() else " " for character in str(text))
+    return " ".join(printable.split())
+
+
+def progress(*, done: int, total: int, lines: Sequence[tuple[str, str]]) -> Drawing:
+    """Draw a bar, and below it lines of a name and a text.
+
+    Args:
+        done: How much of it is done.
+        total: How much there is.
+        lines: Names and texts.
+
+    Returns:
+        What `Screen.showing` shows.
+    """
+    grid = Table.grid(padding=(0, 2))
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(no_wrap=True, overflow="ellipsis")
+    grid.add_row(f"{done} of {total}", ProgressBar(total=max(total, 1), completed=done, width=48))
+    for name, text in lines:
+        grid.add_row(name, text)
+    return grid
+
+
+class Screen:
+    """The two streams of one command.
+
+    Args:
+        out: Where results go; None, as Python has it for a closed descriptor: nowhere.
+        err: Where all else goes.
+    """
+
+    def __init__(self, out: IO[str] | None, err: IO[str] | None) -> None:
+        self._out = out
+        self._err = _console(err)
+        self._progress: _Progress | None = None
+
+    def result(self, line: str) -> None:
+        """Write a line of results, at once.
+
+        Raises:
+            OSError: It can't be written; a `BrokenPipeError` where the reader has gone.
+        """
+        if self._out is None:
+            return
+        with self._above_progress(self._out):
+            self._out.write(line + "\n")
+            self._out.flush()
+
+    def note(self, line: str) -> None:
+        """Write a line to standard error, above any progress."""
+        self._err.print(line, soft_wrap=True)
+
+    def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
+        """Write a table as a result, 80 columns wide or wider, its first two columns to the left."""
+        table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
+        for index, column in enumerate(columns):
+            table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)  # noqa: PLR2004
+        for row in rows:
+            table.add_row(*row)
+        if self._out is not None:
+            console = _console(self._out)
+            console.width = max(_NARROWEST, console.width)
+            console.print(table)
+
+    @contextlib.asynccontextmanager
+    async def showing(self, render: Callable[[], Drawing]) -> AsyncGenerator[None, None]:
+        """Show progress for as long as the block runs, if standard error is a terminal; then wipe it off.
+
+        Args:
+            render: Draws the progress as it is now.
+        """
+        if not self._err.is_terminal:
+            yield
+            return
+        progress = self._progress = _Progress(self._err, render)
+        refreshing = asyncio.create_task(progress.keep_refreshing())
+        try:
+            yield
+        finally:
+            self._progress = None
+            refreshing.cancel()
+            await asyncio.gather(refreshing, return_exceptions=True)
+            progress.wipe()
+
+    @contextlib.contextmanager
+    def _above_progress(self, stream: IO[str]) -> Generator[None, None, None]:
+        progress = self._progress
+        if progress is None or not stream.isatty():
+            yield
+            return
+        progress.wipe()
+        try:
+            yield
+        finally:
+            progress.draw()
+
+
+class _Progress:
+    """Progress on a terminal, redrawn in place."""
+
+    def __init__(self, console: Console, render: Callable[[], Drawing]) -> None:
+        self._console = console
+        self._render = render
+        self.draw()
+
+    def draw(self) -> None:
+        # A new one each time: one that was stopped remembers its height, and would go up over what came after it.
+        # Standard output is left alone: rich would send what is written there to standard error.
+        self._live = Live(
+            console=self._console,
+            get_renderable=self._render,
+            auto_refresh=False,
+            transient=True,
+            redirect_stdout=False,
+        )
+        self._live.start(refresh=True)
+
+    def wipe(self) -> None:
+        self._live.stop()
+
+    async def keep_refreshing(self) -> None:
+        while True:
+            await asyncio.sleep(1 / _REFRESHES)
+            self._live.refresh()
+
+
+class _Console(Console):
+    """rich's, which on a broken pipe would leave the program by itself, with a status of its own."""
+
+    def on_broken_pipe(self) -> None:
+        raise BrokenPipeError
+
+
+def _console(stream: IO[str] | None) -> Console:
+    # Asked of the stream itself: rich takes FORCE_COLOR for a terminal, and would draw progress into a log file.
+    # And `stderr` says which one is missing where the stream is None: the default is to write to the other.
+    is_terminal = stream is not None and stream.isatty()
+    return _Console(file=stream, stderr=True, force_terminal=is_terminal, markup=False, emoji=False, highlight=False)
