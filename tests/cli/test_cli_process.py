@@ -20,7 +20,7 @@ from playai_async._cli import _run
 from playai_async._cli._exit import Exit
 from tests.cli.conftest import Shell
 
-PROGRAM = [sys.executable, "-X", "dev", "-W", "error", "-m", "playai_async"]
+PROGRAM = [sys.executable, "-W", "error", "-m", "playai_async"]
 JOB = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
 SECONDS = 30
 
@@ -124,30 +124,6 @@ def test_a_reader_that_has_gone_ends_it_quietly(
         assert process.wait(SECONDS) == 3
         assert process.stderr
         assert process.stderr.read() == ""
-
-
-@pytest.mark.parametrize("library", ["cyclopts", "rich"])
-def test_without_the_extra_it_says_what_to_install(library: str) -> None:
-    """In one line, with status 2."""
-    ending = run(
-        [
-            sys.executable,
-            "-c",
-            f"import sys; sys.modules[{library!r}] = None; from playai_async.__main__ import main; sys.exit(main())",
-            "demo",
-        ]
-    )
-    assert (ending.returncode, ending.stdout) == (2, "")
-    (line,) = ending.stderr.splitlines()
-    assert "playai-async[cli]" in line
-
-
-def test_the_library_does_not_import_the_command_line() -> None:
-    """Nor what it needs: a backend pays for neither."""
-    ending = run([sys.executable, "-c", "import json, sys, playai_async; print(json.dumps(sorted(sys.modules)))"])
-    imported = set(json.loads(ending.stdout))
-    assert "playai_async" in imported
-    assert imported.isdisjoint({"cyclopts", "rich", "playai_async._cli", "playai_async.__main__"})
 
 
 def test_the_demo_runs_anywhere() -> None:
