@@ -1,7 +1,6 @@
 """The program as a process of its own: what only a real one can show."""
 
 import asyncio
-import json
 import os
 import runpy
 import signal
