@@ -36,6 +36,14 @@ def run(command: Sequence[str], **settings: str) -> subprocess.CompletedProcess[
     )
 
 
+@pytest.fixture(autouse=True)
+def _interrupts_are_heard() -> Iterator[None]:
+    """Undo what a shell does to its background jobs, whose children ignore SIGINT from birth."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
 @pytest.fixture
 def emulated() -> Iterator[tuple[subprocess.Popen[str], dict[str, str], list[str]]]:
     """`emulate` as a process, the settings it prints, and its jobs."""
