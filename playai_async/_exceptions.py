@@ -90,7 +90,10 @@ def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E
 
 
 class ConfigurationError(PlayAIError, ValueError):
-    """A setting is missing or cannot work; raised before any request."""
+    """A setting is missing or cannot work.
+
+    Raised before any request, but for a `polling.wait` that fails when it is asked for a pause.
+    """
 
 
 class SessionClosedError(PlayAIError, RuntimeError):

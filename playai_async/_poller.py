@@ -79,7 +79,7 @@ class Poller:
             outcome = await call.future
         except asyncio.CancelledError:
             self._calls.pop(call, None)
-            await _ended(self._give_up(call))
+            await _ended(_give_up(call))
             raise
         return job_of(outcome)
 
@@ -143,7 +143,7 @@ class Poller:
             *(errand for errand in self._under_way.values() if isinstance(errand, Call)),
         ]:
             call.end(SessionClosedError("The session was closed.", job_id=call.job_id))
-            self._give_up(call)
+            _give_up(call)
         self._calls.clear()
         for watch in list(self._watches.values()):
             self._end(watch, SessionClosedError("The session was closed.", job_id=watch.job_id))
@@ -186,13 +186,7 @@ class Poller:
         if watch.place is not None:
             self._due.discard(watch.place)
             watch.place = None
-        return self._give_up(watch)
-
-    def _give_up(self, errand: Watch | Call) -> asyncio.Task[None] | None:
-        """Cancel the request under way, if there is one, and return its worker."""
-        if errand.worker is not None:
-            errand.worker.cancel()
-        return errand.worker
+        return _give_up(watch)
 
     def _end(self, watch: Watch, outcome: Outcome) -> None:
         """Tell all who wait for a job how it ended."""
@@ -205,7 +199,7 @@ class Poller:
     def _expire(self, now: float) -> None:
         while (waiter := self._deadlines.take(now + RESOLUTION)) is not None:
             self._leave(waiter)
-            waiter.end(waiter.timed_out(now))
+            waiter.end(waiter.timed_out(now, paused_for=self._pacer.paused_for(now)))
 
     def _pump(self) -> None:
         """Send what is due and allowed, and set the timer for what comes next."""
@@ -223,16 +217,22 @@ class Poller:
         """Take the next turn, if there is one now: direct calls first, then the poll that has been due longest."""
         if self._closed or len(self._under_way) >= self._pacing.max_in_flight or self._pacer.delay(now) > 0:
             return None
-        errand: Watch | Call | None
-        if self._calls:
-            errand, _ = self._calls.popitem(last=False)
-        elif (errand := self._due.take(now + RESOLUTION)) is not None:
-            errand.place = None
-            errand.polls += 1
+        errand = self._next_call() or self._next_poll(now)
         if errand is not None:
             self._pacer.sent(now)
             self._requests += 1
         return errand
+
+    def _next_call(self) -> Call | None:
+        return self._calls.popitem(last=False)[0] if self._calls else None
+
+    def _next_poll(self, now: float) -> Watch | None:
+        watch = self._due.take(now + RESOLUTION)
+        if watch is not None:
+            watch.place = None
+            watch.asked = now
+            watch.polls += 1
+        return watch
 
     def _set_timer(self, now: float) -> None:
         wake = self._deadlines.first()
@@ -311,7 +311,7 @@ class Poller:
         """Take in what a poll brought: end the wait, or put it down for the next poll."""
         now = self._loop.time()
         if isinstance(outcome, PlayAIError):
-            watch.last_error = outcome
+            watch.last_error, watch.failed_at = outcome, now
         else:
             watch.job = outcome
         if isinstance(outcome, RateLimitedError):
@@ -321,13 +321,22 @@ class Poller:
         if pause is None:
             self._end(watch, outcome)
             return
-        # No later than just before the first deadline that the pause would overrun. A timer may fire a little early,
-        # and a last poll that is answered within that little must not be the next one, too.
-        last_calls = (waiter.last_call for waiter in watch.waiters if waiter.last_call > now + RESOLUTION)
+        # No later than just before the first deadline that the pause would overrun; at once, if that moment passed while
+        # this poll was under way. The poll sent at that moment is the last one, though its timer fires a little early.
+        last_calls = (
+            max(now, waiter.last_call) for waiter in watch.waiters if waiter.last_call > watch.asked + RESOLUTION
+        )
         self._put_down(watch, min(now + pause, *last_calls, math.inf))
         if isinstance(outcome, TtsJob):
             for waiter in list(watch.waiters):
                 waiter.tell(outcome)
+
+
+def _give_up(errand: Watch | Call) -> asyncio.Task[None] | None:
+    """Cancel the request under way, if there is one, and return its worker."""
+    if errand.worker is not None:
+        errand.worker.cancel()
+    return errand.worker
 
 
 async def _ended(worker: asyncio.Task[None] | None) -> None:

@@ -1,4 +1,4 @@
-"""The service's HTTP contract, without any HTTP: requests as values, and replies into models or errors.
+"""The service's HTTP contract, without any HTTP: the headers of a request, and replies into models or errors.
 
 Pure functions of bytes and numbers. This module must not open, send or wait for anything, nor read a clock: the time
 that an HTTP date is measured against is given to it. Source of the rules: the service's public API description

@@ -44,7 +44,8 @@ class PlayAISession:
         base_url: Where the service is, https or a loopback host; a path in it is kept. Left out, it is the
             environment's `PLAYAI_BASE_URL`, or else https://api.play.ai.
         http_session: An `aiohttp.ClientSession` of the caller's to send with, which the caller closes; left out, the
-            session makes one of its own.
+            session makes one of its own. Its pool should have room for `pacing.max_in_flight` connections, since
+            waiting for one counts towards `request_timeout`. One with an `auth` of its own is refused.
         polling: How waits poll, where a wait does not say otherwise.
         pacing: What is known of the quota.
         request_timeout: Seconds for one HTTP exchange, from connecting to the last byte; 10 if left out.
@@ -80,6 +81,7 @@ class PlayAISession:
         self._closed = False
 
     async def __aenter__(self) -> Self:
+        """Bind the session to the running loop."""
         self._bound()
         return self
 
@@ -89,6 +91,7 @@ class PlayAISession:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        """Close the session, as `aclose` does."""
         await self.aclose()
 
     async def aclose(self) -> None:
@@ -112,7 +115,8 @@ class PlayAISession:
         """Ask for a job's state once.
 
         Takes its turn under the session's pacing, ahead of polls. Always one request, also for a job that is done: its
-        link may have expired.
+        link may have expired. It has no deadline of its own, and a 429 may hold the session for long: where that
+        matters, put an `asyncio.timeout` around it.
 
         Args:
             job: The job, its id, or the id's text.

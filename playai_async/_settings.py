@@ -169,7 +169,8 @@ class Pacing:
         requests_per_window: The requests that the service allows in a window, or None where that is not known. A
             known quota is never exceeded over any span as long as a window, however many waits are open.
         window: Seconds. The service counts in fixed windows of 60; the scale of the pauses after a 429, too.
-        max_in_flight: Requests under way at once, at most; also the size of the connection pool.
+        max_in_flight: Requests under way at once, at most; also the size of the connection
+            pool that a session makes for itself.
 
     Raises:
         TypeError: A value has the wrong type.

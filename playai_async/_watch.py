@@ -7,6 +7,7 @@ over what they are told and decide nothing: no loop of their own, no clock, no I
 from __future__ import annotations
 
 import asyncio
+import math
 from typing import TypeAlias
 from uuid import UUID
 
@@ -63,10 +64,12 @@ class Watch:
     backoff: Backoff
     waiters: set[Waiter] = attrs.field(factory=set["Waiter"])
     due: float = 0.0
+    asked: float = 0.0
     place: Entry | None = None
     worker: asyncio.Task[None] | None = None
     job: TtsJob | None = None
     last_error: PlayAIError | None = None
+    failed_at: float = -math.inf
     polls: int = 0
 
 
@@ -78,7 +81,7 @@ class Waiter:
     watch: Watch = attrs.field(init=False)
     since: float = 0.0
     polls_before: int = 0
-    last_call: float = 0.0
+    last_call: float = -math.inf  # none
     deadline: Entry | None = None
 
     def tell(self, job: TtsJob) -> None:
@@ -89,16 +92,19 @@ class Waiter:
         if not self.future.done():
             self.future.set_result(outcome)
 
-    def timed_out(self, now: float) -> WaitTimeoutError:
-        """Describe what the deadline ended."""
+    def timed_out(self, now: float, *, paused_for: float) -> WaitTimeoutError:
+        """Describe what the deadline ended, and what a 429 still had to do with it."""
         watch = self.watch
         elapsed, polls = now - self.since, watch.polls - self.polls_before
         state = "no answer yet" if watch.job is None else f"last seen {type(watch.job.output).__name__}"
+        pause = f"; throttled for {paused_for:.0f} s more" if paused_for else ""
+        # An error from before this wait joined is not one that it met.
+        last_error = None if watch.last_error is None or watch.failed_at < self.since else watch.last_error
         return WaitTimeoutError(
-            f"Job {watch.job_id} was not done after {elapsed:.1f} s (polls: {polls}; {state});"
+            f"Job {watch.job_id} was not done after {elapsed:.1f} s (polls: {polls}; {state}{pause});"
             " it goes on and can be waited for again.",
             job=watch.job,
-            last_error=None if watch.last_error is None else watch.last_error.for_job(watch.job_id),
+            last_error=None if last_error is None else last_error.for_job(watch.job_id),
             elapsed=elapsed,
             polls=polls,
             job_id=watch.job_id,

@@ -386,6 +386,49 @@ async def test_the_last_poll_of_a_short_wait_leaves_most_of_its_time(
     assert service.pauses == [0.45]
 
 
+async def test_a_last_poll_follows_one_that_was_under_way_when_its_moment_came(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """A job that ended while a slow answer told of an earlier state is still noticed."""
+    service.answers(job(), Answer(payload=job_json(), takes=1.6), job(COMPLETED))
+    polling = Polling(initial=3, multiplier=1, maximum=3, jitter=0)
+    assert (await session.wait_for_completion(JOB_ID, polling=polling, timeout=5)).done
+    assert service.arrivals == pytest.approx([0, 3, 4.6])
+
+
+async def test_who_joins_while_an_answer_is_under_way_gets_a_last_poll(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """The answer was asked for before this wait, and may be older than it."""
+    service.answers(Answer(payload=job_json(), takes=2), job(COMPLETED))
+    first = asyncio.create_task(session.wait_for_completion(JOB_ID))
+    await asyncio.sleep(1)
+    assert (await session.wait_for_completion(JOB_ID, timeout=1.05)).done
+    assert (await first).done
+
+
+async def test_the_timeout_error_tells_only_of_errors_that_the_wait_met(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """Who joins after a failure did not meet it."""
+    service.answers(Answer(500), job())
+    first = asyncio.create_task(session.wait_for_completion(JOB_ID, polling=STEADY))
+    await asyncio.sleep(2)
+    with pytest.raises(WaitTimeoutError) as caught:
+        await session.wait_for_completion(JOB_ID, polling=STEADY, timeout=1)
+    assert caught.value.last_error is None
+    first.cancel()
+
+
+async def test_the_timeout_error_tells_of_a_pause(service: ScriptedService, session: PlayAISession) -> None:
+    """A wait that never had a turn says why."""
+    service.answers(throttled("100"))
+    with pytest.raises(RateLimitedError):
+        await session.get_job(JOB_ID)
+    with pytest.raises(WaitTimeoutError, match=r"polls: 0; no answer yet; throttled for 9\d s more"):
+        await session.wait_for_completion(JOB_ID, timeout=5)
+
+
 async def test_a_last_poll_that_is_answered_at_once_is_the_last(
     service: ScriptedService, session: PlayAISession
 ) -> None:
