@@ -20,7 +20,8 @@ An abandoned probe says nothing either, and the next may go at once.
 
 *The known quota.* The service counts in windows whose phase is not known, so the quota must hold over any span as
 long as a window. A request is counted by the service at some moment between `sent` and its ending; taking its place
-from `sent` until one window after its ending is therefore enough, and `quota` places are all there are. On top of
+from `sent` until one window after its ending is therefore enough, and `quota` places are all there are. One that was
+cut off or cancelled may still reach the service, and be counted, a little later: its place is held longer. On top of
 that requests are spaced evenly, a small burst aside, so that a full quota is not gone in a window's first second.
 """
 
@@ -97,18 +98,18 @@ class Pacer:
 
     def failed(self, now: float) -> None:
         """Take note of a request that brought no verdict on the quota."""
-        self._ended(now)
+        self._ended(now, late=True)
         self._gate.failed(now)
 
     def abandoned(self, now: float) -> None:
         """Take note of a request that was cancelled."""
-        self._ended(now)
+        self._ended(now, late=True)
         self._gate.abandoned()
 
-    def _ended(self, now: float) -> None:
+    def _ended(self, now: float, *, late: bool = False) -> None:
         self._in_flight -= 1
         if self._quota is not None:
-            self._quota.ended(now)
+            self._quota.ended(now, late=late)
 
 
 class _Gate:
@@ -183,5 +184,6 @@ class _KnownQuota:
     def sent(self, now: float) -> None:
         self._even = max(now, self._even) + self._spacing
 
-    def ended(self, now: float) -> None:
-        heapq.heappush(self._freed_at, now + self._window + 2 * RESOLUTION)
+    def ended(self, now: float, *, late: bool) -> None:
+        slack = self._window / PROBES_PER_WINDOW if late else 2 * RESOLUTION
+        heapq.heappush(self._freed_at, now + self._window + slack)

@@ -16,7 +16,7 @@ import contextvars
 import logging
 import math
 from collections import OrderedDict
-from collections.abc import AsyncGenerator, Awaitable, Callable
+from collections.abc import Awaitable, Callable
 from typing import TypeAlias, cast
 from uuid import UUID
 from weakref import WeakValueDictionary
@@ -24,7 +24,7 @@ from weakref import WeakValueDictionary
 from tenacity import AsyncRetrying
 
 from playai_async._backoff import TRANSIENT, Backoff, retrying_for
-from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
+from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError, TransportError
 from playai_async._models import Completed, Failed, SessionStats, TtsJob
 from playai_async._pacing import RESOLUTION, Pacer
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
@@ -44,11 +44,13 @@ class Poller:
     Args:
         fetch: Makes one status request and returns the job, or raises a `PlayAIError`.
         pacing: What is known of the quota.
+        max_in_flight: Requests under way at once, at most.
     """
 
-    def __init__(self, fetch: Fetch, pacing: Pacing) -> None:
+    def __init__(self, fetch: Fetch, pacing: Pacing, *, max_in_flight: int) -> None:
         self._fetch = fetch
-        self._pacing = pacing
+        self._quota = pacing.requests_per_window
+        self._max_in_flight = max_in_flight
         self._pacer = Pacer(pacing)
         self._loop = asyncio.get_running_loop()
         # Requests serve whoever waits: they must not run in, nor keep alive, the context of the caller at hand.
@@ -100,24 +102,15 @@ class Poller:
             raise
         return cast("TtsJob[Completed | Failed]", job_of(outcome))
 
-    async def changes(self, job_id: UUID, polling: Polling, timeout: float | None) -> AsyncGenerator[TtsJob, None]:
-        """Yield a job as first seen, then as it changes, until it is done.
-
-        Raises:
-            PlayAIError: What ended the wait instead, after the changes seen before it.
-
-        A cancellation, and closing the generator, end this wait as they end `completion`.
-        """
+    def follow(self, job_id: UUID, polling: Polling, timeout: float | None) -> Follower:
+        """Begin to note a job's changes, until `let_go`."""
         follower = Follower(self._loop.create_future())
         self._join(follower, job_id, polling, timeout)
-        try:
-            while True:
-                job = job_of(await follower.next())
-                yield job
-                if job.done:
-                    return
-        finally:
-            await _ended(self._leave(follower))
+        return follower
+
+    async def let_go(self, follower: Follower) -> None:
+        """End what `follow` began, and see off the request that nobody needs any more."""
+        await _ended(self._leave(follower))
 
     def stats(self) -> SessionStats:
         """Return a snapshot of what was done and is being done."""
@@ -129,7 +122,7 @@ class Poller:
             distinct_jobs=len({job_id for job_id, _ in self._watches}),
             in_flight=len(self._under_way),
             paused_for=self._pacer.paused_for(self._loop.time()),
-            quota=self._pacing.requests_per_window,
+            quota=self._quota,
         )
 
     async def close(self) -> None:
@@ -163,10 +156,11 @@ class Poller:
         watch.waiters.add(waiter)
         waiter.watch, waiter.since, waiter.polls_before = watch, now, watch.polls
         if timeout is not None:
-            waiter.last_call = now + timeout - min(LAST_POLL_LEAD, LAST_POLL_SHARE * timeout)
+            waiter.lead = min(LAST_POLL_LEAD, LAST_POLL_SHARE * timeout)
+            waiter.last_call = now + timeout - waiter.lead
             waiter.deadline = self._deadlines.add(now + timeout, waiter)
             if watch.place is not None and now < waiter.last_call < watch.due:
-                self._put_down(watch, waiter.last_call)
+                self._put_down(watch, waiter.last_call, last=True)
         if watch.job is not None:
             waiter.tell(watch.job)
         self._pump()
@@ -215,7 +209,7 @@ class Poller:
 
     def _next(self, now: float) -> Watch | Call | None:
         """Take the next turn, if there is one now: direct calls first, then the poll that has been due longest."""
-        if self._closed or len(self._under_way) >= self._pacing.max_in_flight or self._pacer.delay(now) > 0:
+        if self._closed or len(self._under_way) >= self._max_in_flight or self._pacer.delay(now) > 0:
             return None
         errand = self._next_call() or self._next_poll(now)
         if errand is not None:
@@ -236,7 +230,7 @@ class Poller:
 
     def _set_timer(self, now: float) -> None:
         wake = self._deadlines.first()
-        if len(self._under_way) < self._pacing.max_in_flight:
+        if len(self._under_way) < self._max_in_flight:
             due = now if self._calls else self._due.first()
             wake = min(wake, max(due, now + self._pacer.delay(now)))
         if self._timer is not None:
@@ -252,10 +246,10 @@ class Poller:
         self._expire(self._loop.time())
         self._pump()
 
-    def _put_down(self, watch: Watch, due: float) -> None:
+    def _put_down(self, watch: Watch, due: float, *, last: bool = False) -> None:
         if watch.place is not None:
             self._due.discard(watch.place)
-        watch.due = due
+        watch.due, watch.last = due, last
         watch.place = self._due.add(due, watch)
 
     async def _work(self, errand: Watch | Call | None) -> None:
@@ -263,15 +257,17 @@ class Poller:
         worker = cast("asyncio.Task[None]", asyncio.current_task())
         while errand is not None:
             outcome = await self._request(errand.job_id)
-            del self._under_way[worker]
             errand.worker = None
             if isinstance(errand, Call):
                 errand.end(outcome)
-            else:
+            elif errand.waiters:  # none: let go of meanwhile, by a cancellation that something below has swallowed
                 try:
                     self._settle(errand, outcome)
                 except Exception as error:  # noqa: BLE001 - see `as_outcome`
                     self._end(errand, as_outcome(error, errand.job_id))
+            del self._under_way[worker]
+            if worker.cancelling():
+                return  # whoever cancelled waits for this worker to end
             errand = self._next(self._loop.time())
             if errand is not None:
                 self._carry(worker, errand)
@@ -284,8 +280,17 @@ class Poller:
     def _worker_ended(self, worker: asyncio.Task[None]) -> None:
         # Not in a `finally` of the worker: one that is cancelled before its first step never gets there.
         self._workers.discard(worker)
-        if self._under_way.pop(worker, None) is not None:
-            self._pacer.abandoned(self._loop.time())
+        errand = self._under_way.pop(worker, None)
+        if errand is not None:
+            if errand.worker is not None:
+                self._pacer.abandoned(self._loop.time())
+                errand.worker = None
+            # If anybody still waits, it was not us who cancelled: a framework that cancels every task it finds, say.
+            lost = TransportError(f"The request for job {errand.job_id} was cut short.", job_id=errand.job_id)
+            if isinstance(errand, Call):
+                errand.end(lost)
+            else:
+                self._end(errand, lost)
         self._pump()
 
     async def _request(self, job_id: UUID) -> Outcome:
@@ -315,18 +320,16 @@ class Poller:
         else:
             watch.job = outcome
         if isinstance(outcome, RateLimitedError):
-            self._put_down(watch, watch.due)  # still owed its poll: the first to go when the gate opens
+            self._put_down(
+                watch, watch.due, last=watch.last
+            )  # still owed its poll: the first to go when the gate opens
             return
         pause = watch.backoff.pause_after(outcome)
         if pause is None:
             self._end(watch, outcome)
             return
-        # No later than just before the first deadline that the pause would overrun; at once, if that moment passed while
-        # this poll was under way. The poll sent at that moment is the last one, though its timer fires a little early.
-        last_calls = (
-            max(now, waiter.last_call) for waiter in watch.waiters if waiter.last_call > watch.asked + RESOLUTION
-        )
-        self._put_down(watch, min(now + pause, *last_calls, math.inf))
+        due = watch.due_after(now, pause)
+        self._put_down(watch, due, last=due < now + pause)
         if isinstance(outcome, TtsJob):
             for waiter in list(watch.waiters):
                 waiter.tell(outcome)

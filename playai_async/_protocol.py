@@ -48,6 +48,7 @@ _LONGEST_EXCERPT = 200
 _LONGEST_REDACTED = 65_536
 _SHORTEST_SECRET = 6
 _DEEPEST = 100
+_MOST_CONTAINERS = 100_000
 _HIDDEN = "[hidden]"
 
 
@@ -266,13 +267,17 @@ def _decode(reply: Reply) -> Any:
         raise ContractViolation([f"status {reply.status} where 200 was promised @ $"])
     if not reply.whole:
         raise ContractViolation([f"longer than {LONGEST_REPLY} bytes @ $"])
+    # Arrays and objects take a hundred times their text in memory, and as long to make.
+    containers = reply.body.count(b"[") + reply.body.count(b"{")
+    if containers > _MOST_CONTAINERS:
+        raise ContractViolation(["too many values @ $"])
     try:
         value = _parse(reply.body)
     except RecursionError:
         raise ContractViolation(["nested too deeply @ $"]) from None
     except ValueError:  # no UTF-8, no JSON, a number that is none, or one of thousands of digits
         raise ContractViolation(["not JSON @ $"]) from None
-    if reply.body.count(b"[") + reply.body.count(b"{") > _DEEPEST and _is_deep(value):
+    if containers > _DEEPEST and _is_deep(value):
         raise ContractViolation(["nested too deeply @ $"])
     return value
 
@@ -306,6 +311,8 @@ def _finite(digits: str) -> float:
 
 def _error_words(reply: Reply) -> tuple[str | None, str | None]:
     """The service's `errorId` and `errorMessage`; or, as a 429 has it, the bare string as the message."""
+    if len(reply.body) > _LONGEST_REDACTED:
+        return None, None
     try:
         value = _parse(reply.body)
     except (ValueError, RecursionError):

@@ -6,24 +6,30 @@ not decided here.
 
 from __future__ import annotations
 
+import ipaddress
 import logging
+import os
+import re
 import time
 from collections import OrderedDict
 from uuid import UUID
 
 from yarl import URL
 
-from playai_async._exceptions import PlayAIError
+from playai_async._exceptions import ConfigurationError, PlayAIError
 from playai_async._models import TtsJob, Unknown
 from playai_async._protocol import Protocol
+from playai_async._settings import BASE_URL
 from playai_async._transport import Transport
 
-__all__ = ["Service"]
+__all__ = ["Service", "checked_base_url"]
 
 logger = logging.getLogger("playai_async")
 
 _REMEMBERED_UNKNOWNS = 1_024
 """Jobs. Each is warned of once; past so many the oldest is forgotten, since a backend meets new jobs for ever."""
+
+_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 
 
 class Service:
@@ -64,3 +70,40 @@ class Service:
         if len(self._warned_of) > _REMEMBERED_UNKNOWNS:
             self._warned_of.popitem(last=False)
         logger.warning("Job %s is in a state that the contract does not list: %r", job_id, self._protocol.shown(status))
+
+
+def checked_base_url(base_url: str | URL | None) -> URL:
+    """Accept where a service may be; left out, it is the environment's `PLAYAI_BASE_URL`, or PlayAI.
+
+    Raises:
+        ConfigurationError: It is no URL, or neither https nor on loopback, or has more than a host and a path.
+        TypeError: It is of the wrong type.
+    """
+    if base_url is None:
+        base_url = os.environ.get("PLAYAI_BASE_URL") or BASE_URL
+    if not isinstance(base_url, str | URL):
+        raise TypeError(f"base_url must be a str or a yarl.URL, not {type(base_url).__name__}")
+    try:
+        url = URL(base_url)
+        host, _ = url.raw_host, url.port
+    except ValueError:
+        raise ConfigurationError("base_url is not a URL") from None
+    if url.user is not None or url.password is not None or url.query_string or url.fragment:
+        raise ConfigurationError("base_url must have no user, password, query or fragment")
+    if not host or not (_HOST.fullmatch(host) or _is_address(host)):
+        raise ConfigurationError("base_url has no host that could be")
+    if not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
+        raise ConfigurationError(f"base_url must be https, or http for a loopback host: {url}")
+    return url
+
+
+def _is_address(host: str) -> bool:
+    try:
+        ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return True
+
+
+def _is_loopback(host: str) -> bool:
+    return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"

@@ -6,7 +6,6 @@ Opening, closing and ownership, and public methods of a few lines each; what the
 from __future__ import annotations
 
 import asyncio
-import ipaddress
 import os
 import warnings
 from collections.abc import AsyncGenerator
@@ -21,9 +20,10 @@ from playai_async._exceptions import ConfigurationError, SessionClosedError
 from playai_async._models import Completed, Failed, SessionStats, TtsJob
 from playai_async._poller import Poller
 from playai_async._protocol import Credentials, Protocol, job_id_of
-from playai_async._service import Service
-from playai_async._settings import BASE_URL, REQUEST_TIMEOUT, Pacing, Polling, check_number
-from playai_async._transport import Transport
+from playai_async._service import Service, checked_base_url
+from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling, check_number
+from playai_async._transport import Transport, checked_http_session
+from playai_async._watch import job_of
 
 __all__ = ["PlayAISession"]
 
@@ -44,8 +44,8 @@ class PlayAISession:
         base_url: Where the service is, https or a loopback host; a path in it is kept. Left out, it is the
             environment's `PLAYAI_BASE_URL`, or else https://api.play.ai.
         http_session: An `aiohttp.ClientSession` of the caller's to send with, which the caller closes; left out, the
-            session makes one of its own. Its pool should have room for `pacing.max_in_flight` connections, since
-            waiting for one counts towards `request_timeout`. One with an `auth` of its own is refused.
+            session makes one of its own. No more requests are under way than its pool has connections, and one with
+            an `auth` of its own is refused.
         polling: How waits poll, where a wait does not say otherwise.
         pacing: What is known of the quota.
         request_timeout: Seconds for one HTTP exchange, from connecting to the last byte; 10 if left out.
@@ -70,10 +70,10 @@ class PlayAISession:
         self._credentials = Credentials.checked(
             _setting("api_key", api_key, "PLAYAI_API_KEY"), _setting("user_id", user_id, "PLAYAI_USER_ID")
         )
-        self._base_url = _checked_base_url(base_url)
+        self._base_url = checked_base_url(base_url)
         check_number("request_timeout", request_timeout)
         self._request_timeout = request_timeout
-        self._http_session = _checked_http_session(http_session)
+        self._http_session = checked_http_session(http_session)
         self._polling = _checked("polling", polling, Polling)
         self._pacing = _checked("pacing", pacing, Pacing)
         self._transport: Transport | None = None
@@ -231,12 +231,16 @@ class PlayAISession:
         if isinstance(job, TtsJob) and job.done:
             yield job
             return
-        changes = poller.changes(job_id, polling, seconds)
+        # One generator, and none inside it: a loop that shuts down closes all it knows of at once.
+        follower = poller.follow(job_id, polling, seconds)
         try:
-            async for change in changes:
+            while True:
+                change = job_of(await follower.next())
                 yield change
+                if change.done:
+                    return
         finally:
-            await changes.aclose()
+            await poller.let_go(follower)
 
     def _bound(self, job_id: UUID | None = None) -> Poller:
         """Return the poller, made at the first use, which also decides the loop."""
@@ -252,7 +256,7 @@ class PlayAISession:
                 http_session=self._http_session,
             )
             service = Service(self._base_url, transport, Protocol(self._credentials))
-            self._poller = Poller(service.status, self._pacing)
+            self._poller = Poller(service.status, self._pacing, max_in_flight=transport.connections)
         return self._poller
 
     def _check_loop(self, job_id: UUID | None = None) -> None:
@@ -291,35 +295,3 @@ def _checked(name: str, value: object, kind: type[_T]) -> _T:
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
     return value
-
-
-def _checked_base_url(base_url: str | URL | None) -> URL:
-    if base_url is None:
-        base_url = os.environ.get("PLAYAI_BASE_URL") or BASE_URL
-    if not isinstance(base_url, str | URL):
-        raise TypeError(f"base_url must be a str or a yarl.URL, not {type(base_url).__name__}")
-    try:
-        url = URL(base_url)
-        host, _ = url.host, url.port
-    except ValueError:
-        raise ConfigurationError("base_url is not a URL") from None
-    if url.user is not None or url.password is not None or url.query_string or url.fragment:
-        raise ConfigurationError("base_url must have no user, password, query or fragment")
-    if not host or not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
-        raise ConfigurationError(f"base_url must be https, or http for a loopback host: {url}")
-    return url
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def _checked_http_session(http_session: aiohttp.ClientSession | None) -> aiohttp.ClientSession | None:
-    if http_session is None:
-        return None
-    if _checked("http_session", http_session, aiohttp.ClientSession).auth is not None:
-        raise ConfigurationError("http_session has an `auth` of its own, which aiohttp cannot send beside the key")
-    return http_session

@@ -141,7 +141,8 @@ class Polling:
         timeout: Seconds over the whole wait, or None for no deadline. The longest text takes a few minutes.
         max_failures: How many transient failures in a row end the wait. With the default pauses, eight span
             half a minute: a deployment of the service, not an outage.
-        wait: A tenacity wait strategy in place of the first four, or None. It must not block.
+        wait: A tenacity wait strategy in place of the first four, or None. It must not block. It is asked after good
+            answers, too, where there is no exception to look at.
 
     Raises:
         TypeError: A value has the wrong type.

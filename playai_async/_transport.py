@@ -13,12 +13,12 @@ import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
-from playai_async._exceptions import SessionClosedError, TransportError
+from playai_async._exceptions import ConfigurationError, SessionClosedError, TransportError
 from playai_async._protocol import Credentials, Reply
 from playai_async._settings import LONGEST_REPLY
 from playai_async._version import __version__
 
-__all__ = ["Transport"]
+__all__ = ["Transport", "checked_http_session"]
 
 _OK = 200
 
@@ -49,6 +49,10 @@ class Transport:
         request_timeout: Seconds for one exchange, from connecting to the last byte.
         connections: The size of the pool, where the client session is made here.
         http_session: The caller's own client session: used, never closed; or None, to make one.
+
+    Attributes:
+        connections: How many requests may be under way without waiting for a connection, which would count towards
+            the request timeout.
     """
 
     def __init__(
@@ -68,8 +72,13 @@ class Transport:
         self._request_timeout = request_timeout
         self._owned = http_session is None
         self._http = http_session or aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections), cookie_jar=aiohttp.DummyCookieJar()
+            connector=aiohttp.TCPConnector(limit=connections),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            middlewares=(_sent_once,),
         )
+        connector = self._http.connector
+        limits = [] if connector is None else [connector.limit, connector.limit_per_host]  # where 0 is no limit
+        self.connections = min([connections, *filter(None, limits)])
 
     async def get(self, url: URL) -> Reply:
         """Send one GET with the credentials; redirects are not followed.
@@ -105,7 +114,12 @@ class Transport:
 
     async def _receive(self, url: URL, incoming: _Incoming) -> None:
         async with self._http.get(
-            url, headers=self._headers, allow_redirects=False, raise_for_status=False, timeout=_NO_TIMEOUT
+            url,
+            headers=self._headers,
+            allow_redirects=False,
+            auto_decompress=True,
+            raise_for_status=False,
+            timeout=_NO_TIMEOUT,
         ) as response:
             incoming.status = response.status
             incoming.retry_after = response.headers.get("Retry-After")
@@ -119,6 +133,8 @@ class Transport:
     def _failure(self, url: URL, error: Exception) -> TransportError | SessionClosedError:
         if self._http.closed:
             return SessionClosedError("The aiohttp session given to this session was closed.")
+        if isinstance(error, _SentOnceError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
         words = next(words for kind, words in _FAILURES if isinstance(error, kind))
         failure = TransportError(f"GET {url} failed: {words} ({type(error).__name__}).")
         failure.__cause__ = self._presentable(error)
@@ -139,6 +155,34 @@ class Transport:
             link.__traceback__ = None
             link = link.__cause__ or link.__context__
         return error
+
+
+class _SentOnceError(Exception):
+    """A connection was lost; not one of the errors after which aiohttp would send a GET again by itself."""
+
+
+async def _sent_once(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+    """Keep aiohttp from sending a request again: what the service has counted twice, the pacer must know of."""
+    try:
+        return await handler(request)
+    except (aiohttp.ClientOSError, aiohttp.ServerDisconnectedError) as error:
+        raise _SentOnceError from error
+
+
+def checked_http_session(http_session: aiohttp.ClientSession | None) -> aiohttp.ClientSession | None:
+    """Accept a caller's client session, or none.
+
+    Raises:
+        ConfigurationError: It could not send our headers.
+        TypeError: It is of the wrong type.
+    """
+    if http_session is None:
+        return None
+    if not isinstance(http_session, aiohttp.ClientSession):
+        raise TypeError(f"http_session must be an aiohttp.ClientSession, not {type(http_session).__name__}")
+    if http_session.auth is not None:
+        raise ConfigurationError("http_session has an `auth` of its own, which aiohttp cannot send beside the key")
+    return http_session
 
 
 class _Incoming:

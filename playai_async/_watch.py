@@ -16,6 +16,7 @@ import attrs
 from playai_async._backoff import Backoff
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import TtsJob
+from playai_async._pacing import RESOLUTION
 from playai_async._settings import Polling
 from playai_async._timetable import Entry
 
@@ -64,6 +65,7 @@ class Watch:
     backoff: Backoff
     waiters: set[Waiter] = attrs.field(factory=set["Waiter"])
     due: float = 0.0
+    last: bool = False
     asked: float = 0.0
     place: Entry | None = None
     worker: asyncio.Task[None] | None = None
@@ -71,6 +73,22 @@ class Watch:
     last_error: PlayAIError | None = None
     failed_at: float = -math.inf
     polls: int = 0
+
+    def due_after(self, now: float, pause: float) -> float:
+        """Return when the next poll is due: after the pause, or earlier for those whose deadline that would overrun.
+
+        No later than just before such a deadline; at once, if that moment passed while the last poll was under way.
+        One last poll serves all whose own would follow within their lead: a hundred deadlines need no hundred polls.
+        """
+        asked = (
+            self.asked + RESOLUTION
+        )  # a timer may fire that early, and the poll it sends is the last one all the same
+        last_calls = [
+            max(now, waiter.last_call)
+            for waiter in self.waiters
+            if waiter.last_call > asked + (waiter.lead if self.last else 0.0)
+        ]
+        return min([now + pause, *last_calls])
 
 
 @attrs.define(eq=False)
@@ -82,6 +100,7 @@ class Waiter:
     since: float = 0.0
     polls_before: int = 0
     last_call: float = -math.inf  # none
+    lead: float = 0.0
     deadline: Entry | None = None
 
     def tell(self, job: TtsJob) -> None:

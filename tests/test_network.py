@@ -40,7 +40,7 @@ def now() -> float:
 async def test_a_wait_survives_all_that_may_happen_to_it(emulator: Emulator, playai: PlayAISession) -> None:
     """A minute of 429s, a restart, resets, hangs past the request timeout and HTML with status 200: the right job."""
     job_id = emulator.add_job(duration=200)
-    wait = asyncio.create_task(playai.wait_for_completion(job_id, polling=Polling(max_failures=6)))
+    wait = asyncio.create_task(playai.wait_for_completion(job_id, polling=Polling(max_failures=8)))
 
     emulator.inject(Status(429), times=None)
     await asyncio.sleep(60)
@@ -268,6 +268,42 @@ async def test_a_failed_tls_handshake_is_a_transport_error() -> None:
     ):
         with pytest.raises(TransportError, match="TLS failed"):
             await playai.get_job(JOB_ID)
+
+
+async def test_a_request_is_sent_once(emulator: Emulator, playai: PlayAISession) -> None:
+    """A connection that is lost is a failure to be told; a GET sent again unasked would be counted twice."""
+    job_id = emulator.add_job()
+    emulator.inject(Reset())
+    with pytest.raises(TransportError, match="connection was lost") as caught:
+        await playai.get_job(job_id)
+    assert isinstance(caught.value.__cause__, aiohttp.ClientOSError)
+    assert emulator.stats.requests == playai.stats.requests == 1
+
+
+async def test_no_more_requests_than_the_callers_pool_has_connections(emulator: Emulator) -> None:
+    """Waiting for a connection would count as the time of the request."""
+    emulator.inject(Slow(0.8), times=None)
+    job_id = emulator.add_job()
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=2)) as http_session,
+        PlayAISession(
+            API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session, request_timeout=1
+        ) as playai,
+    ):
+        await asyncio.gather(*(playai.get_job(job_id) for _ in range(6)))
+        assert playai.stats.transient_failures == 0
+    assert emulator.stats.most_in_flight == 2
+
+
+async def test_a_compressed_answer_is_read_whatever_the_callers_session_does(emulator: Emulator) -> None:
+    """A client session that leaves bodies compressed is asked not to."""
+    body = gzip.compress(DOCUMENT)
+    emulator.inject(Status(200, body=body, headers={"Content-Encoding": "gzip"}))
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
+    ):
+        assert (await playai.get_job(JOB_ID)).done
 
 
 async def test_hundreds_of_jobs_finish(emulator: Emulator, playai: PlayAISession) -> None:

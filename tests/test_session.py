@@ -8,7 +8,7 @@ import gc
 import os
 import pickle
 import warnings
-from collections.abc import Callable, Coroutine
+from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
 
 import aiohttp
@@ -26,6 +26,7 @@ from playai_async import (
     SessionClosedError,
     SessionStats,
     TransportError,
+    TtsJob,
     WaitTimeoutError,
 )
 from playai_async.emulator import Emulator, Hang
@@ -104,6 +105,10 @@ async def test_a_base_url_and_its_path_are_kept(base_url: str | URL, url: str, s
         {"base_url": ""},
         {"base_url": "https://"},
         {"base_url": "https://host:port"},
+        {"base_url": "https://two words"},
+        {"base_url": "https://a..b"},
+        {"base_url": "https://nul\0"},
+        {"base_url": "https://" + "a" * 64},
         {"base_url": "https://user:password@host"},
         {"base_url": "https://host/?query=1"},
         {"base_url": "https://host/#fragment"},
@@ -493,3 +498,78 @@ async def test_a_deadline_in_the_middle_of_a_hanging_request_is_kept(emulator: E
 
 def _open_descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))  # noqa: PTH208 - counts, in one call, what the kernel holds
+
+
+async def test_a_cancellation_that_something_below_swallows_still_stops_the_polling(emulator: Emulator) -> None:
+    """Such as a middleware of the caller's own client session; the caller's cancellation comes through."""
+
+    async def deaf(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        try:
+            return await handler(request)
+        except asyncio.CancelledError:
+            await asyncio.sleep(0)
+            raise aiohttp.ClientError from None
+
+    emulator.inject(Hang(), times=None)
+    async with (
+        aiohttp.ClientSession(middlewares=[deaf]) as http_session,
+        PlayAISession(
+            API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session, pacing=Pacing(max_in_flight=1)
+        ) as playai,
+    ):
+        waits = [asyncio.create_task(playai.wait_for_completion(emulator.add_job())) for _ in range(2)]
+        while not emulator.stats.in_flight:
+            await asyncio.sleep(0)
+        waits[0].cancel()
+        await asyncio.wait(waits[:1], timeout=0.5)
+        assert waits[0].cancelled()
+        waits[1].cancel()
+        await asyncio.wait(waits[1:], timeout=0.5)
+        assert waits[1].cancelled()
+        await asyncio.sleep(100)
+        assert emulator.stats.requests <= 2
+        assert playai.stats.in_flight == 0
+
+
+async def test_a_request_that_somebody_else_cancels_does_not_hang_its_callers(service: ScriptedService) -> None:
+    """Such as a framework that cancels every task it finds: the wait and the call end, and the session goes on."""
+    service.answers(Answer(takes=9))
+    async with PlayAISession(API_KEY, USER_ID) as session:
+        mine = asyncio.all_tasks()
+        wait = asyncio.create_task(session.wait_for_completion(JOB_ID, timeout=None))
+        call = asyncio.create_task(session.get_job(JOB_ID))
+        await asyncio.sleep(1)
+        for task in asyncio.all_tasks() - mine - {wait, call}:
+            task.cancel()
+        for caller in (wait, call):
+            with pytest.raises(TransportError, match="cut short") as caught:
+                await caller
+            assert caught.value.job_id == JOB_ID
+        assert session.stats.in_flight == session.stats.open_waits == 0
+        service.answers(job(COMPLETED, OTHER_ID), job_id=OTHER_ID)
+        assert (await session.wait_for_completion(OTHER_ID)).done
+
+
+def test_a_loop_that_ends_with_a_watch_open_ends_quietly(caplog: pytest.LogCaptureFixture) -> None:
+    """Its generator is closed by the loop, with a request under way; nothing is logged."""
+
+    async def leave() -> None:
+        async with Emulator() as emulator:
+            emulator.inject(Hang(), times=None)
+            session = PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url)
+            sessions.append(session)
+            changes.append(session.watch(emulator.add_job()))
+            reading.append(asyncio.ensure_future(anext(changes[0])))
+            while not emulator.stats.in_flight:
+                await asyncio.sleep(0)
+
+    sessions: list[PlayAISession] = []
+    changes: list[AsyncGenerator[TtsJob, None]] = []
+    reading: list[asyncio.Future[TtsJob]] = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", ResourceWarning)  # of the session that is left open, which is the point
+        with asyncio.Runner() as runner:
+            runner.run(leave())
+        del sessions[:], changes[:], reading[:]
+        gc.collect()
+    assert [record for record in caplog.records if "generator" in record.getMessage()] == []

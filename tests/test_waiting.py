@@ -135,6 +135,20 @@ async def test_a_wait_strategy_that_fails_ends_that_wait_alone(
     assert (await other).done
 
 
+async def test_a_wait_strategy_that_raises_a_cancellation_does_not_hang_its_wait(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """Nobody cancelled anything; the wait ends, and the session goes on."""
+
+    def broken(state: tenacity.RetryCallState) -> float:
+        raise asyncio.CancelledError
+
+    service.answers(job(), job(COMPLETED))
+    with pytest.raises(TransportError, match="cut short"):
+        await session.wait_for_completion(JOB_ID, polling=Polling(wait=broken), timeout=None)
+    assert (await session.get_job(JOB_ID)).done
+
+
 async def test_429_never_ends_a_wait(service: ScriptedService, session: PlayAISession) -> None:
     """Any number of 429s in a row, and then the job."""
     service.answers(*[throttled()] * 50, job(COMPLETED))
@@ -477,6 +491,20 @@ async def test_waits_for_one_job_share_their_requests(service: ScriptedService, 
     results = await asyncio.gather(*(session.wait_for_completion(JOB_ID, polling=STEADY) for _ in range(100)))
     assert [result.done for result in results] == [True] * 100
     assert service.pauses == [1.0, 2.0]
+
+
+async def test_callers_who_come_one_by_one_share_their_last_polls(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """A hundred deadlines, 30 ms apart, do not cost a hundred polls."""
+    service.answers(job())
+    waits: list[asyncio.Task[object]] = []
+    for _ in range(100):
+        waits.append(asyncio.create_task(session.wait_for_completion(JOB_ID, polling=STEADY, timeout=4)))
+        await asyncio.sleep(0.03)
+    errors = await asyncio.gather(*waits, return_exceptions=True)
+    assert all(isinstance(error, WaitTimeoutError) for error in errors)
+    assert len(service.arrivals) <= 3 + 3 / 0.4 + 1  # at 0, 1 and 3 s, and then one in each lead of 0.4 s
 
 
 async def test_waits_under_other_settings_do_not_share(service: ScriptedService, session: PlayAISession) -> None:
