@@ -52,8 +52,9 @@ docs: $(VENV)/.developer  ## Build the documentation, warnings as errors
 matrix:  ## Run the tests on every supported Python found here
 	.ci/matrix
 
-bench: $(VENV)/.developer  ## Measure
+bench: $(VENV)/.developer  ## Weigh an open wait (about a minute)
 	$(BIN)/python bench/memory.py
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-* docs/_build .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-* docs/_build bench/out .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	find . -type d -name __pycache__ -prune -exec rm -rf {} +

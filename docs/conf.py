@@ -2,12 +2,13 @@
 # ruff: noqa: INP001 - Sphinx reads this file by its path
 
 import linecache
+import re
 from typing import Any
 
 from sphinx.application import Sphinx
 
 import playai_async
-from playai_async import emulator
+from playai_async import _settings, emulator
 
 project = "playai-async"
 author = "The playai-async authors"
@@ -58,6 +59,16 @@ def without_types(_app: Sphinx, kind: str, _name: str, _value: Any, _options: An
         lines[place] = lines[place].removesuffix(text) + ": " + text
 
 
+def with_values(
+    _app: Sphinx, _kind: str, _name: str, _value: Any, _options: Any, signature: str | None, returns: str | None
+) -> tuple[str | None, str | None]:
+    """Show a default that has a private name by its value."""
+    if signature is not None:
+        signature = re.sub(r"(?<== )[A-Z_]+\b", lambda name: repr(getattr(_settings, name[0], name[0])), signature)
+    return signature, returns
+
+
 def setup(app: Sphinx) -> None:
-    """Hook in before napoleon, whose priority is 500."""
+    """Hook in; before napoleon, whose priority is 500, where it is about its input."""
     app.connect("autodoc-process-docstring", without_types, priority=400)
+    app.connect("autodoc-process-signature", with_values)

@@ -13,7 +13,6 @@ import sys
 import traceback
 from collections.abc import Coroutine, Sequence
 from typing import Annotated, Any, TypeAlias
-from uuid import UUID
 
 from cyclopts import App, CycloptsError, Parameter
 from cyclopts.validators import Number
@@ -70,6 +69,8 @@ Where several hold, 3 comes before 4, and 4 before 1.
 """,
 )
 
+app["--version"].help = "Show the version of this program."
+
 
 def _positive(_: object, value: object) -> None:
     check_number("the time", value)
@@ -80,10 +81,12 @@ _Ids = Parameter(name="ID", required=True, allow_leading_hyphen=True)
 _Json = Annotated[bool, Parameter(name="--json", negative="")]
 _Seconds = Annotated[float, Parameter(validator=_positive)]
 _Count = Annotated[int, Parameter(validator=Number(gte=1))]
+_Jobs = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000))]
+_More = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 
 
 @app.command(name="get")
-def _get(job_id: Annotated[str, _Ids], /, *, as_json: _Json = False) -> _Command:
+def _get(job_id: Annotated[str, _Ids], /, *more: _More, as_json: _Json = False) -> _Command:
     """Ask for the state of a job, once.
 
     Prints the job's id, its state and, once completed, the address of the audio.
@@ -94,9 +97,13 @@ def _get(job_id: Annotated[str, _Ids], /, *, as_json: _Json = False) -> _Command
 
     Args:
         job_id: The job's id, or - for an id on standard input.
+        more: Refused; taken so that it is said in the words of this program.
         as_json: Print the job as a JSON object on one line, in the service's own field names.
     """
-    job_ids = _read_ids([job_id])
+    _refuse_options([job_id, *more])
+    if more:
+        raise UsageError("get takes one id; wait takes many")
+    job_ids = read_ids([job_id], sys.stdin)
     if len(job_ids) != 1:
         raise UsageError(f"get takes one id, and standard input has {len(job_ids)}")
     return get(_session(Pacing()), job_ids[0], Results(_screen(), as_json))
@@ -112,7 +119,7 @@ def _wait(
     """Wait until jobs are done, all at once; print each as it ends.
 
     Prints a job's id, its state and, if completed, the address of the audio. An
-    error goes to standard error, as the job's id and a message, and does not stop
+    error goes to standard error, as a line that names the job, and does not stop
     the other waits.
 
     In use:
@@ -131,9 +138,13 @@ def _wait(
         as_json: Print each job as a JSON object on one line, in the service's own field names; errors have none.
         requests_per_minute: The quota of the key, if it is known; it is then never exceeded.
     """
-    found = _read_ids(job_ids)
+    _refuse_options(job_ids)
+    found = read_ids(job_ids, sys.stdin)
     playai = _session(Pacing(requests_per_window=requests_per_minute))
-    return wait(playai, found, Results(_screen(), as_json), timeout=timeout)
+    screen = _screen()
+    if not found:
+        screen.note("playai-async: no ids on standard input")
+    return wait(playai, found, Results(screen, as_json), timeout=timeout)
 
 
 @app.command(name="emulate")
@@ -169,7 +180,7 @@ def _emulate(
 
 
 @app.command(name="demo")
-def _demo(*, jobs: _Count = 36, longest: _Seconds = 12.0) -> _Command:
+def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0) -> _Command:
     """See a few dozen jobs waited for at once, on the emulator.
 
     It needs neither a key nor a network, and takes a quarter of a minute. Shows
@@ -181,7 +192,7 @@ def _demo(*, jobs: _Count = 36, longest: _Seconds = 12.0) -> _Command:
         playai-async demo --jobs 100 --longest 30
 
     Args:
-        jobs: How many jobs.
+        jobs: How many jobs, up to 1,000.
         longest: Seconds that the longest of them takes.
     """
     return demo(_screen(), jobs=jobs, longest=longest)
@@ -235,11 +246,10 @@ def command_line(arguments: Sequence[str]) -> int:
         _abandon_broken_streams()
 
 
-def _read_ids(texts: Sequence[str]) -> list[UUID]:
+def _refuse_options(texts: Sequence[str]) -> None:
     for text in texts:
         if text.startswith("-") and text != STANDARD_INPUT:
             raise UsageError(f"unknown option: {text}")
-    return read_ids(texts, sys.stdin)
 
 
 def _session(pacing: Pacing) -> PlayAISession:

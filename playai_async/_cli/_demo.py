@@ -20,7 +20,7 @@ from playai_async.emulator import Emulator, EmulatorStats
 __all__ = ["demo"]
 
 SPEED = 20
-"""How much faster than life it goes: 36 jobs of up to four minutes in 12 s, with windows and pauses to match."""
+"""How much faster than life it goes: 28 jobs of up to four minutes in 12 s, with windows and pauses to match."""
 
 QUOTA = 60
 """Requests a window: what the service publishes for comparable requests."""
@@ -109,8 +109,9 @@ async def _ends(emulator: Emulator, playai: PlayAISession, screen: Screen, *, jo
 
 def _totals(stats: EmulatorStats, ends: Sequence[_End], *, took: float) -> list[str]:
     late = [end.late for end in ends if end.late is not None] or [0.0]
+    each = stats.requests / len(ends)
     return [
-        f"{stats.requests} requests, {stats.requests / len(ends):.1f} a job; {stats.throttled} answered with 429.",
+        f"{stats.requests} requests to the emulator, {each:.1f} a job; {stats.throttled} answered with 429.",
         f"{sum(end.state is None for end in ends)} waits lost.",
         f"Noticed {sum(late) / len(late):.2f} s late on average, {max(late):.2f} s at most; {took:.1f} s in all.",
     ]

@@ -59,7 +59,8 @@ def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
 
 def _lines_of(stdin: Iterable[str] | None) -> list[str]:
     try:
-        return [line.strip() for line in stdin or () if line.strip()]
+        # A byte order mark, which some editors put at the start of a file, is no part of an id.
+        return [line for text in stdin or () if (line := text.strip().lstrip("\ufeff"))]
     except UnicodeDecodeError:
         raise UsageError("standard input is not text") from None
 
@@ -97,7 +98,8 @@ class Results:
             OSError: It can't be written.
         """
         if isinstance(outcome, PlayAIError):
-            self.screen.note(f"{job_id}: {_described(outcome)}")
+            words = _described(outcome)
+            self.screen.note(words if str(job_id) in words else f"{job_id}: {words}")
         elif self.as_json:
             # ASCII alone, so that no locale can garble it or stop it.
             self.screen.result(json.dumps(self._converter.unstructure(outcome)))

@@ -59,7 +59,7 @@ async def test_an_error_is_told_on_standard_error(emulator: Emulator, shell: She
     job = emulator.add_job()
     ending = await shell.run("get", job, "--json")
     assert (ending.status, ending.out) == (3, "")
-    assert ending.err.startswith(f"{job}: PlayAI answered {status}")
+    assert ending.err.startswith(f"PlayAI answered {status} for job {job}")
     assert emulator.stats.requests == 1
 
 

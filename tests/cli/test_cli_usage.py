@@ -28,7 +28,9 @@ pytestmark = pytest.mark.usefixtures("credentials")
         ("get", "ID"),
         (f"wait {ID} --bogus", "unknown option: --bogus"),
         (f"wait --bogus {ID}", "unknown option: --bogus"),
-        (f"get {ID} {ID}", "Unused"),
+        (f"get {ID} {ID}", "get takes one id"),
+        ("get nonsense -", "get takes one id"),
+        (f"get {ID} --bogus", "unknown option: --bogus"),
         (f"wait {ID} --timeout", "--timeout"),
         (f"wait {ID} --timeout soon", "--timeout"),
         (f"wait {ID} --timeout 0", "--timeout"),
@@ -39,6 +41,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
         (f"wait {ID} --requests-per-minute 0", "--requests-per-minute"),
         (f"wait {ID} --requests-per-minute x", "--requests-per-minute"),
         ("demo --jobs 0", "--jobs"),
+        ("demo --jobs 1001", "--jobs"),
         ("demo --longest 0", "--longest"),
         ("emulate --port 65536", "port"),
         ("emulate --quota -1", "quota"),
@@ -140,12 +143,13 @@ def test_the_version_is_the_package_s(shell: Shell) -> None:
     ("arguments", "needed"),
     [
         ("--help", ["get", "wait", "emulate", "demo", "PLAYAI_API_KEY", "PLAYAI_USER_ID", "PLAYAI_BASE_URL", "130"]),
+        ("--help", ["--version", "Show the version of this program."]),
         ("get --help", ["--json", "playai-async get 8a1f"]),
         ("wait --help", ["--timeout", "600", "--json", "--requests-per-minute", "playai-async wait --json - <"]),
         ("emulate --help", ["--port", "--quota", "--window", "--retry-after", "--jobs", "playai-async emulate --"]),
-        ("demo --help", ["--jobs", "36", "--longest", "playai-async demo --jobs"]),
+        ("demo --help", ["--jobs", "28", "1,000", "--longest", "playai-async demo --jobs"]),
     ],
-    ids=["playai-async", "get", "wait", "emulate", "demo"],
+    ids=["playai-async", "version", "get", "wait", "emulate", "demo"],
 )
 def test_help_has_every_option_and_an_example(shell: Shell, arguments: str, needed: list[str]) -> None:
     """On standard output, and it fits 80 columns."""

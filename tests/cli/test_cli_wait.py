@@ -5,6 +5,9 @@ from uuid import UUID
 
 import pytest
 
+from playai_async import SessionClosedError
+from playai_async._cli._jobs import Results
+from playai_async._cli._screen import Screen
 from playai_async.emulator import Emulator, Malformed, Status
 from tests.cli.conftest import KEY, USER, Broken, Shell, Terminal
 from tests.emulator.plain_client import PlainClient
@@ -54,16 +57,17 @@ async def test_a_repeated_id_is_waited_for_once(emulator: Emulator, shell: Shell
 
 
 async def test_ids_also_come_from_standard_input(emulator: Emulator, shell: Shell) -> None:
-    """One a line, with blank lines and blanks around ids ignored, among those of the arguments."""
-    first, second, third = (emulator.add_job(seconds) for seconds in (10, 20, 30))
-    ending = await shell.run("wait", third, "-", stdin=f"\n  {first}\n\r\n{second}\r\n")
+    """One a line, with blank lines, blanks around ids and a byte order mark ignored, among those of the arguments."""
+    first, second, third = (emulator.add_job(seconds) for seconds in (10, 30, 60))
+    ending = await shell.run("wait", third, "-", stdin=f"\ufeff{first}\n  \n\r\n {second}\r\n")
     assert [line.split()[0] for line in ending.lines] == [str(first), str(second), str(third)]
 
 
 async def test_nothing_to_wait_for_is_fine(emulator: Emulator, shell: Shell) -> None:
-    """An empty list of open jobs, from a pipe, is no mistake."""
+    """An empty list of open jobs, from a pipe, is no mistake; but it is said."""
     ending = await shell.run("wait", "-", stdin="\n")
-    assert (ending.status, ending.out, ending.err) == (0, "", "")
+    assert (ending.status, ending.out) == (0, "")
+    assert ending.err == "playai-async: no ids on standard input\n"
 
 
 @pytest.mark.parametrize(
@@ -94,12 +98,19 @@ async def test_the_exit_status_is_the_gravest(emulator: Emulator, shell: Shell, 
 
 
 async def test_an_error_is_one_line_and_stops_no_other(emulator: Emulator, shell: Shell) -> None:
-    """On standard error, the job's id first; nothing for it on standard output, with --json either."""
+    """On standard error, naming the job once; nothing for it on standard output, with --json either."""
     job = emulator.add_job(30)
     ending = await shell.run("wait", NO_JOB, job, "--json")
     (line,) = ending.err.splitlines()
-    assert line.startswith(f"{NO_JOB}: PlayAI answered 404")
+    assert line.startswith(f"PlayAI answered 404 for job {NO_JOB}")
+    assert line.count(str(NO_JOB)) == 1
     assert [document["id"] for document in ending.documents] == [str(job)]
+
+
+def test_an_error_that_names_no_job_comes_after_the_id(shell: Shell) -> None:
+    """So that one of many waits can be told from the others."""
+    Results(Screen(shell.out, shell.err)).tell(NO_JOB, SessionClosedError("The session was closed.", job_id=NO_JOB))
+    assert (shell.out.getvalue(), shell.err.getvalue()) == ("", f"{NO_JOB}: The session was closed.\n")
 
 
 async def test_a_timeout_tells_of_the_last_error(emulator: Emulator, shell: Shell) -> None:
@@ -109,7 +120,7 @@ async def test_a_timeout_tells_of_the_last_error(emulator: Emulator, shell: Shel
     ending = await shell.run("wait", job, "--timeout", 20)
     assert asyncio.get_running_loop().time() == pytest.approx(20, abs=0.1)
     (line,) = ending.err.splitlines()
-    assert line.startswith(f"{job}: Job {job} was not done after 20.0 s")
+    assert line.startswith(f"Job {job} was not done after 20.0 s")
     assert "it goes on" in line
     assert "The last error: PlayAI answered 429" in line
 
