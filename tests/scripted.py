@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -122,10 +123,11 @@ class ScriptedService:
 
 
 class _Response(aiohttp.ClientResponse):
-    """aioresponses does not know the `stream_writer` that aiohttp 3.14 asks for."""
+    """The double does not know the `stream_writer` that aiohttp asks for since 3.14."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        kwargs.setdefault("stream_writer", _NothingSent())
+        if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
+            kwargs.setdefault("stream_writer", _NothingSent())
         super().__init__(*args, **kwargs)
 
 

@@ -14,7 +14,6 @@ from tenacity import (
     RetryCallState,
     wait_chain,
     wait_combine,
-    wait_exception,
     wait_fixed,
     wait_incrementing,
     wait_none,
@@ -230,6 +229,12 @@ def slower_when_down(state: RetryCallState) -> float:
     return 30.0 if state.outcome.failed else 3.0
 
 
+def by_exception(state: RetryCallState) -> float:
+    """A strategy that looks at what was raised."""
+    assert state.outcome
+    return 4.0 if isinstance(state.outcome.exception(), TransportError) else 6.0
+
+
 def by_state(state: RetryCallState) -> float:
     """Pause by what the job was in."""
     assert state.outcome is not None
@@ -252,11 +257,7 @@ def by_time_spent(state: RetryCallState) -> float:
         (wait_incrementing(start=2, increment=3), [GOING_ON] * 3, [2.0, 5.0, 8.0]),
         (wait_fixed(1) + wait_fixed(2), [GOING_ON], [3.0]),
         (wait_combine(wait_fixed(1), wait_fixed(4)), [GOING_ON], [5.0]),
-        (
-            wait_exception(lambda error: 4.0 if isinstance(error, TransportError) else 6.0),
-            [TRANSPORT, DOWN],
-            [4.0, 6.0],
-        ),
+        (by_exception, [TRANSPORT, DOWN], [4.0, 6.0]),
         (grows, [GOING_ON, DOWN, GOING_ON], [1.0, 2.0, 3.0]),
         (slower_when_down, [GOING_ON, DOWN, GOING_ON], [3.0, 30.0, 3.0]),
         (by_state, [GOING_ON, a_job(Unknown("QUEUED")), GOING_ON], [2.0, 7.0, 2.0]),
