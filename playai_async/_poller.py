@@ -53,8 +53,8 @@ class Poller:
         self._max_in_flight = max_in_flight
         self._pacer = Pacer(pacing)
         self._loop = asyncio.get_running_loop()
-        # Requests serve whoever waits: they must not run in, nor keep alive, the context of the caller at hand.
-        self._context = contextvars.copy_context()
+        # Requests serve whoever waits: they must neither run in nor keep alive the context of the caller at hand.
+        self._context = contextvars.Context()
         self._watches: dict[tuple[UUID, Polling], Watch] = {}
         self._rules: WeakValueDictionary[Polling, AsyncRetrying] = WeakValueDictionary()
         self._due: Timetable[Watch] = Timetable()

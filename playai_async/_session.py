@@ -55,6 +55,8 @@ class PlayAISession:
         TypeError: A setting has the wrong type.
     """
 
+    _poller: Poller | None = None  # here, for `__del__` after a call that never reached `__init__`
+
     def __init__(
         self,
         api_key: str | None = None,
@@ -66,7 +68,6 @@ class PlayAISession:
         pacing: Pacing = Pacing(),  # noqa: B008 - a frozen value
         request_timeout: float = REQUEST_TIMEOUT,
     ) -> None:
-        self._poller: Poller | None = None  # first, for `__del__` after a failed construction
         self._credentials = Credentials.checked(
             _setting("api_key", api_key, "PLAYAI_API_KEY"), _setting("user_id", user_id, "PLAYAI_USER_ID")
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import copy
 import gc
 import os
@@ -150,6 +151,32 @@ def test_a_setting_of_the_wrong_type_is_refused(arguments: dict[str, Any]) -> No
     """At construction, as a `TypeError`."""
     with pytest.raises(TypeError):
         PlayAISession(**{"api_key": API_KEY, "user_id": USER_ID, **arguments})
+
+
+def test_an_argument_that_is_not_known_is_refused_and_nothing_else_is_said() -> None:
+    """Python's own error, and no second one when the half-made session goes."""
+    with pytest.raises(TypeError, match="key"):
+        PlayAISession(key=API_KEY)  # type: ignore[call-arg]  # the mistake under test
+    gc.collect()
+
+
+async def test_requests_run_in_nobodys_context(emulator: Emulator) -> None:
+    """A poll serves whoever waits: what one caller set for itself is not seen by it, and not kept alive."""
+    seen: list[str] = []
+
+    async def look(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        seen.append(caller.get("nobody"))
+        return await handler(request)
+
+    caller: contextvars.ContextVar[str] = contextvars.ContextVar("caller")
+    caller.set("me")
+    async with (
+        aiohttp.ClientSession(middlewares=[look]) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
+    ):
+        await playai.wait_for_completion(emulator.add_job(duration=2))
+    assert len(seen) >= 2
+    assert set(seen) == {"nobody"}
 
 
 async def test_polling_of_the_wrong_type_is_refused_before_any_request(session: PlayAISession) -> None:
