@@ -40,6 +40,7 @@ from playai_async import (
 )
 from playai_async._backoff import TRANSIENT, Backoff, retrying_for
 from playai_async._models import Output
+from tests.dice import Dice
 
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)
 TRANSPORT = TransportError("No connection.")
@@ -70,18 +71,6 @@ def pauses(backoff: Backoff, *outcomes: TtsJob | PlayAIError) -> list[float | No
 def kind_of(value: object) -> str:
     """Name a case by its class."""
     return type(value).__name__
-
-
-class Dice:
-    """A `random.uniform` that is rolled by hand, and remembers between what."""
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-        self.asked: list[tuple[float, float]] = []
-
-    def __call__(self, low: float, high: float) -> float:
-        self.asked.append((low, high))
-        return low + (high - low) * self.share
 
 
 # The default pauses

@@ -15,20 +15,9 @@ from hypothesis import strategies as st
 
 from playai_async import Pacing
 from playai_async._pacing import RESOLUTION, Pacer
+from tests.dice import Dice
 
 NO_QUOTA = Pacing()
-
-
-class Dice:
-    """A `random.uniform` that always rolls the same share, and remembers between what."""
-
-    def __init__(self, share: float) -> None:
-        self.share = share
-        self.asked: list[tuple[float, float]] = []
-
-    def __call__(self, low: float, high: float) -> float:
-        self.asked.append((low, high))
-        return low + (high - low) * self.share
 
 
 @pytest.fixture
