@@ -94,8 +94,9 @@ class Slow:
 class Reset:
     """Cut the connection with a TCP reset in place of an answer.
 
-    An aiohttp client answers the first cut of a GET that has brought no headers yet by sending it again, unasked:
-    it takes `times=2` for one of its requests to fail.
+    A plain aiohttp client answers the first cut of a GET that has brought no headers yet by sending it again,
+    unasked: it takes `times=2` for one of its requests to fail. `PlayAISession` has that turned off in a client
+    session of its own.
 
     Args:
         midway: Send the headers and half the body first.
