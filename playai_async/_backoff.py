@@ -1,6 +1,6 @@
 """Given what a poll brought: again or not, and after how long.
 
-The pauses are tenacity's wait strategies and the decision is a tenacity retry rule, both evaluated on one
+The pauses are tenacity's wait strategies, and which failures may pass is a tenacity retry rule, both evaluated on one
 `RetryCallState` a wait. No `AsyncRetrying` runs here: a pending one costs kilobytes a wait and a task to sleep in, and
 its stop conditions read a clock of their own. Pure but for the jitter: no loop, no clock, no I/O.
 """
@@ -8,14 +8,9 @@ its stop conditions read a clock of their own. Pure but for the jitter: no loop,
 from __future__ import annotations
 
 import random
+import time
 
-from tenacity import (
-    AsyncRetrying,
-    RetryCallState,
-    retry_if_exception_type,
-    retry_if_result,
-    wait_exponential,
-)
+from tenacity import AsyncRetrying, Future, RetryCallState, retry_if_exception_type, wait_exponential
 
 from playai_async._exceptions import (
     ConfigurationError,
@@ -32,11 +27,14 @@ __all__ = ["TRANSIENT", "Backoff", "retrying_for"]
 TRANSIENT = (TransportError, InvalidResponseError, UnexpectedServiceError)
 """What may pass by itself. Named one by one: a rule of "all but" would match a cancellation."""
 
+_NO_ARGUMENTS: dict[str, object] = {}
+"""Those that no attempt was called with; one for all waits."""
+
 
 def retrying_for(polling: Polling) -> AsyncRetrying:
     """Build the tenacity rule of some settings; waits under equal settings may share it."""
     return AsyncRetrying(
-        retry=retry_if_result(_is_unfinished) | retry_if_exception_type(TRANSIENT),
+        retry=retry_if_exception_type(TRANSIENT),
         wait=_Varied(polling) if polling.wait is None else polling.wait,
     )
 
@@ -52,7 +50,7 @@ class Backoff:
     __slots__ = ("_failures", "_max_failures", "_state")
 
     def __init__(self, retrying: AsyncRetrying, max_failures: int) -> None:
-        self._state = RetryCallState(retrying, None, (), {})
+        self._state = _State(retrying)
         self._failures = 0
         self._max_failures = max_failures
 
@@ -69,13 +67,14 @@ class Backoff:
             ConfigurationError: The caller's own wait strategy raised, or returned no number.
         """
         state = self._state
+        state.take(outcome)
         if isinstance(outcome, PlayAIError):
-            state.set_exception((type(outcome), outcome, None))
             self._failures += 1
+            again = self._failures < self._max_failures and state.retry_object.retry(state)
         else:
-            state.set_result(outcome)
             self._failures = 0
-        if self._failures >= self._max_failures or not state.retry_object.retry(state):
+            again = not outcome.done
+        if not again:
             return None
         pause = _pause(state)
         state.idle_for += pause
@@ -83,8 +82,33 @@ class Backoff:
         return pause
 
 
-def _is_unfinished(job: TtsJob) -> bool:
-    return not job.done
+class _State(RetryCallState):
+    """tenacity's state of one wait, but that its outcome is made where somebody looks at it.
+
+    tenacity's own makes a future at each attempt, with a lock and a condition. That is more than all else that a poll
+    takes here, and most strategies only count.
+    """
+
+    _came: TtsJob | PlayAIError | None = None
+
+    def __init__(self, retrying: AsyncRetrying) -> None:
+        super().__init__(retrying, None, (), _NO_ARGUMENTS)
+
+    def take(self, came: TtsJob | PlayAIError) -> None:
+        """Take in what an attempt brought, as `set_result` and `set_exception` would."""
+        self._came = came
+        self.outcome_timestamp = time.monotonic()
+
+    @property
+    def outcome(self) -> Future | None:
+        """What the last attempt brought, for rules and strategies that look."""
+        if self._came is None:
+            return None
+        return Future.construct(self.attempt_number, self._came, isinstance(self._came, PlayAIError))
+
+    @outcome.setter
+    def outcome(self, _: Future | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # an attribute
+        self._came = None  # tenacity only ever clears it, at first and before each attempt
 
 
 def _pause(state: RetryCallState) -> float:

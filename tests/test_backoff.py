@@ -276,6 +276,20 @@ def test_a_strategy_takes_the_place_of_the_default_pauses(
     assert pauses(a_wait(Polling(wait=strategy)), *outcomes) == expected
 
 
+def test_between_two_polls_there_is_no_outcome() -> None:
+    """As tenacity has it: a strategy that keeps the state finds nothing of the last poll in it."""
+    kept: list[RetryCallState] = []
+
+    def strategy(state: RetryCallState) -> float:
+        assert state.outcome is not None
+        assert state.seconds_since_start is not None
+        kept.append(state)
+        return 1.0
+
+    pauses(a_wait(Polling(wait=strategy)), GOING_ON)
+    assert (kept[0].outcome, kept[0].seconds_since_start) == (None, None)
+
+
 def test_a_strategy_leaves_the_ends_of_a_wait_alone() -> None:
     """It decides how long, never whether."""
     asked: list[int] = []
