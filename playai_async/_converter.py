@@ -19,7 +19,7 @@ from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
-from playai_async._models import Completed, Failed, InProgress, Output, TtsJob, Unknown
+from playai_async._models import Completed, Failed, InProgress, Output, TtsJob, TtsParameters, Unknown
 
 __all__ = ["ContractViolation", "JobConverter"]
 
@@ -45,11 +45,12 @@ class JobConverter:
     def __init__(self) -> None:
         self._structure, self._unstructure = _job_hooks()
 
-    def structure(self, value: object) -> TtsJob:
+    def structure(self, value: object, job_id: UUID | None = None) -> TtsJob:
         """Read a job.
 
         Args:
             value: What a JSON decoder made of a reply.
+            job_id: The job that it should be: where its id is written as usual, the job gets this very object.
 
         Returns:
             The job.
@@ -58,7 +59,7 @@ class JobConverter:
             ContractViolation: The value is not a job as the contract has it.
         """
         try:
-            return cast("TtsJob", self._structure(value))
+            return cast("TtsJob", self._structure(_with_id(value, job_id)))
         except (BaseValidationError, _Refusal) as error:
             problems = transform_error(error, format_exception=_describe)
             raise ContractViolation([_respell(problem) for problem in problems]) from None
@@ -66,6 +67,14 @@ class JobConverter:
     def unstructure(self, job: TtsJob) -> dict[str, Any]:
         """Write a job as the service would."""
         return self._unstructure(job)
+
+
+def _with_id(value: object, job_id: UUID | None) -> object:
+    """Put an id in the place of its usual spelling, so that the job shares it rather than have one of its own."""
+    if not isinstance(value, dict):
+        return value
+    fields = cast("dict[str, object]", value)
+    return {**fields, "id": job_id} if fields.get("id") == str(job_id) else fields
 
 
 class _Refusal(ValueError):  # noqa: N818 - a finding, too
@@ -115,6 +124,8 @@ def _number(value: object, _: object) -> float:
 
 
 def _uuid(value: object, _: object) -> UUID:
+    if isinstance(value, UUID):
+        return value  # put there by `_with_id`: no JSON decoder makes one
     try:
         found = UUID(_text(value, str))
     except ValueError:
@@ -142,10 +153,18 @@ def _object(value: object, _: object) -> Mapping[str, Any]:
     return cast("dict[str, Any]", value)
 
 
+def _parameters(value: object, kind: object) -> Mapping[str, Any]:
+    # A decoder makes each name anew, and with ten thousand jobs the names would outweigh most of what they name.
+    fields = _object(value, kind)
+    return {_NAMES.get(name, name): fields[name] for name in fields}
+
+
 def _camel(name: str) -> str:
     first, *rest = name.split("_")
     return first + "".join(part.title() for part in rest)
 
+
+_NAMES = {name: name for name in (_camel(field.name) for field in attrs.fields(TtsParameters))}
 
 _Structure = Callable[[object], Any]
 _Unstructure = Callable[[Any], dict[str, Any]]
@@ -169,7 +188,7 @@ def _job_hooks() -> tuple[_Structure, _Unstructure]:
     return _renamed_hooks(
         converter,
         TtsJob[Output],
-        input=override(rename="input", struct_hook=_object, unstruct_hook=dict),
+        input=override(rename="input", struct_hook=_parameters, unstruct_hook=dict),
         output=override(rename="output", struct_hook=read_output, unstruct_hook=write_output),
     )
 

@@ -154,7 +154,7 @@ class Protocol:
         if not _OK <= reply.status < _OK + 100:
             raise self._status_error(reply, job_id, now=now)
         try:
-            job = self._converter.structure(_decode(reply))
+            job = self._converter.structure(_decode(reply), job_id)
         except ContractViolation as violation:
             problems = violation.problems
         else:

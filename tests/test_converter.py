@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from datetime import UTC, datetime, timedelta, timezone
 from typing import Any
@@ -67,6 +68,24 @@ def test_every_field_is_read() -> None:
         completed_at=datetime(2026, 1, 2, 3, 5, 5, 250_000, tzinfo=UTC),
         output=Completed("https://audio.example/a.mp3?signature=x", "audio/mpeg", 1024.0, 2.5),
     )
+
+
+def test_jobs_share_the_names_in_their_inputs() -> None:
+    """A JSON decoder makes each anew, and ten thousand waits would hold as many."""
+    one, other = (list(read(json.loads(json.dumps(JOB))).input) for _ in range(2))
+    assert one == other == ["text", "webHookUrl", "nested"]
+    assert [mine is yours for mine, yours in zip(one, other, strict=True)] == [True, True, False]
+
+
+def test_a_job_shares_the_id_that_it_was_asked_for_by() -> None:
+    """Where it is written as usual; in any other spelling, and of any other job, it is read."""
+    asked_for = UUID(ID)
+    converter = JobConverter()
+    assert converter.structure(JOB, asked_for).id is asked_for
+    for spelling in (ID.upper(), str(UUID(int=1))):
+        assert converter.structure(replaced("id", spelling), asked_for).id == UUID(spelling)
+    with pytest.raises(ContractViolation):
+        converter.structure([JOB], asked_for)
 
 
 @pytest.mark.parametrize(
