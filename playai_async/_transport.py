@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import ssl
-from collections.abc import Mapping
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
@@ -64,12 +63,15 @@ class Transport:
         http_session: aiohttp.ClientSession | None,
     ) -> None:
         self._credentials = credentials
-        self._headers: Mapping[str, str] = {
-            "Accept": "application/json",
-            "User-Agent": f"playai-async/{__version__}",
-            **credentials.headers(),
-        }
-        self._request_timeout = request_timeout
+        # As aiohttp would make of a plain dict, once for each request.
+        self._headers = CIMultiDict(
+            {
+                "Accept": "application/json",
+                "User-Agent": f"playai-async/{__version__}",
+                **credentials.headers(),
+            }
+        )
+        self._time_limit = _TimeLimit(request_timeout)
         self._owned = http_session is None
         self._http = http_session or aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections),
@@ -97,9 +99,13 @@ class Transport:
         """
         incoming = _Incoming()
         try:
-            async with asyncio.timeout(self._request_timeout):
-                await self._receive(url, incoming)
-                return incoming.reply(whole=incoming.size <= LONGEST_REPLY)
+            async with asyncio.timeout(None) as timeout:
+                self._time_limit.begin(timeout)
+                try:
+                    await self._receive(url, incoming)
+                finally:
+                    self._time_limit.end(timeout)
+            return incoming.reply(whole=incoming.size <= LONGEST_REPLY)
         except Exception as error:  # noqa: BLE001 - the table ends with it: nothing else may leave
             if incoming.status not in {0, _OK}:
                 return incoming.reply(whole=False)
@@ -109,6 +115,7 @@ class Transport:
 
     async def close(self) -> None:
         """Close the client session if it was made here."""
+        self._time_limit.close()
         if self._owned:
             await self._http.close()
 
@@ -123,11 +130,15 @@ class Transport:
         ) as response:
             incoming.status = response.status
             incoming.retry_after = response.headers.get("Retry-After")
-            async for chunk in response.content.iter_any():
+            content = response.content
+            while True:  # `iter_any` would take another step to find the end, which most replies have reached by now
+                chunk = await content.readany()
                 incoming.chunks.append(chunk)
                 incoming.size += len(chunk)
                 if incoming.size > LONGEST_REPLY:
                     response.close()
+                    return
+                if content.at_eof():
                     return
 
     def _failure(self, url: URL, error: Exception) -> TransportError | SessionClosedError:
@@ -183,6 +194,49 @@ def checked_http_session(http_session: aiohttp.ClientSession | None) -> aiohttp.
     if http_session.auth is not None:
         raise ConfigurationError("http_session has an `auth` of its own, which aiohttp cannot send beside the key")
     return http_session
+
+
+class _TimeLimit:
+    """Gives every exchange the same number of seconds, with one timer of the loop's for all.
+
+    The one that began first is the first to run out of them. A timer for each, which nearly all would take off again
+    long before it fires, was a tenth of a poll's processor time.
+    """
+
+    def __init__(self, seconds: float) -> None:
+        self._seconds = seconds
+        self._loop = asyncio.get_running_loop()
+        self._ends: dict[asyncio.Timeout, float] = {}  # in the order in which they began
+        self._timer: asyncio.TimerHandle | None = None
+
+    def begin(self, timeout: asyncio.Timeout) -> None:
+        """Let a timeout that was entered without a time expire when its exchange has run out of it."""
+        ends = self._ends[timeout] = self._loop.time() + self._seconds
+        if self._timer is None:
+            self._set_timer(ends)
+
+    def end(self, timeout: asyncio.Timeout) -> None:
+        """Take note that an exchange is over."""
+        self._ends.pop(timeout, None)
+
+    def close(self) -> None:
+        """Take the timer off the loop."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self, now: float) -> None:
+        self._timer = None
+        for timeout, ends in list(self._ends.items()):
+            if ends > now:
+                self._set_timer(ends)
+                return
+            self.end(timeout)
+            timeout.reschedule(ends)  # which has passed: asyncio knows best how to cancel its task
+
+    def _set_timer(self, when: float) -> None:
+        # Told the time it was set for, since a timer may fire a little earlier than that.
+        self._timer = self._loop.call_at(when, self._expire, when)
 
 
 class _Incoming:
