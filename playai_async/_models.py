@@ -216,8 +216,11 @@ class SessionStats:
         open_waits: Callers that are waiting for a job.
         distinct_jobs: Jobs that they are waiting for.
         in_flight: Requests under way.
-        paused_for: Seconds until the session may send again after a 429; 0 when it may.
-        quota: The requests a window that the session keeps to, or None where none are known.
+        paused_for: Seconds for which the session sends nothing; 0 when it may send.
+        quota: The requests a window that the session keeps to, known or learned, or None while none are known.
+        queued: Calls and polls that are due and wait for their turn: for the quota, a pause or a connection.
+        pause_reason: Why the session sends nothing, or one request at a time: "throttled" after a 429, "outage" after
+            transient failures in a row; or None.
     """
 
     requests: int
@@ -228,3 +231,5 @@ class SessionStats:
     in_flight: int
     paused_for: float
     quota: int | None
+    queued: int = 0
+    pause_reason: Literal["throttled", "outage"] | None = None

@@ -3,7 +3,8 @@
 Theory of operation
 -------------------
 Whoever sends asks `delay(now)` and, when that is 0, says `sent(now)`. For each `sent` it then reports one ending:
-`accepted`, `throttled` (a 429), `failed` (a 5xx or no answer) or `abandoned` (cancelled). Two rules hold requests back.
+`accepted`, `throttled` (a 429), `failed` (a 5xx or no answer) or `abandoned` (cancelled). Two rules hold requests back:
+the quota, known or learned, whose rules are told in `_quota`; and the gate.
 
 *The gate.* It is open at first. A 429 closes it for the whole session, since the quota it speaks of is shared:
 
@@ -12,37 +13,40 @@ Whoever sends asks `delay(now)` and, when that is 0, says `sent(now)`. For each 
       └──────accepted────────┼─────────────────────────────────────────────┤
                              └──────────throttled, failed──────────────────┘
 
-`t` is the server's hint, lengthened a little and never shortened, or the time of the next of a dozen probes a window.
-The probe waits until all that was sent before the gate closed has ended. So, from the first 429 on, at most one
-request is under way; and while a probe is out, every ending is the probe's. An ending of an earlier request can only
-put `t` off: an acceptance among them was counted before the quota was spent, and says nothing about now.
-An abandoned probe says nothing either, and the next may go at once.
+`t` is the server's hint, lengthened a little and never shortened; or else the next edge of the service's windows, if
+one was seen; or else the time of the next of a dozen probes a window. The probe waits until all that was sent before
+the gate closed has ended. So, from the first 429 on, at most one request is under way; and while a probe is out, every
+ending is the probe's. An ending of an earlier request can only put `t` off: an acceptance among them was counted
+before the quota was spent, and says nothing about now. An abandoned probe says nothing either, and the next may go at
+once.
 
-*The known quota.* The service counts in windows whose phase is not known, so the quota must hold over any span as
-long as a window. A request is counted by the service at some moment between `sent` and its ending; taking its place
-from `sent` until one window after its ending is therefore enough, and `quota` places are all there are. One that was
-cut off or cancelled may still reach the service, and be counted, a little later: its place is held longer. On top of
-that requests are spaced evenly, a small burst aside, so that a full quota is not gone in a window's first second.
+*Outages.* Transient failures in a row close the gate in the same way, for ever longer pauses: a hundred waits do not
+send a hundred requests to a service that is down, and none of them uses up its patience alone.
 """
 
 from __future__ import annotations
 
-import heapq
 import math
 import random
+from typing import Literal, TypeAlias
 
-from playai_async._settings import PROBES_PER_WINDOW, QUOTA_BURST_SHARE, Pacing
+from playai_async._quota import KnownQuota, LearnedQuota
+from playai_async._settings import OUTAGE_FAILURES, OUTAGE_GROWTH, OUTAGE_PAUSE, PROBES_PER_WINDOW, Pacing
+from playai_async._windows import RESOLUTION, Grid
 
-__all__ = ["RESOLUTION", "Pacer"]
+__all__ = ["Pacer", "PauseReason"]
 
-RESOLUTION = 1e-6
-"""Seconds. A shorter delay is none: timers fire that much early, and asking again for so little would spin."""
+PauseReason: TypeAlias = Literal["throttled", "outage"]
+"""Why a session sends nothing: a 429, or transient failures in a row."""
 
 _HINT_STRETCH = 0.05
 """The share by which a pause is stretched at most, so that the processes behind one key do not come back as one."""
 
 _LONGEST_STRETCH = 1.0
 """Seconds. More would cost a session with a long hint more than spreading gains."""
+
+_MOST_GROWTH = 100
+"""Steps after which a pause has long reached its bound, and further ones would only overflow."""
 
 
 class Pacer:
@@ -53,137 +57,180 @@ class Pacer:
     """
 
     def __init__(self, pacing: Pacing) -> None:
-        self._window = pacing.window
-        self._in_flight = 0
-        self._gate = _Gate(pacing.window)
-        self._quota = None
-        if pacing.requests_per_window is not None:
-            self._quota = _KnownQuota(pacing.requests_per_window, pacing.window)
+        grid = Grid(pacing.window)
+        self._in_flight = self._failures = 0
+        self._gate = _Gate(pacing.window, grid)
+        self._quota: KnownQuota | LearnedQuota
+        if pacing.requests_per_window is None:
+            self._quota = LearnedQuota(pacing.window, grid)
+        else:
+            self._quota = KnownQuota(pacing.requests_per_window, pacing.window)
 
-    def delay(self, now: float) -> float:
-        """Return the seconds until a request may go; infinite where that hangs on one under way."""
-        delay = self._gate.delay(now, self._in_flight)
-        if self._quota is not None:
-            delay = max(delay, self._quota.delay(now, self._in_flight))
+    @property
+    def quota(self) -> int | None:
+        """The requests a window that the session keeps to, or None where none are known."""
+        return self._quota.limit
+
+    @property
+    def pause_reason(self) -> PauseReason | None:
+        """What has closed the gate, or None where it is open."""
+        return self._gate.reason
+
+    def delay(self, now: float, waited: float = 0.0) -> float:
+        """Return the seconds until a request may go; infinite where that hangs on one under way.
+
+        Args:
+            now: The time.
+            waited: Seconds for which the first in the queue has been due.
+        """
+        if self._gate.reason is None:
+            delay = self._quota.delay(now, waited)
+        elif self._in_flight:
+            delay = math.inf
+        else:
+            delay = max(self._gate.closed_for(now), self._quota.probe_delay(now))
         return 0.0 if delay < RESOLUTION else delay
 
     def paused_for(self, now: float) -> float:
-        """Return the seconds that a 429 still holds the session."""
+        """Return the seconds for which the gate is still closed."""
         return self._gate.closed_for(now)
 
-    def sent(self, now: float) -> None:
-        """Take note that a request goes out."""
+    def sent(self, now: float, waited: float = 0.0, waiting: int = 0) -> None:
+        """Take note that a request goes out.
+
+        Args:
+            now: The time.
+            waited: Seconds for which the first in the queue has been due.
+            waiting: How many more polls there are, due now or later.
+        """
         self._in_flight += 1
-        self._gate.sent()
-        if self._quota is not None:
-            self._quota.sent(now)
+        if self._gate.sent():
+            self._quota.probe_sent(now)
+        else:
+            self._quota.sent(now, waited, waiting)
 
-    def accepted(self, now: float) -> None:
-        """Take note of an answer that is no 429."""
-        self._ended(now)
-        self._gate.accepted()
+    def accepted(self, now: float, *, found: bool | None = None) -> None:
+        """Take note of an answer that is no 429.
 
-    def throttled(self, now: float, retry_after: float | None) -> bool:
+        Args:
+            now: The time.
+            found: Whether a poll found its wait over; None for a direct call.
+        """
+        self._in_flight -= 1
+        self._failures = 0
+        if self._gate.accepted(now):
+            self._quota.reopened(now)
+        self._quota.accepted(now)
+        if found is not None:
+            self._quota.polled(found=found)
+
+    def throttled(self, now: float, sent: float, retry_after: float | None) -> bool:
         """Take note of a 429.
 
         Args:
             now: The time.
+            sent: When the request was sent.
             retry_after: Seconds that the server asked for, or None.
 
         Returns:
             Whether this closed the gate, rather than finding it closed.
         """
-        self._ended(now)
-        return self._gate.throttled(now, retry_after)
+        self._in_flight -= 1
+        self._failures = 0
+        closed = self._gate.throttled(now, sent, retry_after)
+        self._quota.throttled(now, news=closed)
+        return closed
 
-    def failed(self, now: float) -> None:
-        """Take note of a request that brought no verdict on the quota."""
-        self._ended(now, late=True)
-        self._gate.failed(now)
+    def failed(self, now: float, *, shared: bool) -> bool:
+        """Take note of a request that brought no verdict on the quota.
+
+        Args:
+            now: The time.
+            shared: Whether several jobs are waited for; a single wait's own pauses are enough.
+
+        Returns:
+            Whether this closed the gate.
+        """
+        self._in_flight -= 1
+        if self._gate.reason is None or self._gate.probing:  # else sent before the gate closed, and no news
+            self._failures += 1
+        self._quota.ended(now, late=True)
+        outage = self._failures - OUTAGE_FAILURES if shared else -1
+        return self._gate.failed(now, outage)
 
     def abandoned(self, now: float) -> None:
         """Take note of a request that was cancelled."""
-        self._ended(now, late=True)
-        self._gate.abandoned()
-
-    def _ended(self, now: float, *, late: bool = False) -> None:
         self._in_flight -= 1
-        if self._quota is not None:
-            self._quota.ended(now, late=late)
+        self._quota.ended(now, late=True)
+        self._gate.abandoned()
 
 
 class _Gate:
     """Open, or closed until a time; closed, it lets one probe at a time through."""
 
-    def __init__(self, window: float) -> None:
+    def __init__(self, window: float, grid: Grid) -> None:
         self._probe_interval = window / PROBES_PER_WINDOW
-        self._closed_until: float | None = None
-        self._probing = False
-
-    def delay(self, now: float, in_flight: int) -> float:
-        if self._closed_until is None:
-            return 0.0
-        return math.inf if in_flight else max(0.0, self._closed_until - now)
+        self._grid = grid
+        self._closed_until = -math.inf
+        self._refused_at = -math.inf  # when the last request was sent that met a 429
+        self._awaits_edge = False
+        self.probing = False
+        self.reason: PauseReason | None = None
 
     def closed_for(self, now: float) -> float:
-        return 0.0 if self._closed_until is None else max(0.0, self._closed_until - now)
+        return 0.0 if self.reason is None else max(0.0, self._closed_until - now)
 
-    def sent(self) -> None:
-        self._probing = self._closed_until is not None
+    def sent(self) -> bool:
+        """Take note that a request goes out; return whether it is a probe."""
+        self.probing = self.reason is not None
+        return self.probing
 
-    def accepted(self) -> None:
-        if self._probing:
-            self._probing = False
-            self._closed_until = None
+    def accepted(self, now: float) -> bool:
+        """Open the gate if it was the probe; return whether a 429 is over with that."""
+        if not self.probing:
+            return False
+        throttled = self.reason == "throttled"
+        if throttled:
+            self._grid.seen(self._refused_at, now)
+        self.probing, self.reason, self._closed_until = False, None, -math.inf
+        return throttled
 
-    def throttled(self, now: float, retry_after: float | None) -> bool:
-        closes = self._closed_until is None
-        if closes or self._probing:
-            self._probing = False
-            self._close(now, self._probe_interval if retry_after is None else retry_after)
+    def throttled(self, now: float, sent: float, retry_after: float | None) -> bool:
+        closes = self.reason is None
+        if self.probing and self._awaits_edge:
+            self._grid.forget()  # the edge was to be behind us
+        self._refused_at = max(self._refused_at, sent)
+        if closes or self.probing:
+            if retry_after is not None:
+                self._close(now, "throttled", self._stretched(retry_after))
+            elif self._grid.known:
+                self._close(now, "throttled", self._grid.next(now) - now, awaits_edge=True)
+            else:
+                self._close(now, "throttled", self._stretched(self._probe_interval))
         elif retry_after is not None:
-            self._close(now, retry_after)
+            self._close(now, "throttled", self._stretched(retry_after))
         return closes
 
-    def failed(self, now: float) -> None:
-        if self._probing:
-            self._probing = False
-            self._close(now, self._probe_interval)
+    def failed(self, now: float, outage: int) -> bool:
+        """Close the gate for a probe that failed, or after an outage's first failure (0) or a further one."""
+        if self.probing and self.reason == "throttled":
+            self._close(now, "throttled", self._stretched(self._probe_interval))
+        elif outage >= 0 and (self.probing or self.reason is None):
+            closes = self.reason is None
+            pause = OUTAGE_PAUSE * OUTAGE_GROWTH ** min(outage, _MOST_GROWTH)
+            self._close(now, "outage", min(pause, self._probe_interval))
+            return closes
+        elif self.probing:
+            self.probing, self.reason = False, None
+        return False
 
     def abandoned(self) -> None:
-        self._probing = False
+        self.probing = False
 
-    def _close(self, now: float, pause: float) -> None:
-        stretch = min(pause * _HINT_STRETCH, _LONGEST_STRETCH)
-        until = now + pause + random.uniform(0, stretch)  # noqa: S311 - spreads load, hides nothing
-        self._closed_until = until if self._closed_until is None else max(until, self._closed_until)
+    def _close(self, now: float, reason: PauseReason, pause: float, *, awaits_edge: bool = False) -> None:
+        self._closed_until = max(self._closed_until, now + pause)
+        self.probing, self.reason, self._awaits_edge = False, reason, awaits_edge
 
-
-class _KnownQuota:
-    """A number of places, each held from a request's start until one window after its end; evenly spaced."""
-
-    def __init__(self, requests: int, window: float) -> None:
-        self._requests = requests
-        self._window = window
-        self._spacing = window / requests
-        # "Virtual scheduling": the time that the next request would be due at, had all kept their even distance, and
-        # how far ahead of it one may go.
-        self._even = -math.inf
-        self._ahead = (max(1, requests // QUOTA_BURST_SHARE) - 1) * self._spacing
-        self._freed_at: list[float] = []
-
-    def delay(self, now: float, in_flight: int) -> float:
-        freed_at = self._freed_at
-        while freed_at and freed_at[0] - now < RESOLUTION:
-            heapq.heappop(freed_at)
-        spacing = self._even - self._ahead - now
-        if in_flight + len(freed_at) < self._requests:
-            return max(0.0, spacing)
-        return max(spacing, freed_at[0] - now) if freed_at else math.inf
-
-    def sent(self, now: float) -> None:
-        self._even = max(now, self._even) + self._spacing
-
-    def ended(self, now: float, *, late: bool) -> None:
-        slack = self._window / PROBES_PER_WINDOW if late else 2 * RESOLUTION
-        heapq.heappush(self._freed_at, now + self._window + slack)
+    @staticmethod
+    def _stretched(pause: float) -> float:
+        return pause + random.uniform(0, min(pause * _HINT_STRETCH, _LONGEST_STRETCH))  # noqa: S311 - spreads load

@@ -1,45 +1,42 @@
-"""Who waits for which job, and which request goes out next.
+"""Who waits for which job, until when, and what becomes of them.
 
-A `Watch` is one job that somebody waits for: when it is due, and who waits. The `Poller` keeps them in one heap by due
-time, sends the longest due as soon as the pacer and `max_in_flight` allow, and tells its waiters what came. A
-waiting job is a small object and a future: no task, no connection and no timer of its own. Requests are carried by a
-few worker tasks, which end when nothing is due.
+A `Watch` is one job that somebody waits for: when it is due, and who waits. The `Poller` opens and closes them, keeps
+the deadlines, and decides what a poll's answer means for those who wait; its `Dispatcher` sends the polls. A waiting
+job is a small object and a future: no task, no connection and no timer of its own.
 
-This module must not know HTTP or JSON (it is given a function that asks for a job), nor decide how long to pause
-(`_backoff`) or how fast to send (`_pacing`).
+This module must not know HTTP or JSON, nor decide how long to pause (`_backoff`), whose turn it is (`_turns`) or how
+fast to send (`_pacing`).
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
-import math
-from collections import OrderedDict
-from collections.abc import Awaitable, Callable
-from typing import TypeAlias, cast
+from collections.abc import Iterable, Iterator
+from typing import cast
 from uuid import UUID
 from weakref import WeakValueDictionary
 
 from tenacity import AsyncRetrying
 
-from playai_async._backoff import TRANSIENT, Backoff, retrying_for
-from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError, TransportError
+from playai_async._backoff import Backoff, retrying_for
+from playai_async._dispatch import Dispatcher, Fetch
+from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
+from playai_async._loop import Alarm, Slices
 from playai_async._models import Completed, Failed, SessionStats, TtsJob
-from playai_async._pacing import RESOLUTION, Pacer
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
 from playai_async._timetable import Timetable
-from playai_async._watch import Call, Follower, Outcome, Waiter, Watch, as_outcome, job_of
+from playai_async._turns import Turns
+from playai_async._watch import Call, Caller, Outcome, Waiter, Watch, Watches, as_outcome, job_of
+from playai_async._windows import RESOLUTION
 
 __all__ = ["Poller"]
 
-logger = logging.getLogger("playai_async")
-
-Fetch: TypeAlias = Callable[[UUID], Awaitable[TtsJob]]
+_Worker = asyncio.Task[None]
 
 
 class Poller:
-    """Sends every status request of a session; to be made and used in a running loop.
+    """Waits for jobs; to be made and used in a running loop.
 
     Args:
         fetch: Makes one status request and returns the job, or raises a `PlayAIError`.
@@ -48,23 +45,18 @@ class Poller:
     """
 
     def __init__(self, fetch: Fetch, pacing: Pacing, *, max_in_flight: int) -> None:
-        self._fetch = fetch
-        self._quota = pacing.requests_per_window
-        self._max_in_flight = max_in_flight
-        self._pacer = Pacer(pacing)
         self._loop = asyncio.get_running_loop()
-        # Requests serve whoever waits: they must neither run in nor keep alive the context of the caller at hand.
-        self._context = contextvars.Context()
-        self._watches: dict[tuple[UUID, Polling], Watch] = {}
-        self._rules: WeakValueDictionary[Polling, AsyncRetrying] = WeakValueDictionary()
-        self._due: Timetable[Watch] = Timetable()
+        context = contextvars.Context()
+        self._slices = Slices(self._loop, context)
+        self._alarm = Alarm(self._loop, context, self._expire)
+        self._turns = Turns(pacing.window)
+        self._dispatcher = Dispatcher(
+            fetch, self._turns, pacing, max_in_flight=max_in_flight, settle=self._settle, context=context
+        )
+        self._watches = Watches()
+        self._open_waits = 0
         self._deadlines: Timetable[Waiter] = Timetable()
-        self._calls: OrderedDict[Call, None] = OrderedDict()
-        self._under_way: dict[asyncio.Task[None], Watch | Call] = {}
-        self._workers: set[asyncio.Task[None]] = set()
-        self._timer: asyncio.TimerHandle | None = None
-        self._closed = False
-        self._requests = self._throttled = self._transient_failures = 0
+        self._rules: WeakValueDictionary[Polling, AsyncRetrying] = WeakValueDictionary()
 
     async def call(self, job_id: UUID) -> TtsJob:
         """Ask for a job once, ahead of every poll.
@@ -75,13 +67,13 @@ class Poller:
         A cancellation gives the turn back, or ends the request.
         """
         call = Call(job_id, self._loop.create_future())
-        self._calls[call] = None
-        self._pump()
+        self._turns.add_call(call)
+        self._dispatcher.pump()
         try:
             outcome = await call.future
         except asyncio.CancelledError:
-            self._calls.pop(call, None)
-            await _ended(_give_up(call))
+            self._turns.drop_call(call)
+            await _gone(_give_up(call))
             raise
         return job_of(outcome)
 
@@ -93,256 +85,198 @@ class Poller:
 
         A cancellation ends this wait at once, and the polling too if nobody else waits for the job.
         """
-        waiter = Waiter(self._loop.create_future())
-        self._join(waiter, job_id, polling, timeout)
+        caller = Caller(self._loop.create_future())
+        self.join(caller, job_id, polling, timeout)
         try:
-            outcome = await waiter.future
+            outcome = await caller.future
         except asyncio.CancelledError:
-            await _ended(self._leave(waiter))
+            await _gone(_give_up(caller.watch) if self._leave(caller) else None)
             raise
         return cast("TtsJob[Completed | Failed]", job_of(outcome))
 
-    def follow(self, job_id: UUID, polling: Polling, timeout: float | None) -> Follower:
-        """Begin to note a job's changes, until `let_go`."""
-        follower = Follower(self._loop.create_future())
-        self._join(follower, job_id, polling, timeout)
-        return follower
-
-    async def let_go(self, follower: Follower) -> None:
-        """End what `follow` began, and see off the request that nobody needs any more."""
-        await _ended(self._leave(follower))
-
-    def stats(self) -> SessionStats:
-        """Return a snapshot of what was done and is being done."""
-        return SessionStats(
-            requests=self._requests,
-            throttled=self._throttled,
-            transient_failures=self._transient_failures,
-            open_waits=sum(len(watch.waiters) for watch in self._watches.values()),
-            distinct_jobs=len({job_id for job_id, _ in self._watches}),
-            in_flight=len(self._under_way),
-            paused_for=self._pacer.paused_for(self._loop.time()),
-            quota=self._quota,
-        )
-
-    async def close(self) -> None:
-        """End every wait and every call with `SessionClosedError`, and see the workers off."""
-        self._closed = True
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-        for call in [
-            *self._calls,
-            *(errand for errand in self._under_way.values() if isinstance(errand, Call)),
-        ]:
-            call.end(SessionClosedError("The session was closed.", job_id=call.job_id))
-            _give_up(call)
-        self._calls.clear()
-        for watch in list(self._watches.values()):
-            self._end(watch, SessionClosedError("The session was closed.", job_id=watch.job_id))
-        if self._workers:
-            await asyncio.wait(self._workers)
-
-    def _join(self, waiter: Waiter, job_id: UUID, polling: Polling, timeout: float | None) -> None:
+    def join(self, waiter: Waiter, job_id: UUID, polling: Polling, timeout: float | None) -> None:
+        """Begin to tell a waiter of a job, until its end or `let_go`."""
         now = self._loop.time()
-        key = job_id, polling
-        watch = self._watches.get(key)
+        watch = self._watches.find(job_id, polling)
         if watch is None:
-            rule = self._rules.get(polling)
-            if rule is None:
-                rule = self._rules[polling] = retrying_for(polling)
-            watch = self._watches[key] = Watch(job_id, polling, Backoff(rule, polling.max_failures))
-            self._put_down(watch, now)
+            watch = Watch(job_id, polling, Backoff(self._rule_for(polling), polling.max_failures))
+            self._watches.add(watch)
+            self._turns.put_first(watch, now)
         watch.waiters.add(waiter)
+        self._open_waits += 1
         waiter.watch, waiter.since, waiter.polls_before = watch, now, watch.polls
         if timeout is not None:
             waiter.lead = min(LAST_POLL_LEAD, LAST_POLL_SHARE * timeout)
             waiter.last_call = now + timeout - waiter.lead
             waiter.deadline = self._deadlines.add(now + timeout, waiter)
             if watch.place is not None and now < waiter.last_call < watch.due:
-                self._put_down(watch, waiter.last_call, last=True)
+                watch.last = watch.answered
+                self._turns.put(watch, waiter.last_call)
+            self._alarm.set(now + timeout)
         if watch.job is not None:
             waiter.tell(watch.job)
-        self._pump()
+        self._dispatcher.nudge()
 
-    def _leave(self, waiter: Waiter) -> asyncio.Task[None] | None:
-        """Let a waiter go; return the worker whose request nobody needs any more, already cancelled."""
+    async def let_go(self, waiters: Iterable[Waiter]) -> None:
+        """End what `join` began, and see off the requests that nobody needs any more.
+
+        A cancellation passes through at once; the waiters are let go all the same.
+        """
+        workers: list[_Worker] = []
+        self._slices.do(self._leaving(waiters, workers))
+        await self._slices.done()
+        if workers:
+            await asyncio.wait(workers)
+
+    def stats(self) -> SessionStats:
+        """Return a snapshot of what was done and is being done."""
+        now, dispatcher = self._loop.time(), self._dispatcher
+        return SessionStats(
+            requests=dispatcher.requests,
+            throttled=dispatcher.throttled,
+            transient_failures=dispatcher.transient_failures,
+            open_waits=self._open_waits,
+            distinct_jobs=len(self._watches),
+            in_flight=dispatcher.in_flight,
+            paused_for=dispatcher.pacer.paused_for(now),
+            quota=dispatcher.pacer.quota,
+            queued=self._turns.queued(now),
+            pause_reason=dispatcher.pacer.pause_reason,
+        )
+
+    async def close(self) -> None:
+        """End every wait and every call with `SessionClosedError`, and see the workers off."""
+        self._dispatcher.stop()
+        self._alarm.cancel()
+        self._slices.do(self._closing())
+        await self._slices.done()
+        await self._dispatcher.workers_gone()
+
+    def _rule_for(self, polling: Polling) -> AsyncRetrying:
+        """Return the retry rule of some settings, shared by all waits under them."""
+        rule = self._rules.get(polling)
+        if rule is None:
+            rule = self._rules[polling] = retrying_for(polling)
+        return rule
+
+    def _closing(self) -> Iterator[None]:
+        for call in [*self._turns.take_calls(), *self._dispatcher.calls_under_way()]:
+            call.end(SessionClosedError("The session was closed.", job_id=call.job_id))
+            _give_up(call)
+            yield
+        for watch in self._watches:
+            yield from self._ending(watch, SessionClosedError("The session was closed.", job_id=watch.job_id))
+
+    def _leaving(self, waiters: Iterable[Waiter], workers: list[_Worker]) -> Iterator[None]:
+        stopped: list[Watch] = []
+        for waiter in waiters:
+            if self._leave(waiter):
+                stopped.append(waiter.watch)
+            yield
+        workers += filter(None, map(_give_up, stopped))  # only now: their slots are not for those that left last
+
+    def _leave(self, waiter: Waiter) -> bool:
+        """Let a waiter go; return whether that stopped its watch, whose request nobody needs any more."""
         watch = waiter.watch
         if waiter not in watch.waiters:
-            return None
-        watch.waiters.remove(waiter)
+            return False
+        self._remove(waiter)
+        return not watch.waiters and self._stop(watch)
+
+    def _remove(self, waiter: Waiter) -> None:
+        waiter.watch.waiters.remove(waiter)
+        self._open_waits -= 1
         if waiter.deadline is not None:
             self._deadlines.discard(waiter.deadline)
-        return None if watch.waiters else self._drop(watch)
 
-    def _drop(self, watch: Watch) -> asyncio.Task[None] | None:
-        del self._watches[watch.job_id, watch.polling]
-        if watch.place is not None:
-            self._due.discard(watch.place)
-            watch.place = None
-        return _give_up(watch)
+    def _stop(self, watch: Watch) -> bool:
+        """Poll for a job no more, unless that is so already; whoever comes now opens a watch of their own."""
+        if watch.over:
+            return False
+        watch.over = True
+        self._watches.remove(watch)
+        self._turns.drop(watch)
+        return True
 
-    def _end(self, watch: Watch, outcome: Outcome) -> None:
+    def _ending(self, watch: Watch, outcome: Outcome) -> Iterator[None]:
         """Tell all who wait for a job how it ended."""
-        for waiter in list(watch.waiters):
+        if self._stop(watch):
+            _give_up(watch)
+        while watch.waiters:
+            waiter = next(iter(watch.waiters))
             # A raised exception grows the traceback of its raiser: no two waiters get the same.
             ending = outcome.for_job(watch.job_id) if isinstance(outcome, PlayAIError) else outcome
-            self._leave(waiter)
+            self._remove(waiter)
             waiter.end(ending)
+            yield
 
-    def _expire(self, now: float) -> None:
+    def _expire(self) -> None:
+        self._slices.do(self._expiring(self._loop.time()))
+
+    def _expiring(self, now: float) -> Iterator[None]:
+        expired: list[Waiter] = []
+        stopped: list[Watch] = []
         while (waiter := self._deadlines.take(now + RESOLUTION)) is not None:
-            self._leave(waiter)
-            waiter.end(waiter.timed_out(now, paused_for=self._pacer.paused_for(now)))
+            expired.append(waiter)
+            if self._leave(waiter):
+                stopped.append(waiter.watch)
+            yield
+        for watch in stopped:
+            _give_up(watch)
+        for waiter in expired:
+            waiter.end(waiter.timed_out(now, pause=self._pause_in_words(now)))
+            yield
+        self._alarm.set(self._deadlines.first())
 
-    def _pump(self) -> None:
-        """Send what is due and allowed, and set the timer for what comes next."""
-        now = self._loop.time()
-        while (errand := self._next(now)) is not None:
-            worker = asyncio.Task(
-                self._work(errand), loop=self._loop, context=self._context.copy(), name="playai_async"
-            )
-            self._workers.add(worker)
-            worker.add_done_callback(self._worker_ended, context=self._context)
-            self._carry(worker, errand)
-        self._set_timer(now)
+    def _pause_in_words(self, now: float) -> str:
+        pacer = self._dispatcher.pacer
+        seconds = pacer.paused_for(now)
+        return f"; {pacer.pause_reason} for {seconds:.0f} s more" if seconds else ""
 
-    def _next(self, now: float) -> Watch | Call | None:
-        """Take the next turn, if there is one now: direct calls first, then the poll that has been due longest."""
-        if self._closed or len(self._under_way) >= self._max_in_flight or self._pacer.delay(now) > 0:
-            return None
-        errand = self._next_call() or self._next_poll(now)
-        if errand is not None:
-            self._pacer.sent(now)
-            self._requests += 1
-        return errand
-
-    def _next_call(self) -> Call | None:
-        return self._calls.popitem(last=False)[0] if self._calls else None
-
-    def _next_poll(self, now: float) -> Watch | None:
-        watch = self._due.take(now + RESOLUTION)
-        if watch is not None:
-            watch.place = None
-            watch.asked = now
-            watch.polls += 1
-        return watch
-
-    def _set_timer(self, now: float) -> None:
-        wake = self._deadlines.first()
-        if len(self._under_way) < self._max_in_flight:
-            due = now if self._calls else self._due.first()
-            wake = min(wake, max(due, now + self._pacer.delay(now)))
-        if self._timer is not None:
-            if self._timer.when() <= wake:
-                return  # an early alarm is cheap, and setting it anew at each poll is not
-            self._timer.cancel()
-            self._timer = None
-        if wake < math.inf and not self._closed:
-            self._timer = self._loop.call_at(wake, self._on_timer, context=self._context)
-
-    def _on_timer(self) -> None:
-        self._timer = None
-        self._expire(self._loop.time())
-        self._pump()
-
-    def _put_down(self, watch: Watch, due: float, *, last: bool = False) -> None:
-        if watch.place is not None:
-            self._due.discard(watch.place)
-        watch.due, watch.last = due, last
-        watch.place = self._due.add(due, watch)
-
-    async def _work(self, errand: Watch | Call | None) -> None:
-        """Carry requests for as long as something is due."""
-        worker = cast("asyncio.Task[None]", asyncio.current_task())
-        while errand is not None:
-            outcome = await self._request(errand.job_id)
-            errand.worker = None
-            if isinstance(errand, Call):
-                errand.end(outcome)
-            elif errand.waiters:  # none: let go of meanwhile, by a cancellation that something below has swallowed
-                try:
-                    self._settle(errand, outcome)
-                except Exception as error:  # noqa: BLE001 - see `as_outcome`
-                    self._end(errand, as_outcome(error, errand.job_id))
-            del self._under_way[worker]
-            if worker.cancelling():
-                return  # whoever cancelled waits for this worker to end
-            errand = self._next(self._loop.time())
-            if errand is not None:
-                self._carry(worker, errand)
-            self._pump()  # what came may let more than one go, and this worker may be held up by the next
-
-    def _carry(self, worker: asyncio.Task[None], errand: Watch | Call) -> None:
-        self._under_way[worker] = errand
-        errand.worker = worker
-
-    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
-        # Not in a `finally` of the worker: one that is cancelled before its first step never gets there.
-        self._workers.discard(worker)
-        errand = self._under_way.pop(worker, None)
-        if errand is not None:
-            if errand.worker is not None:
-                self._pacer.abandoned(self._loop.time())
-                errand.worker = None
-            # If anybody still waits, it was not us who cancelled: a framework that cancels every task it finds, say.
-            lost = TransportError(f"The request for job {errand.job_id} was cut short.", job_id=errand.job_id)
-            if isinstance(errand, Call):
-                errand.end(lost)
-            else:
-                self._end(errand, lost)
-        self._pump()
-
-    async def _request(self, job_id: UUID) -> Outcome:
-        outcome: Outcome
-        try:
-            outcome = await self._fetch(job_id)
-        except Exception as error:  # noqa: BLE001 - see `as_outcome`
-            outcome = as_outcome(error, job_id)
-        now = self._loop.time()
-        if isinstance(outcome, RateLimitedError):
-            self._throttled += 1
-            if self._pacer.throttled(now, outcome.retry_after):
-                logger.info("Throttled: this session sends nothing for %.1f s.", self._pacer.paused_for(now))
-        elif isinstance(outcome, TRANSIENT):
-            self._transient_failures += 1
-            self._pacer.failed(now)
-            logger.debug("Job %s: transient failure (%s).", job_id, type(outcome).__name__)
-        else:
-            self._pacer.accepted(now)
-        return outcome
-
-    def _settle(self, watch: Watch, outcome: Outcome) -> None:
+    def _settle(self, watch: Watch, outcome: Outcome, *, final: bool) -> None:
         """Take in what a poll brought: end the wait, or put it down for the next poll."""
+        try:
+            over = final or not self._goes_on(watch, outcome)
+        except Exception as error:  # noqa: BLE001 - see `as_outcome`
+            outcome, over = as_outcome(error, watch.job_id), True
+        if over:
+            self._slices.do(self._ending(watch, outcome))
+
+    def _goes_on(self, watch: Watch, outcome: Outcome) -> bool:
         now = self._loop.time()
         if isinstance(outcome, PlayAIError):
             watch.last_error, watch.failed_at = outcome, now
         else:
             watch.job = outcome
         if isinstance(outcome, RateLimitedError):
-            self._put_down(
-                watch, watch.due, last=watch.last
-            )  # still owed its poll: the first to go when the gate opens
-            return
+            self._turns.put(watch, watch.due)  # still owed its poll: the first to go when the gate opens
+            return True
+        watch.answered = True
         pause = watch.backoff.pause_after(outcome)
         if pause is None:
-            self._end(watch, outcome)
-            return
+            return False
         due = watch.due_after(now, pause)
-        self._put_down(watch, due, last=due < now + pause)
+        watch.last = due < now + pause
+        self._turns.put(watch, due)
         if isinstance(outcome, TtsJob):
-            for waiter in list(watch.waiters):
-                waiter.tell(outcome)
+            self._slices.do(_telling(watch, outcome))
+        return True
 
 
-def _give_up(errand: Watch | Call) -> asyncio.Task[None] | None:
+def _telling(watch: Watch, job: TtsJob) -> Iterator[None]:
+    for waiter in list(watch.waiters):
+        waiter.tell(job)
+        yield
+
+
+def _give_up(errand: Watch | Call) -> _Worker | None:
     """Cancel the request under way, if there is one, and return its worker."""
     if errand.worker is not None:
         errand.worker.cancel()
     return errand.worker
 
 
-async def _ended(worker: asyncio.Task[None] | None) -> None:
+async def _gone(worker: _Worker | None) -> None:
     """See a cancelled worker off, so that whoever lets go leaves nothing running."""
     if worker is not None:
         await asyncio.wait([worker])

@@ -5,25 +5,21 @@ Opening, closing and ownership, and public methods of a few lines each; what the
 
 from __future__ import annotations
 
-import asyncio
-import os
 import warnings
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Iterable
 from types import EllipsisType, TracebackType
-from typing import NoReturn, Self, TypeVar, cast
+from typing import Any, Literal, NoReturn, Self, cast, overload
 from uuid import UUID
 
 import aiohttp
 from yarl import URL
 
-from playai_async._exceptions import ConfigurationError, SessionClosedError
+from playai_async._client import Client, checked
+from playai_async._exceptions import ConfigurationError, PlayAIError
+from playai_async._iterate import Group, changes
 from playai_async._models import Completed, Failed, SessionStats, TtsJob
-from playai_async._poller import Poller
-from playai_async._protocol import Credentials, Protocol, job_id_of
-from playai_async._service import Service, checked_base_url
+from playai_async._protocol import job_id_of
 from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling, check_number
-from playai_async._transport import Transport, checked_http_session
-from playai_async._watch import job_of
 
 __all__ = ["PlayAISession"]
 
@@ -55,8 +51,6 @@ class PlayAISession:
         TypeError: A setting has the wrong type.
     """
 
-    _poller: Poller | None = None  # here, for `__del__` after a call that never reached `__init__`
-
     def __init__(
         self,
         api_key: str | None = None,
@@ -68,22 +62,19 @@ class PlayAISession:
         pacing: Pacing = Pacing(),  # noqa: B008 - a frozen value
         request_timeout: float = REQUEST_TIMEOUT,
     ) -> None:
-        self._credentials = Credentials.checked(
-            _setting("api_key", api_key, "PLAYAI_API_KEY"), _setting("user_id", user_id, "PLAYAI_USER_ID")
+        self._polling = checked("polling", polling, Polling)
+        self._client = Client(
+            api_key,
+            user_id,
+            base_url=base_url,
+            http_session=http_session,
+            pacing=pacing,
+            request_timeout=request_timeout,
         )
-        self._base_url = checked_base_url(base_url)
-        check_number("request_timeout", request_timeout)
-        self._request_timeout = request_timeout
-        self._http_session = checked_http_session(http_session)
-        self._polling = _checked("polling", polling, Polling)
-        self._pacing = _checked("pacing", pacing, Pacing)
-        self._transport: Transport | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self._closed = False
 
     async def __aenter__(self) -> Self:
         """Bind the session to the running loop."""
-        self._bound()
+        self._client.poller()
         return self
 
     async def __aexit__(
@@ -104,13 +95,7 @@ class PlayAISession:
         Raises:
             ConfigurationError: The session belongs to another event loop.
         """
-        self._check_loop()
-        self._closed = True
-        if self._poller is not None and self._transport is not None:
-            try:
-                await self._poller.close()
-            finally:
-                await self._transport.close()
+        await self._client.close()
 
     async def get_job(self, job: UUID | str | TtsJob) -> TtsJob:
         """Ask for a job's state once.
@@ -137,7 +122,7 @@ class PlayAISession:
         A cancellation gives the turn back or ends the request. May be called from many tasks at once.
         """
         job_id = job_id_of(job)
-        return await self._bound(job_id).call(job_id)
+        return await self._client.poller(job_id).call(job_id)
 
     async def wait_for_completion(
         self,
@@ -173,8 +158,8 @@ class PlayAISession:
         from many tasks at once, for one job or for many.
         """
         job_id = job_id_of(job)
-        polling, seconds = self._wait_settings(job_id, polling, timeout)
-        poller = self._bound(job_id)
+        polling, seconds = self._wait_settings(polling, timeout, job_id)
+        poller = self._client.poller(job_id)
         if isinstance(job, TtsJob) and job.done:
             return cast("TtsJob[Completed | Failed]", job)
         return await poller.completion(job_id, polling, seconds)
@@ -205,94 +190,136 @@ class PlayAISession:
 
         The iteration raises what `wait_for_completion` raises, and treats a cancellation as it does.
         """
-        job_id = job_id_of(job)
-        return self._changes(job, job_id, *self._wait_settings(job_id, polling, timeout))
+        return changes(self._client.poller, job, *self._wait_settings(polling, timeout, job_id_of(job)))
+
+    @overload
+    def as_completed(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: Literal[False] = False,
+    ) -> AsyncGenerator[TtsJob[Completed | Failed], None]: ...
+
+    @overload
+    def as_completed(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool,
+    ) -> AsyncGenerator[TtsJob[Completed | Failed] | PlayAIError, None]: ...
+
+    def as_completed(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[Any, None]:
+        """Iterate over jobs in the order in which they end, each as `wait_for_completion` would return it.
+
+        The waits begin with the first step of the iteration, and none of them is lost on a reader that is slow.
+
+        Args:
+            jobs: The jobs, their ids, or the ids' texts. Jobs that are done come first, without a request; one that is
+                given twice comes twice.
+            polling: How to poll, in place of the session's.
+            timeout: Seconds over each wait, or None for no deadline; left out, it is `polling.timeout`.
+            return_exceptions: Whether a job that cannot be waited for is yielded as its `PlayAIError`, whose `job_id`
+                tells which. Otherwise the first of them is raised, which ends the iteration and lets go of the rest.
+
+        Returns:
+            An async generator of the jobs, completed or failed. To let go before its end, leave the loop;
+            `contextlib.aclosing` sees to it that the polling has stopped when its block ends.
+
+        Raises:
+            ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
+            TypeError: Something that names no job, or an argument of the wrong type.
+
+        The iteration raises what `wait_for_completion` raises, and treats a cancellation as it does.
+        """
+        group = Group(jobs, *self._wait_settings(polling, timeout))
+        return group.ends(self._client.poller, return_exceptions=return_exceptions)
+
+    @overload
+    async def wait_for_all(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: Literal[False] = False,
+    ) -> list[TtsJob[Completed | Failed]]: ...
+
+    @overload
+    async def wait_for_all(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool,
+    ) -> list[TtsJob[Completed | Failed] | PlayAIError]: ...
+
+    async def wait_for_all(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool = False,
+    ) -> list[Any]:  # the overloads say of what
+        """Wait until all of some jobs are done.
+
+        Args:
+            jobs: The jobs, their ids, or the ids' texts.
+            polling: How to poll, in place of the session's.
+            timeout: Seconds over each wait, or None for no deadline; left out, it is `polling.timeout`.
+            return_exceptions: Whether a job that cannot be waited for is returned as its `PlayAIError`. Otherwise the
+                first of them is raised, and the other waits are let go.
+
+        Returns:
+            One result for each entry, in the order given.
+
+        Raises:
+            PlayAIError: What `wait_for_completion` raises, unless `return_exceptions` is set.
+            ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
+            TypeError: Something that names no job, or an argument of the wrong type.
+
+        A cancellation lets go of every wait.
+        """
+        group = Group(jobs, *self._wait_settings(polling, timeout))
+        return await group.results(self._client.poller, return_exceptions=return_exceptions)
 
     @property
     def stats(self) -> SessionStats:
         """A snapshot of what the session did and is doing."""
-        if self._poller is None:
-            return SessionStats(0, 0, 0, 0, 0, 0, 0.0, self._pacing.requests_per_window)
-        return self._poller.stats()
+        return self._client.stats()
 
     def __repr__(self) -> str:
-        return f"<PlayAISession {self._base_url} {'closed' if self._closed else 'open'}>"
+        return f"<PlayAISession {self._client.base_url} {'closed' if self._client.closed else 'open'}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a PlayAISession holds a key and connections, and is not pickled or copied")
 
     def __del__(self) -> None:
-        if self._poller is not None and not self._closed:
+        client: Client | None = getattr(self, "_client", None)  # none after a call that never got through `__init__`
+        if client is not None and client.used and not client.closed:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=1)
 
-    async def _changes(
-        self, job: UUID | str | TtsJob, job_id: UUID, polling: Polling, seconds: float | None
-    ) -> AsyncGenerator[TtsJob, None]:
-        poller = self._bound(job_id)
-        if isinstance(job, TtsJob) and job.done:
-            yield job
-            return
-        # One generator, and none inside it: a loop that shuts down closes all it knows of at once.
-        follower = poller.follow(job_id, polling, seconds)
-        try:
-            while True:
-                change = job_of(await follower.next())
-                yield change
-                if change.done:
-                    return
-        finally:
-            await poller.let_go(follower)
-
-    def _bound(self, job_id: UUID | None = None) -> Poller:
-        """Return the poller, made at the first use, which also decides the loop."""
-        self._check_loop(job_id)
-        if self._closed:
-            raise SessionClosedError("The session is closed.", job_id=job_id)
-        if self._poller is None:
-            self._loop = asyncio.get_running_loop()
-            transport = self._transport = Transport(
-                self._credentials,
-                request_timeout=self._request_timeout,
-                connections=self._pacing.max_in_flight,
-                http_session=self._http_session,
-            )
-            service = Service(self._base_url, transport, Protocol(self._credentials))
-            self._poller = Poller(service.status, self._pacing, max_in_flight=transport.connections)
-        return self._poller
-
-    def _check_loop(self, job_id: UUID | None = None) -> None:
-        if self._loop is not None and self._loop is not asyncio.get_running_loop():
-            raise ConfigurationError(
-                "The session belongs to the event loop it was first used in; make one for each.",
-                job_id=job_id,
-            )
-
     def _wait_settings(
-        self, job_id: UUID, polling: Polling | None, timeout: float | EllipsisType | None
+        self, polling: Polling | None, timeout: float | EllipsisType | None, job_id: UUID | None = None
     ) -> tuple[Polling, float | None]:
-        polling = self._polling if polling is None else _checked("polling", polling, Polling)
+        polling = self._polling if polling is None else checked("polling", polling, Polling)
         if isinstance(timeout, EllipsisType):
             return polling, polling.timeout
         if timeout is not None:
             try:
                 check_number("timeout", timeout)
             except ConfigurationError as error:
-                raise error.for_job(job_id) from None
+                raise (error if job_id is None else error.for_job(job_id)) from None
         return polling, timeout
-
-
-def _setting(name: str, value: str | None, variable: str) -> str:
-    if value is None:
-        value = os.environ.get(variable, "")
-    if not _checked(name, value, str):
-        raise ConfigurationError(f"There is no {name}: pass it, or set {variable} in the environment.")
-    return value
-
-
-_T = TypeVar("_T")
-
-
-def _checked(name: str, value: object, kind: type[_T]) -> _T:
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
-    return value

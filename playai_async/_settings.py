@@ -17,12 +17,20 @@ from playai_async._exceptions import ConfigurationError
 
 __all__ = [
     "BASE_URL",
+    "FIRST_POLL_YIELD",
     "LAST_POLL_LEAD",
     "LAST_POLL_SHARE",
     "LONGEST_REPLY",
     "LONGEST_RETRY_AFTER",
+    "MOST",
+    "OUTAGE_FAILURES",
+    "OUTAGE_GROWTH",
+    "OUTAGE_PAUSE",
     "PROBES_PER_WINDOW",
     "QUOTA_BURST_SHARE",
+    "RAMP_BURST",
+    "RAMP_GROWTH",
+    "RAMP_START",
     "REQUEST_TIMEOUT",
     "Pacing",
     "Polling",
@@ -55,9 +63,42 @@ A reset is then noticed 2.5 s late on average, and no minute loses more than a d
 """
 
 QUOTA_BURST_SHARE = 12
-"""One in so many of a known quota may go out back to back (5 of 60), so that a few waits are not slowed."""
+"""One in so many of a limited quota may go out back to back (5 of 60), so that a few waits are not slowed."""
 
-_MOST = 10**9
+RAMP_START = 60
+"""Requests a window that a session starts with where no quota is known: one every second of 60.
+
+It is what the service publishes for comparable requests, so that a first minute need not end in 429s.
+"""
+
+RAMP_BURST = 16
+"""Requests that may go out back to back at that rate, so that a dozen waits are not slowed."""
+
+RAMP_GROWTH = 40
+"""Once a window has taken so many requests without a 429 the rate is doubled; it grows with the square.
+
+A service without a quota is so found out within a window, whatever the number of waits.
+"""
+
+FIRST_POLL_YIELD = 10
+"""A wait's first poll goes after those that have been due for less than one in so many parts of a window (6 s of 60).
+
+It is sent at once where nothing else is due; else a job that was just created is the least likely to be done.
+"""
+
+OUTAGE_FAILURES = 3
+"""Transient failures in a row, across the session, after which a single request at a time finds out what is up."""
+
+OUTAGE_PAUSE = 1.0
+"""Seconds from the last of them to the next request; each further failure makes it half as long again.
+
+A single wait's own pauses, with the defaults, are no shorter. At most as long as after a 429.
+"""
+
+OUTAGE_GROWTH = 1.5
+"""How much longer each pause is than the one before."""
+
+MOST = 10**9
 """Of anything that is counted; more is a mistake, and past any float it would be one in arithmetic."""
 
 WaitStrategy = wait_base | Callable[[RetryCallState], float]
@@ -117,8 +158,8 @@ def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise TypeError(f"{attribute.name} must be an integer, not {type(value).__name__}")
     if value < 1:
         raise ConfigurationError(f"{attribute.name} must be at least 1")
-    if value > _MOST:
-        raise ConfigurationError(f"{attribute.name} must be at most {_MOST:,}")
+    if value > MOST:
+        raise ConfigurationError(f"{attribute.name} must be at most {MOST:,}")
 
 
 def _strategy(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -36,6 +36,14 @@ class Timetable(Generic[_Item]):
         self._gaps = 0
         self._arrivals = itertools.count()
 
+    def __len__(self) -> int:
+        """Count the items."""
+        return len(self._entries) - self._gaps
+
+    def count(self, now: float) -> int:
+        """Count the items that are due, one by one."""
+        return sum(entry[_WHEN] <= now and entry[_ITEM] is not None for entry in self._entries)
+
     def add(self, when: float, item: _Item) -> Entry:
         """Put an item down for a time, and return its place."""
         entry: Entry = [when, next(self._arrivals), item]

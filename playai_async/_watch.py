@@ -7,8 +7,11 @@ over what they are told and decide nothing: no loop of their own, no clock, no I
 from __future__ import annotations
 
 import asyncio
+import itertools
 import math
-from typing import TypeAlias
+from collections import deque
+from collections.abc import Iterator
+from typing import Generic, TypeAlias, TypeVar
 from uuid import UUID
 
 import attrs
@@ -16,11 +19,25 @@ import attrs
 from playai_async._backoff import Backoff
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import TtsJob
-from playai_async._pacing import RESOLUTION
 from playai_async._settings import Polling
 from playai_async._timetable import Entry
+from playai_async._windows import RESOLUTION
 
-__all__ = ["Call", "Follower", "Outcome", "Waiter", "Watch", "as_outcome", "job_of"]
+__all__ = [
+    "Call",
+    "Caller",
+    "Follower",
+    "Member",
+    "News",
+    "Outcome",
+    "Waiter",
+    "Watch",
+    "Watches",
+    "as_outcome",
+    "job_of",
+]
+
+_Item = TypeVar("_Item")
 
 Outcome: TypeAlias = TtsJob | PlayAIError
 """What a request or a wait brought. Errors travel as values: one set on a future that nobody awaits gets logged."""
@@ -48,6 +65,7 @@ class Call:
 
     job_id: UUID
     future: asyncio.Future[Outcome]
+    asked: float = 0.0
     worker: asyncio.Task[None] | None = None
 
     def end(self, outcome: Outcome) -> None:
@@ -67,6 +85,8 @@ class Watch:
     due: float = 0.0
     last: bool = False
     asked: float = 0.0
+    answered: bool = False  # by anything but a 429
+    over: bool = False
     place: Entry | None = None
     worker: asyncio.Task[None] | None = None
     job: TtsJob | None = None
@@ -80,9 +100,8 @@ class Watch:
         No later than just before such a deadline; at once, if that moment passed while the last poll was under way.
         One last poll serves all whose own would follow within their lead: a hundred deadlines need no hundred polls.
         """
-        asked = (
-            self.asked + RESOLUTION
-        )  # a timer may fire that early, and the poll it sends is the last one all the same
+        # A timer may fire that early, and the poll it sends is the last one all the same.
+        asked = self.asked + RESOLUTION
         last_calls = [
             max(now, waiter.last_call)
             for waiter in self.waiters
@@ -91,32 +110,64 @@ class Watch:
         return min([now + pause, *last_calls])
 
 
+class Watches:
+    """What is waited for, by job and settings."""
+
+    def __init__(self) -> None:
+        # Of jobs waited for under several settings there are few, and hashing settings costs more than comparing them.
+        self._by_job: dict[UUID, tuple[Watch, ...]] = {}
+
+    def __len__(self) -> int:
+        """Count the jobs."""
+        return len(self._by_job)
+
+    def __iter__(self) -> Iterator[Watch]:
+        """Go through what is waited for now, whatever is added or removed meanwhile."""
+        return itertools.chain.from_iterable(list(self._by_job.values()))
+
+    def find(self, job_id: UUID, polling: Polling) -> Watch | None:
+        """Return the watch of a job under equal settings, if there is one."""
+        for watch in self._by_job.get(job_id, ()):
+            if watch.polling is polling or watch.polling == polling:
+                return watch
+        return None
+
+    def add(self, watch: Watch) -> None:
+        """Add what was not found."""
+        self._by_job[watch.job_id] = (*self._by_job.get(watch.job_id, ()), watch)
+
+    def remove(self, watch: Watch) -> None:
+        """Remove what was added."""
+        rest = tuple(other for other in self._by_job[watch.job_id] if other is not watch)
+        if rest:
+            self._by_job[watch.job_id] = rest
+        else:
+            del self._by_job[watch.job_id]
+
+
 @attrs.define(eq=False)
 class Waiter:
-    """One caller that waits for a job to be done."""
+    """One who waits for a job to be done; how they are told is up to those below."""
 
-    future: asyncio.Future[Outcome]
     watch: Watch = attrs.field(init=False)
-    since: float = 0.0
-    polls_before: int = 0
-    last_call: float = -math.inf  # none
-    lead: float = 0.0
-    deadline: Entry | None = None
+    since: float = attrs.field(default=0.0, init=False)
+    polls_before: int = attrs.field(default=0, init=False)
+    last_call: float = attrs.field(default=-math.inf, init=False)  # none
+    lead: float = attrs.field(default=0.0, init=False)
+    deadline: Entry | None = attrs.field(default=None, init=False)
 
     def tell(self, job: TtsJob) -> None:
         """Take note of a job that is not done."""
 
     def end(self, outcome: Outcome) -> None:
-        """Take the outcome of the wait, unless the caller has gone."""
-        if not self.future.done():
-            self.future.set_result(outcome)
+        """Take the outcome of the wait; nobody may be there any more."""
+        raise NotImplementedError
 
-    def timed_out(self, now: float, *, paused_for: float) -> WaitTimeoutError:
-        """Describe what the deadline ended, and what a 429 still had to do with it."""
+    def timed_out(self, now: float, *, pause: str) -> WaitTimeoutError:
+        """Describe what the deadline ended, and the pause of the session, if there was one."""
         watch = self.watch
         elapsed, polls = now - self.since, watch.polls - self.polls_before
         state = "no answer yet" if watch.job is None else f"last seen {type(watch.job.output).__name__}"
-        pause = f"; throttled for {paused_for:.0f} s more" if paused_for else ""
         # An error from before this wait joined is not one that it met.
         last_error = None if watch.last_error is None or watch.failed_at < self.since else watch.last_error
         return WaitTimeoutError(
@@ -131,29 +182,63 @@ class Waiter:
 
 
 @attrs.define(eq=False)
+class Caller(Waiter):
+    """One caller who awaits the end of one job."""
+
+    future: asyncio.Future[Outcome]
+
+    def end(self, outcome: Outcome) -> None:
+        """Hand over the outcome, unless the caller has gone."""
+        if not self.future.done():
+            self.future.set_result(outcome)
+
+
+@attrs.define(eq=False)
 class Follower(Waiter):
     """One caller that wants each change of a job, and may be slow to ask for it."""
 
+    news: News[Outcome]
     seen: TtsJob | None = None
-    news: list[Outcome] = attrs.field(factory=list[Outcome])
 
     def tell(self, job: TtsJob) -> None:
         """Keep a change until it is asked for."""
-        if job != self.seen:
+        if job is not self.seen and job != self.seen:  # a reply that is the last one over again is the same job
             self.seen = job
-            self._add(job)
+            self.news.add(job)
 
     def end(self, outcome: Outcome) -> None:
         """Keep the outcome until it is asked for."""
-        self._add(outcome)
+        self.news.add(outcome)
 
-    def _add(self, outcome: Outcome) -> None:
-        self.news.append(outcome)
-        super().end(outcome)
 
-    async def next(self) -> Outcome:
-        """Wait for the next change, or the outcome."""
-        if not self.news:
-            self.future = self.future.get_loop().create_future()
-            await self.future
-        return self.news.pop(0)
+@attrs.define(eq=False)
+class Member(Waiter):
+    """One job of several whose ends one caller wants as they come."""
+
+    news: News[tuple[int, Outcome]]
+    index: int
+
+    def end(self, outcome: Outcome) -> None:
+        """Keep the outcome until it is asked for."""
+        self.news.add((self.index, outcome))
+
+
+class News(Generic[_Item]):
+    """What one caller is to be told, in order, until they ask for it."""
+
+    def __init__(self) -> None:
+        self._items: deque[_Item] = deque()
+        self._awaited: asyncio.Future[None] | None = None
+
+    def add(self, item: _Item) -> None:
+        """Keep an item, and wake whoever awaits it."""
+        self._items.append(item)
+        if self._awaited is not None and not self._awaited.done():
+            self._awaited.set_result(None)
+
+    async def next(self) -> _Item:
+        """Wait for the next item; for one caller at a time, who may be cancelled and ask again."""
+        if not self._items:
+            self._awaited = asyncio.get_running_loop().create_future()
+            await self._awaited
+        return self._items.popleft()

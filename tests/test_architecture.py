@@ -13,8 +13,9 @@ import playai_async
 ROOT = Path(playai_async.__file__).parent
 PACKAGE = "playai_async"
 CLIENT = (
-    *("_version", "_exceptions", "_models", "_settings", "_converter", "_protocol", "_backoff", "_pacing"),
-    *("_timetable", "_watch", "_transport", "_service", "_poller", "_session", "__init__"),
+    *("_version", "_exceptions", "_models", "_settings", "_converter", "_protocol", "_backoff"),
+    *("_windows", "_quota", "_pacing", "_timetable", "_watch", "_turns", "_loop", "_dispatch", "_poller", "_iterate"),
+    *("_transport", "_service", "_client", "_session", "__init__"),
 )
 """A module may import from those before it."""
 
@@ -25,9 +26,9 @@ HOMES: dict[str, set[str]] = {
     "attrs": {"_models", "_settings", "_converter", "_protocol", "_watch", "_cli", "emulator"},
     "cattrs": {"_converter"},
     "tenacity": {"_settings", "_backoff", "_poller"},
-    "aiohttp": {"_transport", "_session", "emulator"},
+    "aiohttp": {"_transport", "_client", "_session", "emulator"},
     "multidict": {"_transport"},
-    "yarl": {"_transport", "_service", "_session"},
+    "yarl": {"_transport", "_service", "_client", "_session"},
     "cyclopts": {"_cli"},
     "rich": {"_cli"},
 }

@@ -42,7 +42,7 @@ VALUES: tuple[Any, ...] = (
     *OUTPUTS,
     a_job(COMPLETED),
     TtsParameters("Hello", "a-voice", extra={"mood": "calm"}),
-    SessionStats(1, 2, 3, 4, 5, 6, 7.0, 8),
+    SessionStats(1, 2, 3, 4, 5, 6, 7.0, 8, 9, "throttled"),
     Polling(),
     Pacing(),
 )
@@ -278,3 +278,9 @@ def test_extra_fields_come_as_a_mapping(value: object) -> None:
     """They are merged into the request by name."""
     with pytest.raises(TypeError, match=f"^extra must be a mapping, not {type(value).__name__}$"):
         TtsParameters("Hello", "a-voice", extra=value)  # type: ignore[arg-type]  # the point of the test
+
+
+def test_stats_of_a_session_that_is_not_held_up_need_not_say_so() -> None:
+    """Nothing queued and no pause, where those are left out."""
+    stats = SessionStats(1, 2, 3, 4, 5, 6, 0.0, None)
+    assert (stats.queued, stats.pause_reason) == (0, None)

@@ -68,18 +68,21 @@ async def test_a_wait_survives_all_that_may_happen_to_it(emulator: Emulator, pla
 async def test_one_request_at_a_time_from_the_first_429_until_the_gate_reopens() -> None:
     """Fifty waits meet a spent quota: what was under way ends, then one probe follows the other."""
     async with (
-        Emulator(quota=60, window=60.0) as emulator,
+        Emulator(quota=20, window=60.0) as emulator,
         PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai,
     ):
-        jobs = [emulator.add_job(duration=1) for _ in range(50)]
+        jobs = [emulator.add_job(duration=15) for _ in range(50)]
         waits = [asyncio.create_task(playai.wait_for_completion(job_id)) for job_id in jobs]
-        while not emulator.stats.throttled or emulator.stats.in_flight:
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(60):
+            while not emulator.stats.throttled or emulator.stats.in_flight:
+                await asyncio.sleep(0.05)
         emulator.reset_stats()
         emulator.inject(Slow(0.5), times=None)  # so that probes that overlap would be seen to
-        while playai.stats.paused_for or not emulator.stats.by_status.get(200):
-            assert emulator.stats.most_in_flight <= 1
-            await asyncio.sleep(0.05)
+        async with asyncio.timeout(65):
+            while playai.stats.pause_reason is not None:
+                assert playai.stats.pause_reason == "throttled"
+                assert emulator.stats.most_in_flight <= 1
+                await asyncio.sleep(0.25)
         probes = [arrival.at for arrival in emulator.arrivals if arrival.status == 429]
         assert len(probes) >= 5
         assert all(later - earlier >= 5.0 for earlier, later in itertools.pairwise(probes))

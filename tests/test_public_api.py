@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.metadata
+import inspect
 import subprocess
 import sys
 import tomllib
@@ -93,3 +94,17 @@ def test_importing_the_package_loads_nothing_that_is_optional() -> None:
 def test_the_package_is_marked_as_typed() -> None:
     """Without the marker, checkers ignore its annotations."""
     assert (Path(playai_async.__file__).parent / "py.typed").exists()
+
+
+def test_the_methods_of_a_session_are_the_documented_ones() -> None:
+    """No other name of the one mutable object looks public."""
+    public = {name for name in dir(playai_async.PlayAISession) if not name.startswith("_")}
+    assert public == {"aclose", "as_completed", "get_job", "stats", "wait_for_all", "wait_for_completion", "watch"}
+
+
+def test_iterations_are_async_generators_and_waits_are_coroutines() -> None:
+    """What is iterated over checks its arguments at the call, and what is awaited when it is awaited."""
+    session = playai_async.PlayAISession
+    waits = (session.get_job, session.wait_for_completion, session.wait_for_all, session.aclose)
+    assert all(inspect.iscoroutinefunction(method) for method in waits)
+    assert not any(inspect.isasyncgenfunction(method) for method in (session.watch, session.as_completed))

@@ -190,7 +190,7 @@ def test_a_session_may_be_built_outside_a_loop(emulator_runner: EmulatorRunner) 
     session = PlayAISession(API_KEY, USER_ID)
 
     async def use(emulator: Emulator) -> None:
-        session._base_url = URL(emulator.base_url)
+        session._client.base_url = URL(emulator.base_url)
         async with session:
             with pytest.raises(NotFoundError):
                 await session.get_job(JOB_ID)
@@ -207,11 +207,17 @@ def test_use_in_another_loop_is_refused(emulator_runner: EmulatorRunner) -> None
         sessions.append(session)
         await session.get_job(emulator.add_job())
         await session.aclose()
-        session._closed = False  # as one that was forgotten
+        session._client.closed = False  # as one that was forgotten
 
     async def second(emulator: Emulator) -> None:
         (session,) = sessions
-        for call in (session.get_job, session.wait_for_completion):
+        for call in (
+            session.get_job,
+            session.wait_for_completion,
+            lambda job: anext(session.watch(job)),
+            lambda job: anext(session.as_completed([job])),
+            lambda job: session.wait_for_all([job]),
+        ):
             with pytest.raises(ConfigurationError, match="loop") as caught:
                 await call(JOB_ID)
             assert caught.value.job_id == JOB_ID
@@ -220,7 +226,7 @@ def test_use_in_another_loop_is_refused(emulator_runner: EmulatorRunner) -> None
 
     emulator_runner(first)
     emulator_runner(second)
-    sessions[0]._closed = True
+    sessions[0]._client.closed = True
 
 
 EmulatorRunner = Callable[[Callable[[Emulator], Coroutine[Any, Any, None]]], None]
@@ -389,10 +395,12 @@ async def test_stats_tell_what_was_done_and_is_being_done(service: ScriptedServi
             in_flight=0,
             paused_for=stats.paused_for,
             quota=None,
+            queued=1,
+            pause_reason="throttled",
         )
         assert 49.5 <= stats.paused_for <= 50.5
         await asyncio.gather(*waits)
-        assert session.stats.paused_for == 0.0
+        assert session.stats == SessionStats(4, 1, 1, 0, 0, 0, 0.0, None)
 
 
 async def test_repr_tells_where_and_whether_open(session: PlayAISession) -> None:
@@ -458,7 +466,13 @@ async def test_closing_is_idempotent(session: PlayAISession) -> None:
 async def test_a_closed_session_is_not_used_again(session: PlayAISession) -> None:
     """Every method says that it is closed, and names the job."""
     await session.aclose()
-    for call in (session.get_job, session.wait_for_completion, lambda job: anext(session.watch(job))):
+    for call in (
+        session.get_job,
+        session.wait_for_completion,
+        lambda job: anext(session.watch(job)),
+        lambda job: anext(session.as_completed([job])),
+        lambda job: session.wait_for_all([job]),
+    ):
         with pytest.raises(SessionClosedError) as caught:
             await call(JOB_ID)
         assert caught.value.job_id == JOB_ID

@@ -112,6 +112,30 @@ def test_what_is_discarded_is_let_go_at_once() -> None:
     assert not any(isinstance(part, Incomparable) for part in place)
 
 
+def test_its_length_is_the_number_of_items() -> None:
+    """Whatever gaps there are in the heap."""
+    timetable: Timetable[str] = Timetable()
+    assert (len(timetable), bool(timetable)) == (0, False)
+    places = [timetable.add(float(number), "item") for number in range(500)]
+    assert len(timetable) == 500
+    for number, place in enumerate(places[:300], 1):
+        timetable.discard(place)
+        timetable.discard(place)
+        assert len(timetable) == 500 - number
+    assert timetable.take(1e9) == "item"
+    assert (len(timetable), bool(timetable)) == (199, True)
+
+
+def test_items_that_are_due_are_counted() -> None:
+    """To the last bit, and without those that were taken off."""
+    timetable: Timetable[str] = Timetable()
+    places = [timetable.add(when, "item") for when in (5.0, 1.0, 3.0, 3.0, math.inf)]
+    assert [timetable.count(now) for now in (0.0, 1.0, math.nextafter(3.0, 0.0), 3.0, 1e9)] == [0, 1, 1, 3, 4]
+    timetable.discard(places[2])
+    timetable.discard(places[1])
+    assert [timetable.count(now) for now in (1.0, 3.0, 5.0, math.inf)] == [0, 1, 2, 3]
+
+
 def test_ten_thousand_adds_and_discards_keep_the_heap_small() -> None:
     """A backend opens and cancels waits all day, each with a deadline ten minutes ahead."""
     timetable: Timetable[str] = Timetable()
@@ -174,3 +198,4 @@ def test_it_does_what_a_sorted_list_would(operations: list[tuple[str, int]], bul
             assert timetable.take(float(number)) == (None if due is None else due[1])
             model = [entry for entry in model if entry != due]
         assert timetable.first() == min((when for when, _ in model), default=math.inf)
+        assert (len(timetable), timetable.count(10.0)) == (len(model), sum(when <= 10.0 for when, _ in model))

@@ -674,22 +674,24 @@ async def test_a_bad_timeout_is_refused_before_any_request(
     assert session.stats.requests == 0
 
 
-async def test_a_request_that_hangs_holds_up_no_other_wait(service: ScriptedService, session: PlayAISession) -> None:
+@pytest.mark.parametrize("known", [None, 60], ids=["learned", "known"])
+async def test_a_request_that_hangs_holds_up_no_other_wait(known: int | None, service: ScriptedService) -> None:
     """When the gate reopens everybody goes, not only the one whose turn comes with the probe's answer."""
     hanging = UUID(int=1)
     service.answers(throttled(), job(COMPLETED))
     service.answers(Answer(takes=9), job_id=hanging)
     service.answers(job(COMPLETED, OTHER_ID), job_id=OTHER_ID)
-    first = asyncio.create_task(session.wait_for_completion(JOB_ID))
-    await asyncio.sleep(1)
-    hang = asyncio.create_task(session.wait_for_completion(hanging))
-    await asyncio.sleep(1)
-    other = asyncio.create_task(session.wait_for_completion(OTHER_ID))
-    await first
-    opened = now()
-    await other
-    assert now() == opened
-    hang.cancel()
+    async with PlayAISession(API_KEY, USER_ID, pacing=Pacing(requests_per_window=known)) as session:
+        first = asyncio.create_task(session.wait_for_completion(JOB_ID))
+        await asyncio.sleep(1)
+        hang = asyncio.create_task(session.wait_for_completion(hanging))
+        await asyncio.sleep(1)
+        other = asyncio.create_task(session.wait_for_completion(OTHER_ID))
+        await first
+        opened = now()
+        await other
+        assert now() == opened
+        hang.cancel()
 
 
 async def test_a_bug_in_reading_one_job_ends_that_wait_and_no_other(

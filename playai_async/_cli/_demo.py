@@ -10,7 +10,7 @@ from uuid import UUID
 import attrs
 
 from playai_async._cli._exit import Exit
-from playai_async._cli._jobs import Results, Tally, outcomes
+from playai_async._cli._jobs import Results, Tally, job_of
 from playai_async._cli._screen import Screen
 from playai_async._exceptions import PlayAIError
 from playai_async._session import PlayAISession
@@ -91,9 +91,10 @@ async def _ends(emulator: Emulator, playai: PlayAISession, screen: Screen, *, jo
     async with (
         playai,
         screen.showing(lambda: tally.drawn(playai.stats)),
-        contextlib.aclosing(outcomes(playai, lengths, timeout=None)) as ended,
+        contextlib.aclosing(playai.as_completed(lengths, timeout=None, return_exceptions=True)) as ended,
     ):
-        async for job_id, outcome in ended:
+        async for outcome in ended:
+            job_id = job_of(outcome)
             late: float | None = None
             state: str | None = None
             tally.add(outcome)

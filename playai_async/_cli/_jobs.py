@@ -5,10 +5,9 @@ Plain coroutines over a session and a screen; nothing here parses a command line
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
-from collections.abc import AsyncGenerator, Iterable, Sequence
+from collections.abc import Iterable, Sequence
 from typing import TypeAlias
 from uuid import UUID
 
@@ -22,7 +21,7 @@ from playai_async._models import Completed, Failed, SessionStats, TtsJob
 from playai_async._protocol import job_id_of
 from playai_async._session import PlayAISession
 
-__all__ = ["STANDARD_INPUT", "Outcome", "Results", "Tally", "get", "outcomes", "read_ids", "status_of", "wait"]
+__all__ = ["STANDARD_INPUT", "Outcome", "Results", "Tally", "get", "job_of", "read_ids", "status_of", "wait"]
 
 STANDARD_INPUT = "-"
 """What stands for the ids on standard input."""
@@ -63,6 +62,14 @@ def _lines_of(stdin: Iterable[str] | None) -> list[str]:
         return [line for text in stdin or () if (line := text.strip().lstrip("\ufeff"))]
     except UnicodeDecodeError:
         raise UsageError("standard input is not text") from None
+
+
+def job_of(outcome: Outcome) -> UUID:
+    """Return the id of the job whose end this is."""
+    if isinstance(outcome, TtsJob):
+        return outcome.id
+    assert outcome.job_id is not None, "whatever ends a wait names its job"  # noqa: S101 - for type checkers
+    return outcome.job_id
 
 
 def status_of(outcome: Outcome) -> Exit:
@@ -143,9 +150,11 @@ class Tally:
         """Draw how the jobs stand and what that took."""
         jobs = f"{self.total - self.done} waiting, {self.completed} completed, {self.failed} failed"
         requests = f"{stats.requests} sent, {stats.throttled} answered with 429"
+        pace = "no quota known" if stats.quota is None else f"quota {stats.quota}"
+        pace += f", {stats.queued} polls in the queue"
         if stats.paused_for > 0:
-            requests += f"; paused for {stats.paused_for:.1f} s"
-        lines = [("Jobs", f"{jobs}, {self.errors} errors"), ("Requests", requests)]
+            pace += f"; {stats.pause_reason}, paused for {stats.paused_for:.1f} s"
+        lines = [("Jobs", f"{jobs}, {self.errors} errors"), ("Requests", requests), ("Pace", pace)]
         return progress(done=self.done, total=self.total, lines=lines)
 
 
@@ -187,37 +196,10 @@ async def wait(playai: PlayAISession, job_ids: Sequence[UUID], results: Results,
     async with (
         playai,
         results.screen.showing(lambda: tally.drawn(playai.stats)),
-        contextlib.aclosing(outcomes(playai, job_ids, timeout=timeout)) as ended,
+        contextlib.aclosing(playai.as_completed(job_ids, timeout=timeout, return_exceptions=True)) as ended,
     ):
-        async for job_id, outcome in ended:
+        async for outcome in ended:
             tally.add(outcome)
             statuses.add(status_of(outcome))
-            results.tell(job_id, outcome)
+            results.tell(job_of(outcome), outcome)
     return gravest(statuses)
-
-
-async def outcomes(
-    playai: PlayAISession, job_ids: Iterable[UUID], *, timeout: float | None
-) -> AsyncGenerator[tuple[UUID, Outcome], None]:
-    """Wait for jobs and yield each with how its wait ended, in the order in which they end.
-
-    Args:
-        playai: An open session.
-        job_ids: The jobs.
-        timeout: Seconds for each wait, or None for no deadline.
-    """
-    waits = [asyncio.create_task(_outcome(playai, job_id, timeout)) for job_id in job_ids]
-    try:
-        for wait in asyncio.as_completed(waits):
-            yield await wait
-    finally:
-        for wait in waits:
-            wait.cancel()
-        await asyncio.gather(*waits, return_exceptions=True)
-
-
-async def _outcome(playai: PlayAISession, job_id: UUID, timeout: float | None) -> tuple[UUID, Outcome]:
-    try:
-        return job_id, await playai.wait_for_completion(job_id, timeout=timeout)
-    except PlayAIError as error:
-        return job_id, error

@@ -85,8 +85,9 @@ async def test_it_shows_progress_on_a_terminal(shell: Shell) -> None:
     await asyncio.sleep(8)
     shown = [line.rstrip() for line in terminal.shows() if line]
     await running
-    assert [line.split()[0] for line in shown[-2:]] == ["Jobs", "Requests"]
-    assert not any(line.startswith(("Jobs", "Requests")) for line in terminal.shows())
+    assert [line.split()[0] for line in shown[-3:]] == ["Jobs", "Requests", "Pace"]
+    assert re.fullmatch(r"Pace +quota 60, \d+ polls in the queue", shown[-1])
+    assert not any(line.startswith(("Jobs", "Requests", "Pace")) for line in terminal.shows())
 
 
 @pytest.mark.parametrize("jobs", [1, 100], ids=str)

@@ -39,14 +39,15 @@ async def test_progress_counts_states_and_requests(emulator: Emulator, shell: Sh
         shown = told(err)
         sent = emulator.stats.requests
     assert shown[0].startswith("PlayAI answered 404 for job")
-    assert re.fullmatch(r"3 of 4 +━+[╸╺]?━*", shown[-3])
-    assert shown[-2] == "Jobs      1 waiting, 1 completed, 1 failed, 1 errors"
+    assert re.fullmatch(r"3 of 4 +━+[╸╺]?━*", shown[-4])
+    assert shown[-3] == "Jobs      1 waiting, 1 completed, 1 failed, 1 errors"
     # A poll may have gone out since the last drawing.
-    assert shown[-1] in {f"Requests  {drawn} sent, 0 answered with 429" for drawn in (sent - 1, sent)}
+    assert shown[-2] in {f"Requests  {drawn} sent, 0 answered with 429" for drawn in (sent - 1, sent)}
+    assert shown[-1] == "Pace      no quota known, 0 polls in the queue"
 
 
 async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> None:
-    """How long a 429 holds the session, counting down."""
+    """Why, and for how long a 429 holds the session, counting down; and who waits for that."""
     shell.err = err = Terminal()
     emulator.inject(Status(429, headers={"Retry-After": "40"}))
     async with waiting(shell, emulator.add_job()):
@@ -55,7 +56,7 @@ async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> No
         await asyncio.sleep(10)
         second = told(err)[-1]
         await asyncio.sleep(30)
-    pause = re.compile(r"Requests  1 sent, 1 answered with 429; paused for ([\d.]+) s")
+    pause = re.compile(r"Pace      no quota known, 1 polls in the queue; throttled, paused for ([\d.]+) s")
     left = [float(match[1]) for match in map(pause.fullmatch, (first, second)) if match]
     assert 29 < left[0] < 32.2
     assert left[0] - left[1] == pytest.approx(10, abs=0.15)
@@ -78,7 +79,7 @@ async def test_results_and_progress_share_a_terminal(emulator: Emulator, shell: 
     async with waiting(shell, *jobs):
         await asyncio.sleep(20)
         shown = told(terminal)
-        assert [line.split()[0] for line in shown] == [str(jobs[0]), str(jobs[1]), "2", "Jobs", "Requests"]
+        assert [line.split()[0] for line in shown] == [str(jobs[0]), str(jobs[1]), "2", "Jobs", "Requests", "Pace"]
     assert [line.split()[:2] for line in told(terminal)] == [[str(job), "COMPLETED"] for job in jobs]
 
 
@@ -106,8 +107,8 @@ async def test_a_warning_of_the_library_does_not_spoil_it(
         await asyncio.sleep(5)
         shown = told(err)
         emulator.set_output(job, None)
-    assert " ".join(shown[:-3]).startswith(f"Job {job} is in a state that the contract does not list: 'QUEUED'")
-    assert [line.split()[0] for line in shown[-3:]] == ["0", "Jobs", "Requests"]
+    assert " ".join(shown[:-4]).startswith(f"Job {job} is in a state that the contract does not list: 'QUEUED'")
+    assert [line.split()[0] for line in shown[-4:]] == ["0", "Jobs", "Requests", "Pace"]
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
@@ -167,7 +168,7 @@ async def test_a_narrow_terminal_gets_progress_that_fits(
     async with waiting(shell, emulator.add_job(5)):
         await asyncio.sleep(3)
         shown = told(err)
-    assert len(shown) == 3
+    assert len(shown) == 4
     assert all(len(line) <= 40 for line in shown)
 
 

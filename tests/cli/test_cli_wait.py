@@ -150,11 +150,11 @@ async def test_a_known_quota_is_never_exceeded(emulator: Emulator, shell: Shell)
 
 
 async def test_a_hundred_jobs_are_waited_for_at_once(emulator: Emulator, shell: Shell) -> None:
-    """In the time of the longest, not of their sum."""
+    """In little more than the time of the longest, not of their sum; without a known quota the rate grows first."""
     jobs = [emulator.add_job(10) for _ in range(100)]
     ending = await shell.run("wait", "-", stdin="\n".join(map(str, jobs)))
     assert {line.split()[0] for line in ending.lines} == set(map(str, jobs))
-    assert asyncio.get_running_loop().time() < 30
+    assert asyncio.get_running_loop().time() < 40
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 404, 418, 500], ids=str)

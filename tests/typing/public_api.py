@@ -5,9 +5,10 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+import contextlib
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import datetime
-from typing import Any, assert_never, assert_type
+from typing import Any, Literal, assert_never, assert_type
 from uuid import UUID
 
 import aiohttp
@@ -122,6 +123,45 @@ async def watch(playai: PlayAISession, job: TtsJob) -> AsyncIterator[str]:
     await changes.aclose()
 
 
+async def wait_for_several(playai: PlayAISession, job: TtsJob, also_errors: bool) -> None:  # noqa: FBT001 - typed
+    """Ids, texts and jobs, mixed; errors are among the results where they may be, and nowhere else."""
+    assert_type(await playai.wait_for_all([JOB_ID, str(JOB_ID), job]), list[TtsJob[Completed | Failed]])
+    assert_type(await playai.wait_for_all({JOB_ID}, return_exceptions=False), list[TtsJob[Completed | Failed]])
+    both = await playai.wait_for_all((job,), polling=Polling(), timeout=None, return_exceptions=True)
+    assert_type(both, list[TtsJob[Completed | Failed] | PlayAIError])
+    either = await playai.wait_for_all([JOB_ID], return_exceptions=also_errors)
+    assert_type(either, list[TtsJob[Completed | Failed] | PlayAIError])
+    for outcome in both:
+        if isinstance(outcome, PlayAIError):
+            assert_type(outcome.job_id, UUID | None)
+        else:
+            assert_type(outcome, TtsJob[Completed | Failed])
+
+
+async def read_as_they_end(playai: PlayAISession, job: TtsJob, also_errors: bool) -> None:  # noqa: FBT001 - typed
+    """An iteration over several jobs is an async generator, which can be closed early."""
+    ended = playai.as_completed((number for number in (JOB_ID, str(JOB_ID), job)), timeout=30)
+    assert_type(ended, AsyncGenerator[TtsJob[Completed | Failed], None])
+    async with contextlib.aclosing(ended):
+        async for finished in ended:
+            assert_type(finished, TtsJob[Completed | Failed])
+            break
+    certain = playai.as_completed([JOB_ID], return_exceptions=False)
+    assert_type(certain, AsyncGenerator[TtsJob[Completed | Failed], None])
+    both = playai.as_completed([JOB_ID], polling=Polling(), return_exceptions=True)
+    assert_type(both, AsyncGenerator[TtsJob[Completed | Failed] | PlayAIError, None])
+    either = playai.as_completed([JOB_ID], return_exceptions=also_errors)
+    assert_type(either, AsyncGenerator[TtsJob[Completed | Failed] | PlayAIError, None])
+    async for outcome in both:
+        match outcome:
+            case TtsJob(output=output):
+                assert_type(output, Completed | Failed)
+            case PlayAIError(job_id=job_id):
+                assert_type(job_id, UUID | None)
+            case _:
+                assert_never(outcome)
+
+
 async def configure(http_session: aiohttp.ClientSession) -> None:
     """Every setting, in each of its types."""
     polling = Polling(
@@ -174,6 +214,8 @@ def read_stats(stats: SessionStats) -> None:
     assert_type(stats.in_flight, int)
     assert_type(stats.paused_for, float)
     assert_type(stats.quota, int | None)
+    assert_type(stats.queued, int)
+    assert_type(stats.pause_reason, Literal["throttled", "outage"] | None)
 
 
 def make_parameters() -> TtsParameters:

@@ -43,6 +43,22 @@ async def takes_a_failure_for_audio(playai: PlayAISession) -> str:
     return job.output.url  # type: ignore[union-attr]
 
 
+async def forgets_that_waits_fail(playai: PlayAISession) -> list[UUID]:
+    """Where errors are returned, not every result is a job."""
+    results = await playai.wait_for_all([JOB_ID], return_exceptions=True)
+    return [result.id for result in results]  # type: ignore[union-attr]
+
+
+async def takes_one_job_for_several(playai: PlayAISession) -> None:
+    """Several are waited for, and as they come; one is given in a list."""
+    await playai.wait_for_all(JOB_ID)  # type: ignore[call-overload]
+    playai.as_completed([1])  # type: ignore[list-item]
+    async for job in playai.as_completed([JOB_ID]):
+        wants_audio(job)  # type: ignore[arg-type]
+    for _ in playai.as_completed([JOB_ID]):  # type: ignore[attr-defined]
+        pass
+
+
 def wants_audio(job: TtsJob[Completed]) -> str:
     """Ask for a completed job."""
     return job.output.url

@@ -1,0 +1,98 @@
+"""What waiting asks of the event loop: one alarm for many times, and long work in slices.
+
+Callbacks run in a context of their own: they serve whoever waits, and must neither run in nor keep alive the context of
+the caller at hand.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections import deque
+from collections.abc import Callable, Iterator
+
+__all__ = ["Alarm", "Slices"]
+
+_SLICE = 200
+"""Steps in one round of the loop. Each wakes a caller, who has work of their own: some milliseconds in all."""
+
+
+class Alarm:
+    """Calls back at a time, or earlier where that is simpler; whoever is called looks at the clock.
+
+    Args:
+        loop: The event loop.
+        context: What to call back in.
+        ring: What to call.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, context: contextvars.Context, ring: Callable[[], object]
+    ) -> None:
+        self._loop = loop
+        self._context = context
+        self._ring = ring
+        self._timer: asyncio.TimerHandle | None = None
+
+    def set(self, when: float) -> None:
+        """Be called by that time; infinite: it does not matter."""
+        if self._timer is not None:
+            if self._timer.when() <= when:
+                return  # an early alarm is cheap, and setting it anew at each poll is not
+            self._timer.cancel()
+            self._timer = None
+        if when < math.inf:
+            self._timer = self._loop.call_at(when, self._go_off, context=self._context)
+
+    def cancel(self) -> None:
+        """Be called no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _go_off(self) -> None:
+        self._timer = None
+        self._ring()
+
+
+class Slices:
+    """Does long work a slice in each round of the loop, so that ten thousand waits that end at once block nobody.
+
+    Args:
+        loop: The event loop.
+        context: What to work in.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
+        self._loop = loop
+        self._context = context
+        self._unfinished: deque[Iterator[None]] = deque()
+
+    def do(self, work: Iterator[None]) -> None:
+        """Do it after all that was begun before: the first slice now if that is nothing, the rest by itself."""
+        if self._unfinished:
+            self._unfinished.append(work)
+        elif not _finished(work):
+            self._unfinished.append(work)
+            self._loop.call_soon(self._go_on, context=self._context)
+
+    async def done(self) -> None:
+        """Wait until nothing is left to do."""
+        while self._unfinished:  # noqa: ASYNC110 - a few rounds of the loop, and many slices may end at once
+            await asyncio.sleep(0)
+
+    def _go_on(self) -> None:
+        if _finished(self._unfinished[0]):
+            self._unfinished.popleft()
+        if self._unfinished:
+            self._loop.call_soon(self._go_on, context=self._context)
+
+
+def _finished(work: Iterator[None]) -> bool:
+    for _ in range(_SLICE):
+        try:
+            next(work)
+        except StopIteration:
+            return True
+    return False

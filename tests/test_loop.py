@@ -1,0 +1,231 @@
+"""One alarm for many times, and long work in slices."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+import math
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from playai_async._loop import Alarm, Slices
+
+WHO = contextvars.ContextVar("WHO", default="nobody")
+
+
+def context_of(name: str) -> contextvars.Context:
+    """Make a context in which somebody is named."""
+    context = contextvars.Context()
+    context.run(WHO.set, name)
+    return context
+
+
+class Bell:
+    """An alarm that notes when it rang, and in whose context."""
+
+    def __init__(self) -> None:
+        self.loop = asyncio.get_running_loop()
+        self.begin = self.loop.time()
+        self.rang: list[float] = []
+        self.heard: list[str] = []
+        self.alarm = Alarm(self.loop, context_of("the poller"), self.ring)
+
+    def set(self, after: float) -> None:
+        self.alarm.set(self.begin + after)
+
+    def ring(self) -> None:
+        self.rang.append(round(self.loop.time() - self.begin, 6))
+        self.heard.append(WHO.get())
+
+
+# The alarm
+
+
+async def test_an_alarm_rings_once_at_its_time() -> None:
+    """In its own context, whoever set it."""
+    WHO.set("a caller")
+    bell = Bell()
+    bell.set(5.0)
+    await asyncio.sleep(100)
+    assert (bell.rang, bell.heard) == ([5.0], ["the poller"])
+
+
+@pytest.mark.parametrize("times", [(5.0, 9.0), (9.0, 5.0), (5.0, 5.0), (math.inf, 5.0), (5.0, math.inf)], ids=str)
+async def test_the_earliest_of_several_times_wins(times: tuple[float, float]) -> None:
+    """Whoever is called looks at the clock, and sets it anew."""
+    bell = Bell()
+    for time in times:
+        bell.set(time)
+    await asyncio.sleep(100)
+    assert bell.rang == [5.0]
+
+
+async def test_an_early_alarm_is_kept_as_it_is() -> None:
+    """Setting it anew at each poll would cost a timer each."""
+    bell = Bell()
+    bell.set(5.0)
+    timer = bell.alarm._timer
+    for time in range(6, 100):
+        bell.set(float(time))
+    assert bell.alarm._timer is timer
+    bell.set(4.0)
+    assert timer is not None
+    assert timer.cancelled()
+    bell.alarm.cancel()
+
+
+async def test_an_alarm_for_no_time_at_all_does_not_ring() -> None:
+    """It does not matter when."""
+    bell = Bell()
+    bell.set(math.inf)
+    await asyncio.sleep(1e6)
+    assert bell.rang == []
+
+
+async def test_an_alarm_for_a_time_that_has_passed_rings_in_the_next_round() -> None:
+    """Not at once: whoever sets it is in the middle of something."""
+    bell = Bell()
+    bell.set(-1.0)
+    assert bell.rang == []
+    await asyncio.sleep(0.001)
+    assert bell.rang == [0.0]
+
+
+async def test_an_alarm_that_is_cancelled_does_not_ring() -> None:
+    """Twice, or where none is set, is fine; it may be set again."""
+    bell = Bell()
+    bell.alarm.cancel()
+    bell.set(5.0)
+    bell.alarm.cancel()
+    bell.alarm.cancel()
+    bell.set(7.0)
+    await asyncio.sleep(100)
+    assert bell.rang == [7.0]
+
+
+async def test_an_alarm_may_be_set_as_it_rings() -> None:
+    """For later than the one that rings."""
+    bell = Bell()
+    again = iter([8.0, 9.0])
+
+    def ring() -> None:
+        bell.ring()
+        bell.set(next(again, math.inf))
+
+    bell.alarm = Alarm(bell.loop, context_of("the poller"), ring)
+    bell.set(5.0)
+    await asyncio.sleep(100)
+    assert bell.rang == [5.0, 8.0, 9.0]
+
+
+# Slices
+
+
+class Bench:
+    """Work that is counted, and the rounds of the loop it takes."""
+
+    def __init__(self) -> None:
+        self.slices = Slices(asyncio.get_running_loop(), context_of("the poller"))
+        self.done: list[str] = []
+        self.heard: set[str] = set()
+
+    def work(self, name: str, steps: int, then: Callable[[], None] | None = None) -> Iterator[None]:
+        for _ in range(steps):
+            self.done.append(name)
+            self.heard.add(WHO.get())
+            yield
+        if then is not None:
+            then()
+
+    def count(self, name: str) -> int:
+        return self.done.count(name)
+
+
+@pytest.mark.parametrize("steps", [0, 1, 199], ids=str)
+async def test_work_of_one_slice_is_done_at_once(steps: int) -> None:
+    """As a plain call would do it, and nothing is left."""
+    bench = Bench()
+    ended: list[bool] = []
+    bench.slices.do(bench.work("a", steps, lambda: ended.append(True)))
+    assert (bench.count("a"), ended) == (steps, [True])
+    await asyncio.wait_for(bench.slices.done(), 0)
+
+
+async def test_longer_work_is_done_two_hundred_steps_a_round() -> None:
+    """By itself, so that ten thousand waits that end at once block nobody."""
+    bench = Bench()
+    bench.slices.do(bench.work("a", 1_000))
+    counts = [bench.count("a")]
+    for _ in range(5):
+        await asyncio.sleep(0)
+        counts.append(bench.count("a"))
+    assert counts == [200, 400, 600, 800, 1_000, 1_000]
+    await bench.slices.done()
+
+
+async def test_several_works_are_done_in_order() -> None:
+    """The first slice of each at once, and what is left of the first before what is left of the next."""
+    bench = Bench()
+    bench.slices.do(bench.work("a", 500))
+    bench.slices.do(bench.work("b", 300))
+    bench.slices.do(bench.work("c", 10))
+    assert [bench.count(name) for name in "abc"] == [200, 200, 10]
+    await bench.slices.done()
+    assert "".join(bench.done) == "a" * 200 + "b" * 200 + "c" * 10 + "a" * 300 + "b" * 100
+
+
+async def test_work_may_be_added_by_work() -> None:
+    """From a first slice or a later one."""
+    bench = Bench()
+    bench.slices.do(bench.work("a", 500, lambda: bench.slices.do(bench.work("c", 300))))
+    bench.slices.do(bench.work("b", 1, lambda: bench.slices.do(bench.work("d", 300))))
+    await bench.slices.done()
+    assert [bench.count(name) for name in "abcd"] == [500, 1, 300, 300]
+
+
+async def test_done_waits_until_nothing_is_left() -> None:
+    """Also for what was added meanwhile; where nothing is to do, it does not wait."""
+    bench = Bench()
+    await bench.slices.done()
+    bench.slices.do(bench.work("a", 500))
+    waiting = asyncio.create_task(bench.slices.done())
+    await asyncio.sleep(0)
+    bench.slices.do(bench.work("b", 2_000))
+    assert not waiting.done()
+    await waiting
+    assert (bench.count("a"), bench.count("b")) == (500, 2_000)
+
+
+async def test_work_goes_on_when_whoever_waits_for_it_is_cancelled() -> None:
+    """It is on others' behalf."""
+    bench = Bench()
+    bench.slices.do(bench.work("a", 2_000))
+    waiting = asyncio.create_task(bench.slices.done())
+    await asyncio.sleep(0)
+    waiting.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await waiting
+    assert bench.count("a") < 2_000
+    await bench.slices.done()
+    assert bench.count("a") == 2_000
+
+
+async def test_no_virtual_time_passes_while_work_is_done() -> None:
+    """Rounds of the loop, no sleeping."""
+    bench = Bench()
+    begin = asyncio.get_running_loop().time()
+    bench.slices.do(bench.work("a", 4_000))
+    await bench.slices.done()
+    assert asyncio.get_running_loop().time() == begin
+
+
+async def test_what_is_left_is_done_in_a_context_of_its_own() -> None:
+    """Only the first slice is a plain call of whoever asks for it."""
+    WHO.set("a caller")
+    bench = Bench()
+    bench.slices.do(bench.work("a", 1_000))
+    assert bench.heard == {"a caller"}
+    bench.heard.clear()
+    await bench.slices.done()
+    assert bench.heard == {"the poller"}
