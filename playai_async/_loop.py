@@ -83,10 +83,14 @@ class Slices:
             await asyncio.sleep(0)
 
     def _go_on(self) -> None:
-        if _finished(self._unfinished[0]):
-            self._unfinished.popleft()
-        if self._unfinished:
-            self._loop.call_soon(self._go_on, context=self._context)
+        finished = True
+        try:
+            finished = _finished(self._unfinished[0])
+        finally:  # one that raises must not hold up the others
+            if finished:
+                self._unfinished.popleft()
+            if self._unfinished:
+                self._loop.call_soon(self._go_on, context=self._context)
 
 
 def _finished(work: Iterator[None]) -> bool:

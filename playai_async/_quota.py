@@ -92,8 +92,10 @@ class _Tempo:
         if now - self._last > self._window:
             self._began = now
         self._last = now
-        starting = now - self._began < self._window / _GENTLE_STARTS
-        cost = _GENTLE_COST if gentle and starting and not self._mostly_found else 1
+        start = self._window / _GENTLE_STARTS
+        gentle = gentle and now - self._began < start and not self._mostly_found
+        # Of a small quota no more than the start has, or each request would be the first after idleness.
+        cost = max(1.0, min(_GENTLE_COST, start / spacing)) if gentle else 1.0
         self._tokens = self._tokens_at(now, spacing, burst) - cost
         self._counted_at = now
 
@@ -304,7 +306,7 @@ class LearnedQuota:
         """Raise the limit after a window that was used and met no 429."""
         if self._limit is None or now < self._review_at:
             return
-        if not math.isnan(self._review_at) and self._accepted >= _USED * self._limit:
+        if not math.isnan(self._review_at) and self._accepted >= _USED * math.floor(self._limit):
             self._proven = max(self._proven, self._accepted)
             rise = min(1.0, _FIRST_RISE * 2**self._quiet_windows)
             self._limit = min(float(MOST), max(self._limit + 1, self._limit * (1 + rise)))

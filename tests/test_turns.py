@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from collections.abc import Iterator
+from typing import cast
 from uuid import UUID
 
 import attrs
@@ -15,13 +16,16 @@ from hypothesis import strategies as st
 from playai_async import Polling
 from playai_async._backoff import Backoff, retrying_for
 from playai_async._turns import Turns
-from playai_async._watch import Call, Watch
+from playai_async._watch import Call, Outcome, Watch
 
 POLLING = Polling()
 RULE = retrying_for(POLLING)
 WINDOW = 60.0
 YIELD = 6.0
 """Seconds for which a first poll gives way."""
+
+NOBODY = cast("asyncio.Future[Outcome]", None)
+"""Who awaits a call whose answer never comes."""
 
 
 def a_watch(number: int = 0, *, answered: bool = False) -> Watch:
@@ -278,7 +282,7 @@ def test_it_does_what_naive_lists_would(steps: list[tuple[str, int, int]]) -> No
     """Any mixture of putting down, dropping, calling and taking, as time goes on."""
     turns, naive = Turns(WINDOW), Naive()
     watches = [a_watch(number) for number in range(12)]
-    calls = [Call(UUID(int=number), Mock()) for number in range(12)]
+    calls = [Call(UUID(int=number), NOBODY) for number in range(12)]
     for now, (step, number, shift) in enumerate(steps):
         watch, call = watches[number], calls[number]
         if step == "first" and not watch.answered:

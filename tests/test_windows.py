@@ -96,7 +96,7 @@ def test_what_is_forgotten_is_not_known() -> None:
     assert grid.passed(223.0) == 222.0
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=200)
+@settings(derandomize=True, database=None, deadline=None, max_examples=100)
 @given(
     phase=st.floats(0.0, 60.0),
     sightings=st.lists(st.tuples(st.integers(0, 500), st.floats(0.001, 20.0), st.floats(0.001, 9.9)), min_size=1),

@@ -1,0 +1,175 @@
+"""A service that counts in fixed windows, and sessions that draw on it, as discrete events: no loop, no clock."""
+
+from __future__ import annotations
+
+import heapq
+import itertools
+import math
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+
+import attrs
+
+from playai_async import Pacing
+from playai_async._pacing import Pacer
+from playai_async._windows import RESOLUTION
+
+
+@attrs.define
+class Service:
+    """Allows so many requests in each window, counted as it gets them.
+
+    Attributes:
+        quota: Requests a window, or what they are at a time.
+        phase: Seconds by which its windows begin earlier than at 0, or what that is at a time.
+        window: Seconds.
+    """
+
+    quota: int | Callable[[float], int]
+    phase: float | Callable[[float], float] = 0.0
+    window: float = 60.0
+    counts: Counter[float] = attrs.field(factory=Counter[float])
+
+    def accepts(self, now: float) -> bool:
+        """Count a request, or refuse it."""
+        phase = self.phase(now) if callable(self.phase) else self.phase
+        # The moment at which this window began tells it from all others, also from those of another phase.
+        began = round(math.floor((now + phase) / self.window) * self.window - phase, 6)
+        if self.counts[began] >= (self.quota(now) if callable(self.quota) else self.quota):
+            return False
+        self.counts[began] += 1
+        return True
+
+
+@attrs.frozen
+class Sent:
+    """A request that was answered."""
+
+    at: float
+    accepted: bool
+
+
+@attrs.define(eq=False)
+class Session:
+    """One that draws on the service: all it wants to send is due at its beginning, or comes bit by bit.
+
+    Attributes:
+        begins: When it begins.
+        every: Seconds from each wish to the next; 0: more than can ever be sent.
+        latency: Seconds from a request to its answer; it is counted half way.
+        at_once: Requests under way, at most.
+        waited: Seconds for which the first in the queue is told to have been due.
+        waiting: How many polls are told to wait.
+        found: Whether polls find their jobs done.
+    """
+
+    begins: float = 0.0
+    every: float = 0.0
+    latency: Callable[[], float] = lambda: 0.1
+    at_once: int = 32
+    waited: float = 0.0
+    waiting: int = 0
+    found: bool | None = None
+    pacer: Pacer = attrs.field(factory=lambda: Pacer(Pacing()))
+    under_way: int = 0
+    wishes: int = 0
+    alarm: float = math.inf
+    sent: list[Sent] = attrs.field(factory=list[Sent])
+    limits: list[tuple[float, int | None]] = attrs.field(factory=list[tuple[float, int | None]])
+
+    def due(self) -> float:
+        """Say when the next is wished to be sent."""
+        return self.begins + self.wishes * self.every
+
+    def note(self, now: float) -> None:
+        """Take note of the limit, where it has changed."""
+        if not self.limits or self.limits[-1][1] != self.pacer.quota:
+            self.limits.append((now, self.pacer.quota))
+
+    def since(self, now: float) -> tuple[int, int]:
+        """Count the requests that were accepted, and those that were not, of those sent since then."""
+        verdicts = [sent.accepted for sent in self.sent if sent.at >= now]
+        return sum(verdicts), len(verdicts) - sum(verdicts)
+
+    def refused_share(self, now: float = 0.0) -> float:
+        """Say which part of the requests since then met a 429."""
+        accepted, refused = self.since(now)
+        return refused / (accepted + refused)
+
+    def limit_at(self, now: float) -> int | None:
+        """Say what it kept to at a time."""
+        return [limit for at, limit in self.limits if at <= now][-1]
+
+
+def run(service: Service, sessions: Sequence[Session], until: float, strangers: Iterable[float] = ()) -> None:
+    """Let sessions draw on a service, and others send at given times."""
+    _Run(service).run(sessions, until, strangers)
+
+
+class _Run:
+    """What is to happen when."""
+
+    def __init__(self, service: Service) -> None:
+        self.service = service
+        self.number = itertools.count()
+        self.events: list[tuple[float, int, Callable[[float], object]]] = []
+
+    def run(self, sessions: Sequence[Session], until: float, strangers: Iterable[float]) -> None:
+        for session in sessions:
+            self.wake(session, session.begins)
+        for stranger in strangers:
+            self.at(stranger, self.service.accepts)
+        while self.events and self.events[0][0] <= until:
+            when, _, what = heapq.heappop(self.events)
+            what(when)
+
+    def at(self, when: float, what: Callable[[float], object]) -> None:
+        heapq.heappush(self.events, (when, next(self.number), what))
+
+    def wake(self, session: Session, when: float) -> None:
+        """See that what is due then is sent, unless that is seen to already."""
+        if when < session.alarm:
+            session.alarm = when
+            self.at(when, lambda now: self.ring(session, now))
+
+    def ring(self, session: Session, now: float) -> None:
+        if session.alarm == now:
+            session.alarm = math.inf
+            self.pump(session, now)
+
+    def pump(self, session: Session, now: float) -> None:
+        while (next_at := _next_at(session, now)) <= now:
+            session.pacer.sent(now, session.waited, session.waiting)
+            session.wishes += 1
+            session.under_way += 1
+            self.send(session, now, session.latency())
+        session.note(now)
+        self.wake(session, next_at)
+
+    def send(self, session: Session, now: float, latency: float) -> None:
+        self.at(now + latency / 2, lambda then: self.arrive(session, now, then, latency))
+
+    def arrive(self, session: Session, sent: float, now: float, latency: float) -> None:
+        accepted = self.service.accepts(now)
+        self.at(now + latency / 2, lambda then: self.end(session, Sent(sent, accepted), then))
+
+    def end(self, session: Session, sent: Sent, now: float) -> None:
+        session.under_way -= 1
+        session.sent.append(sent)
+        if sent.accepted:
+            session.pacer.accepted(now, found=session.found)
+        else:
+            session.pacer.throttled(now, sent.at, None)
+        self.pump(session, now)
+
+
+def _next_at(session: Session, now: float) -> float:
+    """Say when the next may go."""
+    if session.due() > now:
+        return session.due()
+    if session.under_way >= session.at_once:
+        return math.inf
+    delay = session.pacer.delay(now, session.waited)
+    assert delay == 0.0 or delay >= RESOLUTION, "it would spin"
+    assert delay < math.inf or session.under_way, "it would never send again"
+    return now + delay
