@@ -24,6 +24,10 @@ $(VENV)/.developer: pyproject.toml $(VENV)/.user
 	$(PIP) install --group dev --editable '.[cli]'
 	@touch $@
 
+$(VENV)/.bench: pyproject.toml $(VENV)/.developer
+	$(PIP) install --group bench --editable '.[cli]'
+	@touch $@
+
 demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
 	$(BIN)/playai-async demo
 
@@ -52,8 +56,9 @@ docs: $(VENV)/.developer  ## Build the documentation, warnings as errors
 matrix:  ## Run the tests on every supported Python found here
 	.ci/matrix
 
-bench: $(VENV)/.developer  ## Weigh an open wait (about a minute)
-	$(BIN)/python bench/memory.py
+bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
+	$(BIN)/python bench/fleet.py --short
+	$(BIN)/python bench/cost.py --short
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) .venv-* docs/_build bench/out .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -1,213 +1,130 @@
-"""What an open wait costs in memory, beside a hand-written aiohttp loop and a bare sleeping task.
+"""What an open wait costs in memory, for `cost.py`.
 
-Each client runs in a process of its own, against the emulator in another: it warms up, notes its resident memory, opens
-its waits, lets each poll once, and notes the memory again while all of them pause. The runs take turns; the table shows
-medians, and the exit status is 1 where a wait costs more than the limit.
-
-    python bench/memory.py [--waits 10000] [--repeats 3]
+Each client runs in a process of its own: it opens one wait, notes its resident memory, opens all the others, lets each
+be polled once, and notes the memory again while all of them pause. What has grown is divided by the waits: so the
+caller's own task is in it, and the share of the connections.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import contextlib
 import gc
-import json
 import os
-import statistics
-import subprocess
-import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
-from uuid import UUID
 
-import aiohttp
+import attrs
 
-from playai_async import PlayAISession, Polling
-from playai_async.emulator import Emulator
+from bench.cost_clients import CLIENTS, POLLS_NOTHING, Setting
+from bench.cost_service import await_requests, job_ids
+from bench.processes import Child, answer, told
 
 PAUSE = 3_600.0
 """Seconds; longer than any run, so that every wait is between two polls when it is weighed."""
 
-LIMIT = 6_000
-"""Bytes a wait may cost, the caller's own task included."""
-
-Opened = Callable[[list[UUID]], Awaitable[None]]
+SETTLING = 2.0
+"""Seconds, at most, for the last answers to come in. runwayml, whose pause cannot be set, never has them all."""
 
 
-def job_ids(count: int) -> list[UUID]:
-    """The jobs of a run, the same for server and client."""
-    return [UUID(int=(1 << 127) + number) for number in range(count)]
+@attrs.frozen(kw_only=True)
+class Weight:
+    """What the waits of one process weigh.
+
+    Attributes:
+        bytes: Of resident memory, a wait.
+        objects: That the garbage collector looks at, a wait.
+        tasks: A wait, of which the caller's own is one.
+        descriptors: How many more there are open than before the client was made.
+    """
+
+    bytes: float
+    objects: float
+    tasks: float
+    descriptors: int
 
 
-async def serve(count: int) -> None:
-    """Be the service, for a client in another process."""
-    async with Emulator(history=1) as emulator:
-        for job_id in job_ids(count):
-            emulator.add_job(duration=2 * PAUSE, job_id=job_id)
-        print(emulator.base_url, flush=True)
-        await asyncio.Event().wait()
+def weigh(clients: Sequence[str], *, waits: int, repeats: int) -> dict[str, list[Weight]]:
+    """Weigh the waits of each client in turn, some times over."""
+    weights: dict[str, list[Weight]] = {client: [] for client in clients}
+    order = list(clients)
+    with Child("bench.cost_service", waits + 1) as service:
+        for _ in range(repeats):
+            for client in order:
+                weights[client].append(weigh_once(service, client, waits))
+            order.append(order.pop(0))
+    return weights
 
 
-@contextlib.contextmanager
-def cancelled_at_the_end() -> Iterator[list[asyncio.Task[object]]]:
-    """Hold the tasks of a run's waits."""
-    tasks: list[asyncio.Task[object]] = []
-    yield tasks
-    for task in tasks:
-        task.cancel()
+def weigh_once(service: Child, client: str, waits: int) -> Weight:
+    """Weigh the waits of one process."""
+    url, shaped_url = service.ask("urls")
+    setting = Setting(url=url, shaped_url=shaped_url, pause=PAUSE)
+    polled = 0 if client == POLLS_NOTHING else 1
+    with ExitStack() as stack:
+        told = {"client": client, "waits": waits, "setting": attrs.asdict(setting)}
+        child = stack.enter_context(Child("bench.memory", told))
+        for command, count in (("open one", 1), ("open all", waits)):
+            at_first = service.ask("requests")
+            child.ask(command)
+            await_requests(service, at_first + polled * count)
+            settle(service)
+        return Weight(**child.ask("weigh"))
 
 
-@contextlib.asynccontextmanager
-async def playai_async_client(base_url: str) -> AsyncIterator[Opened]:
-    """This library."""
-    polling = Polling(initial=PAUSE, maximum=PAUSE, timeout=2 * PAUSE)
-    async with PlayAISession("key", "user", base_url=base_url, polling=polling) as playai:
-        await playai.get_job(job_ids(1)[0])
-
-        async def opened(jobs: list[UUID]) -> None:
-            tasks.extend(asyncio.create_task(playai.wait_for_completion(job)) for job in jobs)
-            while playai.stats.requests < 1 + len(jobs) or playai.stats.in_flight:
-                await asyncio.sleep(0.05)
-
-        with cancelled_at_the_end() as tasks:
-            yield opened
+def settle(service: Child) -> None:
+    """Wait until nothing is under way, or for a while."""
+    last = time.monotonic() + SETTLING
+    time.sleep(0.2)
+    while service.ask("in_flight") and time.monotonic() < last:
+        time.sleep(0.05)
 
 
-@contextlib.asynccontextmanager
-async def loop_client(base_url: str) -> AsyncIterator[Opened]:
-    """A task a job, which asks, sleeps, and asks again."""
-    headers = {"Authorization": "Bearer key", "X-USER-ID": "user"}
-    connector = aiohttp.TCPConnector(limit=32)
-    async with aiohttp.ClientSession(connector=connector, headers=headers) as http:
-        polled = 0
+async def be_client(client: str, waits: int, setting: Setting) -> None:
+    """Be a client that opens its waits and weighs them when told to."""
+    tasks: list[asyncio.Future[object]] = []
+    descriptors = open_descriptors()
+    async with CLIENTS[client](setting) as wait:
+        first, *others = job_ids(waits + 1)
+        before = before_objects = before_tasks = 0
 
-        async def ask(job: UUID) -> dict[str, object]:
-            nonlocal polled
-            async with http.get(f"{base_url}/api/v1/tts/{job}") as response:
-                answer: dict[str, object] = await response.json()
-            polled += 1
-            return answer
+        async def open_one() -> None:
+            tasks.append(asyncio.ensure_future(wait(first)))
 
-        async def wait(job: UUID) -> dict[str, object]:
-            async with asyncio.timeout(2 * PAUSE):
-                while True:
-                    answer = await ask(job)
-                    output = answer["output"]
-                    if isinstance(output, dict) and output["status"] != "IN_PROGRESS":
-                        return answer
-                    await asyncio.sleep(PAUSE)
+        async def open_all() -> None:
+            nonlocal before, before_objects, before_tasks
+            before_tasks, before_objects = len(asyncio.all_tasks()), len(gc.get_objects())
+            before = resident()
+            tasks.extend(asyncio.ensure_future(wait(job_id)) for job_id in others)
 
-        async def opened(jobs: list[UUID]) -> None:
-            tasks.extend(asyncio.create_task(wait(job)) for job in jobs)
-            while polled < 1 + len(jobs):
-                await asyncio.sleep(0.05)
+        async def weight() -> dict[str, object]:
+            ended = [task for task in tasks if task.done()]
+            if ended:
+                raise RuntimeError(f"{client} lost {len(ended)} waits: {ended[0]!r}")
+            weight = Weight(
+                bytes=(resident() - before) / waits,
+                objects=(len(gc.get_objects()) - before_objects) / waits,
+                tasks=(len(asyncio.all_tasks()) - before_tasks) / waits,
+                descriptors=open_descriptors() - descriptors,
+            )
+            return attrs.asdict(weight)
 
-        await ask(job_ids(1)[0])
-        with cancelled_at_the_end() as tasks:
-            yield opened
-
-
-@contextlib.asynccontextmanager
-async def sleeping_client(_: str) -> AsyncIterator[Opened]:
-    """A task a job, which only sleeps."""
-
-    async def opened(jobs: list[UUID]) -> None:
-        tasks.extend(asyncio.create_task(asyncio.sleep(PAUSE)) for _ in jobs)
-        await asyncio.sleep(0.05)
-
-    with cancelled_at_the_end() as tasks:
-        yield opened
-
-
-CLIENTS = {
-    "playai_async": playai_async_client,
-    "hand-written aiohttp loop": loop_client,
-    "bare sleeping task": sleeping_client,
-}
+        await answer({"open one": open_one, "open all": open_all, "weigh": weight})
 
 
 def resident() -> int:
-    """The resident memory of this process, in bytes."""
+    """Return the resident memory of this process, in bytes."""
     gc.collect()
-    pages = int(Path("/proc/self/statm").read_text().split()[1])
+    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
-async def weigh(client: str, base_url: str, count: int) -> None:
-    """Be a client, and print what its waits weigh and how many tasks and descriptors they hold."""
-    async with CLIENTS[client](base_url) as opened:
-        before, tasks = resident(), len(asyncio.all_tasks())
-        await opened(job_ids(count))
-        grown = resident() - before
-        print(
-            json.dumps(
-                {
-                    "bytes": grown / count,
-                    "tasks": (len(asyncio.all_tasks()) - tasks) / count,
-                    "descriptors": len(list(Path("/proc/self/fd").iterdir())),
-                }
-            )
-        )
-
-
-@contextlib.contextmanager
-def server(count: int) -> Iterator[str]:
-    """Run the service in a process of its own, and give its base URL."""
-    command = [sys.executable, __file__, "--serve", "--waits", str(count)]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:  # noqa: S603 - this very script
-        assert process.stdout is not None
-        try:
-            yield process.stdout.readline().strip()
-        finally:
-            process.terminate()
-
-
-def compare(count: int, repeats: int) -> bool:
-    """Weigh each client in turn, some times over, print the medians, and say whether the limit is kept."""
-    print("Weighing open waits; with the defaults it takes about a minute.", file=sys.stderr, flush=True)
-    runs: dict[str, list[dict[str, float]]] = {client: [] for client in CLIENTS}
-    with server(count) as base_url:
-        for _ in range(repeats):
-            for client, results in runs.items():
-                command = [sys.executable, __file__, "--client", client, "--url", base_url, "--waits", str(count)]
-                output = subprocess.run(command, check=True, capture_output=True, text=True).stdout  # noqa: S603
-                results.append(json.loads(output))
-    bare = statistics.median(run["bytes"] for run in runs["bare sleeping task"])
-    versions = f"Python {sys.version.split()[0]}, aiohttp {aiohttp.__version__}"
-    print(f"{count} open waits, medians of {repeats} runs, {versions}\n")
-    print(f"{'client':28}{'bytes a wait':>14}{'times bare':>12}{'tasks a wait':>14}{'descriptors':>13}")
-    for client, results in runs.items():
-        weight = statistics.median(run["bytes"] for run in results)
-        tasks = statistics.median(run["tasks"] for run in results)
-        descriptors = statistics.median(run["descriptors"] for run in results)
-        print(f"{client:28}{weight:14,.0f}{weight / bare:12.2f}{tasks:14.2f}{descriptors:13.0f}")
-    ours = statistics.median(run["bytes"] for run in runs["playai_async"])
-    kept = ours <= LIMIT
-    print('\n"times bare": how many times the bytes of a bare sleeping task.')
-    print(f"The limit is {LIMIT:,} bytes a wait: {'kept' if kept else 'NOT kept'}.")
-    return kept
-
-
-def main() -> int:
-    """Read the command line; without --serve or --client, run the comparison. Return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--waits", type=int, default=10_000)
-    parser.add_argument("--repeats", type=int, default=3)
-    parser.add_argument("--serve", action="store_true", help=argparse.SUPPRESS)
-    parser.add_argument("--client", choices=CLIENTS, help=argparse.SUPPRESS)
-    parser.add_argument("--url", help=argparse.SUPPRESS)
-    arguments = parser.parse_args()
-    if arguments.serve:
-        with contextlib.suppress(KeyboardInterrupt):
-            asyncio.run(serve(arguments.waits))
-    elif arguments.client:
-        asyncio.run(weigh(arguments.client, arguments.url, arguments.waits))
-    elif not compare(arguments.waits, arguments.repeats):
-        return 1
-    return 0
+def open_descriptors() -> int:
+    """Return how many descriptors this process holds."""
+    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    arguments = told()
+    asyncio.run(be_client(arguments["client"], arguments["waits"], Setting(**arguments["setting"])))

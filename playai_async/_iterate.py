@@ -68,8 +68,8 @@ class Group:
     """
 
     def __init__(self, jobs: Iterable[UUID | str | TtsJob], polling: Polling, timeout: float | None) -> None:
-        if isinstance(jobs, str):
-            raise TypeError("jobs must be an iterable of jobs, not str")
+        if isinstance(jobs, str | bytes):
+            raise TypeError(f"jobs must be an iterable of jobs, not {type(jobs).__name__}")
         self._jobs = [job if isinstance(job, TtsJob) and job.done else job_id_of(job) for job in jobs]
         self._polling = polling
         self._timeout = timeout

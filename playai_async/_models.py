@@ -96,7 +96,7 @@ class TtsJob(Generic[OutputT_co]):
     Attributes:
         id: The job's id.
         created_at: When the job was created, timezone-aware.
-        input: The parameters it was created with, under the service's names.
+        input: The parameters it was created with, under the service's names; not to be changed, since callers share it.
         completed_at: When it ended, timezone-aware, or None.
         output: Its state, and what belongs to that state.
     """
@@ -216,7 +216,7 @@ class SessionStats:
         open_waits: Callers that are waiting for a job.
         distinct_jobs: Jobs that they are waiting for.
         in_flight: Requests under way.
-        paused_for: Seconds for which the session sends nothing; 0 when it may send.
+        paused_for: Seconds until a 429 or an outage lets the session send its next request; 0 while a probe is out.
         quota: The requests a window that the session keeps to, known or learned, or None while none are known.
         queued: Calls and polls that are due and wait for their turn: for the quota, a pause or a connection.
         pause_reason: Why the session sends nothing, or one request at a time: "throttled" after a 429, "outage" after

@@ -196,7 +196,7 @@ class _Gate:
         return throttled
 
     def throttled(self, now: float, sent: float, retry_after: float | None) -> bool:
-        closes = self.reason is None
+        closes = self.reason != "throttled"  # an outage's gate is closed for too short, and its 429 is news
         if self.probing and self._awaits_edge:
             self._grid.forget()  # the edge was to be behind us
         self._refused_at = max(self._refused_at, sent)

@@ -122,6 +122,9 @@ class Poller:
 
         A cancellation passes through at once; the waiters are let go all the same.
         """
+        waiters = [waiter for waiter in waiters if waiter in waiter.watch.waiters]
+        if not waiters:
+            return  # told already; there is nothing to wait for, least of all for those who are told later
         workers: list[_Worker] = []
         self._slices.do(self._leaving(waiters, workers))
         await self._slices.done()
@@ -160,6 +163,7 @@ class Poller:
         return rule
 
     def _closing(self) -> Iterator[None]:
+        self._alarm.cancel()  # once more: an expiry that was still being told of has set it again
         for call in [*self._turns.take_calls(), *self._dispatcher.calls_under_way()]:
             call.end(SessionClosedError("The session was closed.", job_id=call.job_id))
             _give_up(call)
@@ -224,14 +228,15 @@ class Poller:
         for watch in stopped:
             _give_up(watch)
         for waiter in expired:
-            waiter.end(waiter.timed_out(now, pause=self._pause_in_words(now)))
+            waiter.end(waiter.timed_out(now, why=self._why_late(waiter.watch, now)))
             yield
         self._alarm.set(self._deadlines.first())
 
-    def _pause_in_words(self, now: float) -> str:
+    def _why_late(self, watch: Watch, now: float) -> str:
         pacer = self._dispatcher.pacer
-        seconds = pacer.paused_for(now)
-        return f"; {pacer.pause_reason} for {seconds:.0f} s more" if seconds else ""
+        if pacer.pause_reason is not None:
+            return f"; {pacer.pause_reason} for {pacer.paused_for(now):.0f} s more"
+        return "; its poll was due and waited for its turn" if watch.queued_at(now) else ""
 
     def _settle(self, watch: Watch, outcome: Outcome, *, final: bool) -> None:
         """Take in what a poll brought: end the wait, or put it down for the next poll."""
@@ -259,12 +264,12 @@ class Poller:
         watch.last = due < now + pause
         self._turns.put(watch, due)
         if isinstance(outcome, TtsJob):
-            self._slices.do(_telling(watch, outcome))
+            self._slices.do(_telling(list(watch.waiters), outcome))
         return True
 
 
-def _telling(watch: Watch, job: TtsJob) -> Iterator[None]:
-    for waiter in list(watch.waiters):
+def _telling(waiters: list[Waiter], job: TtsJob) -> Iterator[None]:
+    for waiter in waiters:  # of that moment: who came later was told at once, and maybe of a later state
         waiter.tell(job)
         yield
 

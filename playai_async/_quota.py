@@ -52,6 +52,9 @@ _FEW = 16
 _CONVINCING = 3
 """So many windows that ended in a 429 are no accident, however few the requests."""
 
+_WARY_BURST = 2
+"""Requests that may go out back to back once a 429 has come, while no window has taken more."""
+
 _USED = 0.8
 """The share of the limit that a window must have used before it says that more might be had."""
 
@@ -187,7 +190,8 @@ class LearnedQuota:
         self._tempo = _Tempo(window)
         self._limit: float | None = None
         self._proven = 0  # the most that one window has surely taken
-        self._refusals = 0  # windows that ended in a 429
+        self._wary = False  # a 429 came, whatever the count
+        self._refusals = 0  # windows that ended in a 429 after something was accepted
         self._counting = False  # a 429 came, and what was sent before it has not all ended
         self._exact = False  # whether the limit was taken from one window alone
         self._review_at = math.nan
@@ -285,11 +289,12 @@ class LearnedQuota:
     def _burst(self) -> int:
         if self._limit is not None:
             return max(1, int(self._limit) // QUOTA_BURST_SHARE)
-        return max(1, min(self._proven, RAMP_BURST)) if self._refusals else RAMP_BURST
+        return max(_WARY_BURST, min(self._proven, RAMP_BURST)) if self._wary else RAMP_BURST
 
     def _lower(self, counted: int) -> None:
         """Take a new limit from what a window took before its 429."""
         self._quiet_windows, self._review_at = 0, math.nan
+        self._wary = True
         if not counted:
             return  # others spent it all; that tells nothing about our share
         self._refusals += 1

@@ -42,8 +42,8 @@ _HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.
 class Service:
     """Asks for jobs.
 
-    Most replies are the last one over again, byte for byte. Such a one is not deciphered again: the job that it became
-    is found by a digest of the body, as long as somebody keeps it, as a wait does.
+    While a job is not done, most replies are the last one over again, byte for byte. Such a one is not deciphered
+    again: the job that it became is found by a digest of the body, as long as somebody keeps it, as a wait does.
 
     Args:
         base_url: Where the service is.
@@ -81,7 +81,9 @@ class Service:
         digest = hashlib.blake2b(reply.body, digest_size=_DIGEST_SIZE).digest()
         job = self._jobs_read.get(digest)
         if job is None or job.id != job_id or reply.status != _OK or not reply.whole:
-            job = self._jobs_read[digest] = self._protocol.read_status(reply, job_id, now=time.time())
+            job = self._protocol.read_status(reply, job_id, now=time.time())
+            if not job.done:  # a finished one is asked for once, and each who asks again gets one of their own
+                self._jobs_read[digest] = job
         return job
 
     def _warn_of(self, job_id: UUID, status: str) -> None:

@@ -101,8 +101,8 @@ class PlayAISession:
         """Ask for a job's state once.
 
         Takes its turn under the session's pacing, ahead of polls. Always one request, also for a job that is done: its
-        link may have expired. It has no deadline of its own, and a 429 may hold the session for long: where that
-        matters, put an `asyncio.timeout` around it.
+        link may have expired. It has no deadline of its own, and a 429, an outage or a spent quota may hold it:
+        where that matters, put an `asyncio.timeout` around it.
 
         Args:
             job: The job, its id, or the id's text.
@@ -181,8 +181,8 @@ class PlayAISession:
             timeout: Seconds over the whole iteration, or None for no deadline; left out, it is `polling.timeout`.
 
         Returns:
-            An async generator of the job. To let go before its end, leave the loop; `contextlib.aclosing` sees to it
-            that the polling has stopped when its block ends.
+            An async generator of the job. To let go before its end, close it: `contextlib.aclosing` does at the end
+            of its block.
 
         Raises:
             ValueError: A text that is no UUID, or a timeout that is not positive.
@@ -233,8 +233,8 @@ class PlayAISession:
                 tells which. Otherwise the first of them is raised, which ends the iteration and lets go of the rest.
 
         Returns:
-            An async generator of the jobs, completed or failed. To let go before its end, leave the loop;
-            `contextlib.aclosing` sees to it that the polling has stopped when its block ends.
+            An async generator of the jobs, completed or failed. To let go before its end, close it:
+            `contextlib.aclosing` does at the end of its block.
 
         Raises:
             ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
@@ -273,10 +273,11 @@ class PlayAISession:
         timeout: float | EllipsisType | None = ...,
         return_exceptions: bool = False,
     ) -> list[Any]:  # the overloads say of what
-        """Wait until all of some jobs are done.
+        """Wait until all of some jobs are done, all at once.
 
         Args:
-            jobs: The jobs, their ids, or the ids' texts.
+            jobs: The jobs, their ids, or the ids' texts. Jobs that are done need no request; one that is given twice
+                is returned twice.
             polling: How to poll, in place of the session's.
             timeout: Seconds over each wait, or None for no deadline; left out, it is `polling.timeout`.
             return_exceptions: Whether a job that cannot be waited for is returned as its `PlayAIError`. Otherwise the

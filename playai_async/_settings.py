@@ -176,7 +176,8 @@ class Polling:
     Attributes:
         initial: Seconds from the first poll to the second. A short text is spoken in a second or two.
         multiplier: How much longer each pause is than the one before; at least 1.
-        maximum: Seconds that the growing pause stops at. A long job's end is noticed within about this.
+        maximum: Seconds that the growing pause stops at. Where the quota allows, a long job's end is noticed within
+            about this.
         jitter: The share, from 0 to 1, by which each pause is varied up or down, so that waits that began together
             spread out.
         timeout: Seconds over the whole wait, or None for no deadline. The longest text takes a few minutes.
@@ -208,8 +209,9 @@ class Pacing:
     """How a session spends the quota of its key.
 
     Attributes:
-        requests_per_window: The requests that the service allows in a window, or None where that is not known. A
-            known quota is never exceeded over any span as long as a window, however many waits are open.
+        requests_per_window: The requests that this session may send in a window: the key's quota, or its share of
+            it where others use the key; or None, to learn that. A known quota is never exceeded over any span as
+            long as a window, however many waits are open.
         window: Seconds. The service counts in fixed windows of 60; the scale of the pauses after a 429, too.
         max_in_flight: Requests under way at once, at most; also the size of the connection
             pool that a session makes for itself.

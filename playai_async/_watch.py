@@ -94,6 +94,10 @@ class Watch:
     failed_at: float = -math.inf
     polls: int = 0
 
+    def queued_at(self, now: float) -> bool:
+        """Say whether a poll waits, or waited when it was taken off, for nothing but its turn."""
+        return self.worker is None and (self.due <= now or not self.answered)
+
     def due_after(self, now: float, pause: float) -> float:
         """Return when the next poll is due: after the pause, or earlier for those whose deadline that would overrun.
 
@@ -163,15 +167,15 @@ class Waiter:
         """Take the outcome of the wait; nobody may be there any more."""
         raise NotImplementedError
 
-    def timed_out(self, now: float, *, pause: str) -> WaitTimeoutError:
-        """Describe what the deadline ended, and the pause of the session, if there was one."""
+    def timed_out(self, now: float, *, why: str) -> WaitTimeoutError:
+        """Describe what the deadline ended, and why it was not asked for more often, if there is a reason."""
         watch = self.watch
         elapsed, polls = now - self.since, watch.polls - self.polls_before
         state = "no answer yet" if watch.job is None else f"last seen {type(watch.job.output).__name__}"
         # An error from before this wait joined is not one that it met.
         last_error = None if watch.last_error is None or watch.failed_at < self.since else watch.last_error
         return WaitTimeoutError(
-            f"Job {watch.job_id} was not done after {elapsed:.1f} s (polls: {polls}; {state}{pause});"
+            f"Job {watch.job_id} was not done after {elapsed:.1f} s (polls: {polls}; {state}{why});"
             " it goes on and can be waited for again.",
             job=watch.job,
             last_error=None if last_error is None else last_error.for_job(watch.job_id),

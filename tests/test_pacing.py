@@ -330,11 +330,12 @@ def test_a_closed_gate_lets_single_probes_through_and_cuts_no_hint_short(  # noq
             continue
         in_flight -= 1
         if action == "throttled":
-            assert pacer.throttled(now, now, hint) is not closed
-            assert pacer.pause_reason == "throttled" or (closed and not probing and hint is None)
+            news = pacer.pause_reason != "throttled"
+            assert pacer.throttled(now, now, hint) is news
+            assert pacer.pause_reason == "throttled"
             if hint is not None:
                 until = max(until if closed else 0.0, now + hint)
-            elif probing or not closed:
+            elif probing or news:
                 until = now + pacer.paused_for(now)
                 assert now + RESOLUTION <= until <= now + 60.0
         elif action.startswith("failed"):

@@ -161,10 +161,20 @@ def test_a_wait_that_is_left_alone_in_an_outage_keeps_its_own_pauses() -> None:
 
 
 def test_a_429_in_an_outage_is_a_429(dice: Dice) -> None:
-    """The gate was closed already, so that is no news, but the reason is another one."""
+    """The gate was closed already, but for another reason, and for a shorter time."""
     pacer = Pacer(PLENTY)
     for _ in range(3):
         failing(pacer, 0.0)
     sending(pacer, 1.0)
-    assert pacer.throttled(1.0, 1.0, None) is False
+    assert pacer.throttled(1.0, 1.0, None) is True
     assert (pacer.delay(1.0), pacer.pause_reason) == (5.0, "throttled")
+
+
+def test_a_429_to_a_request_from_before_an_outage_is_one_too(dice: Dice) -> None:
+    """Whoever sent it: the quota is spent, and the probe that would have gone in a second waits for that."""
+    pacer = Pacer(PLENTY)
+    sending(pacer, 0.0)
+    for _ in range(3):
+        failing(pacer, 0.0)
+    assert pacer.throttled(0.5, 0.0, None) is True
+    assert (pacer.delay(0.5), pacer.pause_reason) == (5.0, "throttled")

@@ -224,7 +224,7 @@ def test_the_timeout_error_tells_what_was_seen() -> None:
     waiter = Waiter()
     watch = a_watch(None, waiter)
     watch.polls, waiter.polls_before, waiter.since = 9, 2, 100.0
-    error = waiter.timed_out(130.5, pause="; throttled for 5 s more")
+    error = waiter.timed_out(130.5, why="; throttled for 5 s more")
     assert str(error) == (
         f"Job {JOB_ID} was not done after 30.5 s (polls: 7; no answer yet; throttled for 5 s more);"
         " it goes on and can be waited for again."
@@ -239,7 +239,7 @@ def test_an_error_from_before_a_wait_is_not_one_that_it_met(failed_at: float, me
     watch = a_watch(None, waiter)
     watch.job, waiter.since = a_job(), 100.0
     watch.last_error, watch.failed_at = TransportError("Lost."), failed_at
-    error = waiter.timed_out(130.0, pause="")
+    error = waiter.timed_out(130.0, why="")
     assert "last seen InProgress);" in str(error)
     assert error.job is watch.job
     assert (type(error.last_error) if met else error.last_error) is (TransportError if met else None)

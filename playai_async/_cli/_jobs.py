@@ -150,10 +150,12 @@ class Tally:
         """Draw how the jobs stand and what that took."""
         jobs = f"{self.total - self.done} waiting, {self.completed} completed, {self.failed} failed"
         requests = f"{stats.requests} sent, {stats.throttled} answered with 429"
-        pace = "no quota known" if stats.quota is None else f"quota {stats.quota}"
-        pace += f", {stats.queued} polls in the queue"
-        if stats.paused_for > 0:
-            pace += f"; {stats.pause_reason}, paused for {stats.paused_for:.1f} s"
+        if stats.transient_failures:
+            requests += f", {stats.transient_failures} failed"
+        pace = "quota not known" if stats.quota is None else f"quota {stats.quota} a window"
+        pace += f"; {stats.queued} due"
+        if stats.pause_reason is not None:
+            pace = f"{stats.pause_reason} for {stats.paused_for:.1f} s; {pace}"
         lines = [("Jobs", f"{jobs}, {self.errors} errors"), ("Requests", requests), ("Pace", pace)]
         return progress(done=self.done, total=self.total, lines=lines)
 

@@ -24,6 +24,9 @@ Drawing: TypeAlias = RenderableType
 _NARROWEST = 80
 """Columns. A table that does not fit is better wrapped by the terminal than cut here."""
 
+_BAR = 24
+"""Columns of the progress bar, so that it fits a terminal of 40 with room for what is typed, such as ^C."""
+
 _REFRESHES = 8
 """A second. Fewer look stuck, and more only flicker."""
 
@@ -46,9 +49,10 @@ def progress(*, done: int, total: int, lines: Sequence[tuple[str, str]]) -> Draw
         What `Screen.showing` shows.
     """
     grid = Table.grid(padding=(0, 2))
-    grid.add_column(style="cyan", no_wrap=True)
+    names = [f"{done} of {total}", *(name for name, _ in lines)]
+    grid.add_column(style="cyan", no_wrap=True, min_width=max(map(len, names)))
     grid.add_column(no_wrap=True, overflow="ellipsis")
-    grid.add_row(f"{done} of {total}", ProgressBar(total=max(total, 1), completed=done, width=48))
+    grid.add_row(names[0], ProgressBar(total=max(total, 1), completed=done, width=_BAR))
     for name, text in lines:
         grid.add_row(name, text)
     return grid

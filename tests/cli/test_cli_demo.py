@@ -86,7 +86,7 @@ async def test_it_shows_progress_on_a_terminal(shell: Shell) -> None:
     shown = [line.rstrip() for line in terminal.shows() if line]
     await running
     assert [line.split()[0] for line in shown[-3:]] == ["Jobs", "Requests", "Pace"]
-    assert re.fullmatch(r"Pace +quota 60, \d+ polls in the queue", shown[-1])
+    assert re.fullmatch(r"Pace +quota 60 a window; \d+ due", shown[-1])
     assert not any(line.startswith(("Jobs", "Requests", "Pace")) for line in terminal.shows())
 
 

@@ -43,7 +43,7 @@ async def test_progress_counts_states_and_requests(emulator: Emulator, shell: Sh
     assert shown[-3] == "Jobs      1 waiting, 1 completed, 1 failed, 1 errors"
     # A poll may have gone out since the last drawing.
     assert shown[-2] in {f"Requests  {drawn} sent, 0 answered with 429" for drawn in (sent - 1, sent)}
-    assert shown[-1] == "Pace      no quota known, 0 polls in the queue"
+    assert shown[-1] == "Pace      quota not known; 0 due"
 
 
 async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> None:
@@ -56,7 +56,7 @@ async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> No
         await asyncio.sleep(10)
         second = told(err)[-1]
         await asyncio.sleep(30)
-    pause = re.compile(r"Pace      no quota known, 1 polls in the queue; throttled, paused for ([\d.]+) s")
+    pause = re.compile(r"Pace      throttled for ([\d.]+) s; quota not known; 1 due")
     left = [float(match[1]) for match in map(pause.fullmatch, (first, second)) if match]
     assert 29 < left[0] < 32.2
     assert left[0] - left[1] == pytest.approx(10, abs=0.15)

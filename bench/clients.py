@@ -1,0 +1,242 @@
+"""The clients that the other scripts compare, each waiting as its documentation says, with its own true defaults.
+
+A client is an async context manager: given where the service is, it yields `wait(job_id)`, which returns when that
+client has noticed that the job is done, and raises what the client raises when it gives the wait up. One client object,
+and with it one pool of connections, serves all waits of a run; the caller makes a task a job.
+
+Every wait has the same deadline, since without one a lost answer would hold a run for ever. playai_async and runwayml
+have it by themselves (600 s is the default of both); around the others goes `asyncio.timeout`.
+
+A library is imported by the client that needs it, so that a process holds the one that it measures and no other.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
+from uuid import UUID
+
+import aiohttp
+import attrs
+
+DEADLINE = 600.0
+"""Seconds a wait may take."""
+
+INTERVAL = 2.0
+"""Seconds between two polls of the hand-written loops."""
+
+HEADERS = {"Authorization": "Bearer key", "X-USER-ID": "user"}
+
+
+@attrs.frozen(kw_only=True)
+class Service:
+    """Where the service is, and what a client may be told of it.
+
+    Attributes:
+        url: The base URL that speaks PlayAI's contract.
+        shaped_url: The base URL at which `bench.shapes` shows the same jobs to the SDKs of other services.
+        quota: Requests that a window allows, for the client that knows it; None: any number.
+        window: The length of a window in seconds.
+    """
+
+    url: str
+    shaped_url: str
+    quota: int | None
+    window: float = 60.0
+
+
+Wait = Callable[[UUID], Awaitable[None]]
+ClientFactory = Callable[[Service], AbstractAsyncContextManager[Wait]]
+
+
+@asynccontextmanager
+async def playai_async_known(service: Service) -> AsyncIterator[Wait]:
+    """This library, told the quota."""
+    from playai_async import Pacing, PlayAISession
+
+    pacing = Pacing(requests_per_window=service.quota, window=service.window)
+    async with PlayAISession("key", "user", base_url=service.url, pacing=pacing) as playai:
+
+        async def wait(job_id: UUID) -> None:
+            (await playai.wait_for_completion(job_id)).raise_for_failure()
+
+        yield wait
+
+
+@asynccontextmanager
+async def playai_async_unknown(service: Service) -> AsyncIterator[Wait]:
+    """This library, which has to find the quota out."""
+    from playai_async import PlayAISession
+
+    async with PlayAISession("key", "user", base_url=service.url) as playai:
+
+        async def wait(job_id: UUID) -> None:
+            (await playai.wait_for_completion(job_id)).raise_for_failure()
+
+        yield wait
+
+
+@asynccontextmanager
+async def aiohttp_loop(service: Service) -> AsyncIterator[Wait]:
+    """What one writes by hand: ask, sleep, ask again; a 429 is one more reason to sleep."""
+    async with aiohttp.ClientSession(service.url, headers=HEADERS) as http:
+
+        async def wait(job_id: UUID) -> None:
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    async with http.get(f"/api/v1/tts/{job_id}") as response:
+                        if response.status != 429:
+                            response.raise_for_status()
+                            if is_done(await response.json()):
+                                return
+                    await asyncio.sleep(INTERVAL)
+
+        yield wait
+
+
+@asynccontextmanager
+async def aiohttp_tenacity(service: Service) -> AsyncIterator[Wait]:
+    """The same with tenacity around each call, which answers a 429 with growing, jittered pauses and never gives up."""
+    from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
+
+    def throttled(error: BaseException) -> bool:
+        return isinstance(error, aiohttp.ClientResponseError) and error.status == 429
+
+    async with aiohttp.ClientSession(service.url, headers=HEADERS, raise_for_status=True) as http:
+
+        async def ask(job_id: UUID) -> object:
+            async with http.get(f"/api/v1/tts/{job_id}") as response:
+                return await response.json()
+
+        async def wait(job_id: UUID) -> None:
+            async with asyncio.timeout(DEADLINE):
+                while True:
+                    # tenacity's documentation gives this strategy for clients that contend for one resource.
+                    patient = AsyncRetrying(
+                        retry=retry_if_exception(throttled), wait=wait_random_exponential(multiplier=1, max=60)
+                    )
+                    if is_done(await patient(ask, job_id)):
+                        return
+                    await asyncio.sleep(INTERVAL)
+
+        yield wait
+
+
+@asynccontextmanager
+async def runwayml(service: Service) -> AsyncIterator[Wait]:
+    """runwayml: a task that can be waited for; polls every 4.5 to 7.5 s."""
+    from runwayml import AsyncRunwayML
+
+    async with AsyncRunwayML(api_key="key", base_url=service.shaped_url) as client:
+
+        async def wait(job_id: UUID) -> None:
+            task = await client.text_to_speech.create(
+                model="eleven_multilingual_v2",
+                prompt_text=str(job_id),
+                voice={"type": "runway-preset", "preset_id": "Maya"},
+            )
+            await task.wait_for_task_output()
+
+        yield wait
+
+
+@asynccontextmanager
+async def openai(service: Service) -> AsyncIterator[Wait]:
+    """openai: a vector store's file, polled every second; of its `poll` helpers one that is not deprecated.
+
+    Its `max_wait_seconds` is left out, as it is by default: it reads the machine's clock, and not the loop's.
+    """
+    from openai import AsyncOpenAI
+
+    async with AsyncOpenAI(api_key="key", base_url=f"{service.shaped_url}/v1") as client:
+
+        async def wait(job_id: UUID) -> None:
+            async with asyncio.timeout(DEADLINE):
+                file = await client.vector_stores.files.create(file_id=str(job_id), vector_store_id="vs_bench")
+                await client.vector_stores.files.poll(file.id, vector_store_id="vs_bench")
+
+        yield wait
+
+
+@asynccontextmanager
+async def azure_core(service: Service) -> AsyncIterator[Wait]:
+    """azure-core: a long-running operation, polled every 30 s; policies as in the clients generated upon it."""
+    from azure.core import AsyncPipelineClient
+    from azure.core.pipeline.policies import AsyncRetryPolicy, RequestIdPolicy
+    from azure.core.polling import AsyncLROPoller
+    from azure.core.polling.async_base_polling import AsyncLROBasePolling
+    from azure.core.rest import HttpRequest
+
+    policies = [RequestIdPolicy(), AsyncRetryPolicy()]
+    async with AsyncPipelineClient(service.shaped_url, policies=policies) as client:
+
+        async def wait(job_id: UUID) -> None:
+            async with asyncio.timeout(DEADLINE):
+                request = HttpRequest("POST", f"{service.shaped_url}/azure/jobs", json={"id": str(job_id)})
+                begun = await client.send_request(request, _return_pipeline_response=True)
+                await AsyncLROPoller(client, begun, lambda response: response, AsyncLROBasePolling())
+
+        yield wait
+
+
+@asynccontextmanager
+async def replicate(service: Service) -> AsyncIterator[Wait]:
+    """replicate: a prediction, polled every half second."""
+    from replicate import Client
+
+    client = Client(api_token="key", base_url=service.shaped_url)  # noqa: S106 - the service takes any
+
+    async def wait(job_id: UUID) -> None:
+        async with asyncio.timeout(DEADLINE):
+            prediction = await client.predictions.async_create(version="bench", input={"text": str(job_id)})
+            await prediction.async_wait()
+
+    yield wait  # its client cannot be closed
+
+
+@asynccontextmanager
+async def fal_client(service: Service) -> AsyncIterator[Wait]:
+    """fal-client: a queued request, polled every tenth of a second, and a last request for the result.
+
+    `AsyncClient.submit` would ask fal's own host, so the handle that it returns is made here.
+    """
+    import httpx
+    from fal_client import AsyncRequestHandle
+
+    async with httpx.AsyncClient(headers={"Authorization": "Key key"}, timeout=120.0) as http:
+
+        async def wait(job_id: UUID) -> None:
+            url = f"{service.shaped_url}/fal/requests/{job_id}"
+            handle = AsyncRequestHandle(
+                request_id=str(job_id),
+                response_url=url,
+                status_url=f"{url}/status",
+                cancel_url=f"{url}/cancel",
+                client=http,
+            )
+            async with asyncio.timeout(DEADLINE):
+                await handle.get()
+
+        yield wait
+
+
+def is_done(answer: object) -> bool:
+    """Whether a job, as the service shows it, is over."""
+    match answer:
+        case {"output": {"status": status}}:
+            return bool(status != "IN_PROGRESS")
+    raise ValueError("this is no job")
+
+
+CLIENTS: dict[str, ClientFactory] = {
+    "playai_async, quota known": playai_async_known,
+    "playai_async, quota unknown": playai_async_unknown,
+    "aiohttp loop, 2 s": aiohttp_loop,
+    "aiohttp loop with tenacity": aiohttp_tenacity,
+    "runwayml": runwayml,
+    "openai": openai,
+    "azure-core": azure_core,
+    "replicate": replicate,
+    "fal-client": fal_client,
+}

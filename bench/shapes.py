@@ -1,0 +1,168 @@
+"""The service's jobs in the shapes of other services, so that the SDKs of those can wait for them.
+
+A route takes an SDK's request for a status, asks the emulator with PlayAI's own request, and answers in the shape that
+the SDK expects; any other status, a 429 above all, is passed on, with a body that all of them can read. So every poll
+of every client is counted by the same quota. Creating a job costs nothing: the SDK names the job in its text, and it is
+there already.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+
+import aiohttp
+import attrs
+from aiohttp import web
+
+HEADERS = {"Authorization": "Bearer key", "X-USER-ID": "user"}
+
+
+@attrs.frozen
+class Job:
+    """What an SDK can be told of a job; one just created has no history yet."""
+
+    id: str
+    created_at: str = "1970-01-01T00:00:00Z"
+    done: bool = False
+
+
+Shape = Callable[[Job], Mapping[str, Any]]
+
+
+@asynccontextmanager
+async def shapes(url: str) -> AsyncIterator[str]:
+    """Serve the jobs of the emulator at `url` in the other shapes, and yield the base URL for the SDKs."""
+    async with aiohttp.ClientSession(
+        url, headers=HEADERS, connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
+    ) as http:
+        app = web.Application()
+        app.add_routes(
+            [
+                web.post("/v1/text_to_speech", runway_task),
+                web.get("/v1/tasks/{job_id}", translated(http, runway_status)),
+                web.post("/v1/vector_stores/{store}/files", openai_file),
+                web.get("/v1/vector_stores/{store}/files/{job_id}", translated(http, openai_status)),
+                web.post("/azure/jobs", azure_operation),
+                web.get("/azure/operations/{job_id}", translated(http, azure_status)),
+                web.post("/v1/predictions", replicate_prediction),
+                web.get("/v1/predictions/{job_id}", translated(http, replicate_status)),
+                web.get("/fal/requests/{job_id}/status", translated(http, fal_status)),
+                web.get("/fal/requests/{job_id}", translated(http, fal_result)),
+            ]
+        )
+        runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
+        await runner.setup()
+        try:
+            await web.TCPSite(runner, "127.0.0.1", 0, backlog=1024).start()
+            yield f"http://127.0.0.1:{runner.addresses[0][1]}"
+        finally:
+            await runner.cleanup()
+
+
+def translated(http: aiohttp.ClientSession, shape: Shape) -> Callable[[web.Request], Awaitable[web.Response]]:
+    """Return a handler that asks the emulator for the job and answers in a shape."""
+
+    async def handler(request: web.Request) -> web.Response:
+        job_id = request.match_info["job_id"]
+        async with http.get(f"/api/v1/tts/{job_id}") as response:
+            answer = await response.json()
+            if response.status != 200:
+                return web.json_response(refusal(answer), status=response.status)
+        job = Job(job_id, answer["createdAt"], answer["output"]["status"] == "COMPLETED")
+        return web.json_response(shape(job))
+
+    return handler
+
+
+def refusal(reason: object) -> Mapping[str, Any]:
+    """Return the body of an error, where each SDK finds what it looks for; one chokes on the bare text of PlayAI's."""
+    return {"detail": str(reason), "error": {"code": "refused", "message": str(reason)}}
+
+
+def audio(job: Job) -> str:
+    """Return a URL as a result; nobody fetches it."""
+    return f"https://audio.playai.example/{job.id}.mp3"
+
+
+async def runway_task(request: web.Request) -> web.Response:
+    """Answer like Runway to a new task."""
+    return web.json_response({"id": (await request.json())["promptText"]})
+
+
+def runway_status(job: Job) -> Mapping[str, Any]:
+    """Show a job as a task of Runway's."""
+    task = {"id": job.id, "createdAt": job.created_at}
+    if job.done:
+        return {**task, "status": "SUCCEEDED", "output": [audio(job)], "cost": {"credits": 1}}
+    return {**task, "status": "RUNNING", "progress": 0.5, "estimatedCost": {"credits": 1}}
+
+
+async def openai_file(request: web.Request) -> web.Response:
+    """Answer like OpenAI to a new file of a vector store."""
+    return web.json_response(openai_status(Job((await request.json())["file_id"])))
+
+
+def openai_status(job: Job) -> Mapping[str, Any]:
+    """Show a job as a file of a vector store."""
+    return {
+        "id": job.id,
+        "object": "vector_store.file",
+        "created_at": int(datetime.fromisoformat(job.created_at).timestamp()),
+        "vector_store_id": "vs_bench",
+        "status": "completed" if job.done else "in_progress",
+        "usage_bytes": 48_000 if job.done else 0,
+        "last_error": None,
+    }
+
+
+async def azure_operation(request: web.Request) -> web.Response:
+    """Answer like a service of Azure's to a request that starts a long-running operation."""
+    operation = request.url.with_path(f"/azure/operations/{(await request.json())['id']}")
+    return web.json_response({"status": "NotStarted"}, status=202, headers={"Operation-Location": str(operation)})
+
+
+def azure_status(job: Job) -> Mapping[str, Any]:
+    """Show a job as an operation."""
+    operation = {"id": job.id, "createdDateTime": job.created_at}
+    if job.done:
+        return {**operation, "status": "Succeeded", "result": {"url": audio(job)}}
+    return {**operation, "status": "Running"}
+
+
+async def replicate_prediction(request: web.Request) -> web.Response:
+    """Answer like Replicate to a new prediction."""
+    body = await request.json()
+    return web.json_response(replicate_status(Job(body["input"]["text"])), status=201)
+
+
+def replicate_status(job: Job) -> Mapping[str, Any]:
+    """Show a job as a prediction."""
+    return {
+        "id": job.id,
+        "model": "bench/bench",
+        "version": "bench",
+        "status": "succeeded" if job.done else "processing",
+        "input": {"text": job.id},
+        "output": audio(job) if job.done else None,
+        "logs": "",
+        "error": None,
+        "metrics": {},
+        "created_at": job.created_at,
+        "started_at": job.created_at,
+        "completed_at": job.created_at if job.done else None,
+        "urls": {},
+    }
+
+
+def fal_status(job: Job) -> Mapping[str, Any]:
+    """Show a job as a request in fal's queue."""
+    status = {"request_id": job.id, "logs": None}
+    return {**status, "status": "COMPLETED", "metrics": {}} if job.done else {**status, "status": "IN_PROGRESS"}
+
+
+def fal_result(job: Job) -> Mapping[str, Any]:
+    """Show a job's result, which fal has at a URL of its own."""
+    return {"audio": {"url": audio(job)}}
