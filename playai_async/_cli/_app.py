@@ -136,7 +136,7 @@ def _wait(
         job_ids: Ids of jobs, or - for ids on standard input, one a line.
         timeout: Seconds for each job.
         as_json: Print each job as a JSON object on one line, in the service's own field names; errors have none.
-        requests_per_minute: The quota of the key, if it is known; it is then never exceeded.
+        requests_per_minute: What of the quota of the key may be spent here; never exceeded. Left out, it is learned.
     """
     _refuse_options(job_ids)
     found = read_ids(job_ids, sys.stdin)
