@@ -95,11 +95,12 @@ class Dispatcher:
             self._carry(worker, errand)
         if self._closed or len(self._under_way) >= self._max_in_flight:
             self._held_until = math.inf  # or until a request ends, which comes here again
-        elif self._turns:
-            self._held_until = now + self.pacer.delay(now, self._turns.waited(now))
-            self._alarm.set(max(self._turns.when(now), self._held_until))
-        else:
+        elif (when := self._turns.when(now)) > now + RESOLUTION:
             self._held_until = -math.inf
+            self._alarm.set(when)  # which asks the pacer then
+        else:
+            self._held_until = now + self.pacer.delay(now, self._turns.waited(now))
+            self._alarm.set(self._held_until)
 
     def nudge(self) -> None:
         """Send what was just put down, if nothing is known to hold it back; where much is, that takes no time."""
@@ -124,14 +125,12 @@ class Dispatcher:
 
     def _next(self, now: float) -> Watch | Call | None:
         """Take the next turn, if there is one now."""
-        if self._closed or not self._turns or len(self._under_way) >= self._max_in_flight:
+        if self._closed or len(self._under_way) >= self._max_in_flight or self._turns.when(now) > now + RESOLUTION:
             return None
         waited = self._turns.waited(now)
         if self.pacer.delay(now, waited) > 0:
             return None
-        errand = self._turns.next(now + RESOLUTION)
-        if errand is None:
-            return None
+        errand = cast("Watch | Call", self._turns.next(now + RESOLUTION))  # there is one: something is due
         self.pacer.sent(now, waited, self._turns.polls)
         self.requests += 1
         errand.asked = now
@@ -154,9 +153,8 @@ class Dispatcher:
             elif errand.waiters:  # none: let go of meanwhile, by a cancellation that something below has swallowed
                 self._settle(errand, outcome, final=False)
             del self._under_way[worker]
-            if worker.cancelling():
-                return  # whoever cancelled waits for this worker to end
-            errand = self._next(self._loop.time())
+            # Whoever cancelled waits for this worker to end.
+            errand = None if worker.cancelling() else self._next(self._loop.time())
             if errand is not None:
                 self._carry(worker, errand)
             self.pump()  # what came may let more than one go, and this worker may be held up by the next
@@ -165,16 +163,17 @@ class Dispatcher:
         # Not in a `finally` of the worker: one that is cancelled before its first step never gets there.
         self._workers.discard(worker)
         errand = self._under_way.pop(worker, None)
-        if errand is not None:
-            if errand.worker is not None:
-                self.pacer.abandoned(self._loop.time())
-                errand.worker = None
-            # If anybody still waits, it was not us who cancelled: a framework that cancels every task it finds, say.
-            lost = TransportError(f"The request for job {errand.job_id} was cut short.", job_id=errand.job_id)
-            if isinstance(errand, Call):
-                errand.end(lost)
-            elif errand.waiters:
-                self._settle(errand, lost, final=True)
+        if errand is None:
+            return  # it has come to its end by itself, and has seen to what follows
+        if errand.worker is not None:
+            self.pacer.abandoned(self._loop.time())
+            errand.worker = None
+        # If anybody still waits, it was not us who cancelled: a framework that cancels every task it finds, say.
+        lost = TransportError(f"The request for job {errand.job_id} was cut short.", job_id=errand.job_id)
+        if isinstance(errand, Call):
+            errand.end(lost)
+        elif errand.waiters:
+            self._settle(errand, lost, final=True)
         self.pump()
 
     async def _request(self, errand: Watch | Call) -> Outcome:

@@ -249,6 +249,7 @@ class Poller:
 
     def _goes_on(self, watch: Watch, outcome: Outcome) -> bool:
         now = self._loop.time()
+        known = watch.job
         if isinstance(outcome, PlayAIError):
             watch.last_error, watch.failed_at = outcome, now
         else:
@@ -263,7 +264,7 @@ class Poller:
         due = watch.due_after(now, pause)
         watch.last = due < now + pause
         self._turns.put(watch, due)
-        if isinstance(outcome, TtsJob):
+        if isinstance(outcome, TtsJob) and outcome is not known:
             self._slices.do(_telling(list(watch.waiters), outcome))
         return True
 

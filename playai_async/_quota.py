@@ -205,12 +205,15 @@ class LearnedQuota:
     def delay(self, now: float, waited: float) -> float:
         """Return the seconds until a request may go, given how long the first in the queue has been due."""
         self._review(now)
-        limit, taken = self.limit, self._taken(now)
-        if limit is not None and taken >= limit:
+        limit = self.limit
+        if limit is None:
+            return self._tempo.delay(now, self._spacing(now), self._burst)
+        taken = self._taken(now)
+        if taken >= limit:
             return self._next_free(now) - now
-        if limit is not None and taken >= self._proven and self._places.under_way:
+        if taken >= self._proven and self._places.under_way:
             return math.inf
-        if limit is not None and self._tempo.pays(waited):
+        if self._tempo.pays(waited):
             return 0.0
         return self._tempo.delay(now, self._spacing(now, taken), self._burst)
 
@@ -224,7 +227,8 @@ class LearnedQuota:
 
     def sent(self, now: float, waited: float, waiting: int) -> None:
         """Take note that a request goes out, while so many polls are put down for now or later."""
-        limit, spacing = self._limit, self._spacing(now, self._taken(now))
+        limit = self._limit
+        spacing = self._spacing(now) if limit is None else self._spacing(now, self._taken(now))
         self._places.sent()
         if limit is not None and self._tempo.pays(waited):
             self._tempo.sent_at_once(now)
@@ -273,7 +277,7 @@ class LearnedQuota:
         frees = free < edge - self._grid.span() + self._window
         return min(free, edge) if frees else free
 
-    def _spacing(self, now: float, taken: int) -> float:
+    def _spacing(self, now: float, taken: int = 0) -> float:
         if self._limit is None:
             return self._window / RAMP_START / (1 + (self._proven / RAMP_GROWTH) ** 2)
         even = self._window / self._limit
