@@ -230,3 +230,29 @@ async def test_what_is_left_is_done_in_a_context_of_its_own() -> None:
     bench.heard.clear()
     await bench.slices.done()
     assert bench.heard == {"the poller"}
+
+
+async def test_work_that_raises_holds_up_no_other() -> None:
+    """The loop hears of it, and goes on with the rest."""
+    loop = asyncio.get_running_loop()
+    heard: list[object] = []
+    loop.set_exception_handler(lambda _, context: heard.append(context["exception"]))
+    done: list[int] = []
+    bug = ZeroDivisionError()
+
+    def buggy() -> Iterator[None]:
+        for _ in range(300):
+            yield
+        raise bug
+
+    def fine() -> Iterator[None]:
+        for step in range(300):
+            done.append(step)
+            yield
+
+    slices = Slices(loop, context_of("the poller"))
+    slices.do(buggy())
+    slices.do(fine())
+    await slices.done()
+    assert heard == [bug]
+    assert done == list(range(300))
