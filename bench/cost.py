@@ -74,9 +74,9 @@ class Size:
 FULL = Size(repeats=3, rounds=5, other_rounds=5, sdks=SDKS, sdk_rounds=2, sdk_waits=WAITS, subjects=list(SUBJECTS))
 SHORT = Size(
     repeats=1,
-    rounds=3,
-    other_rounds=2,
-    sdks=("openai", "azure-core"),
+    rounds=2,
+    other_rounds=1,
+    sdks=("azure-core",),
     sdk_rounds=1,
     sdk_waits=1_000,
     subjects=[OURS, POLLS_NOTHING],
