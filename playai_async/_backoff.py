@@ -10,19 +10,28 @@ from __future__ import annotations
 import random
 import time
 
-from tenacity import AsyncRetrying, Future, RetryCallState, retry_if_exception_type, wait_exponential
+from tenacity import (
+    AsyncRetrying,
+    Future,
+    RetryCallState,
+    retry_if_exception,
+    retry_if_exception_type,
+    stop_after_attempt,
+    wait_exponential,
+)
 
 from playai_async._exceptions import (
     ConfigurationError,
     InvalidResponseError,
     PlayAIError,
+    RateLimitedError,
     TransportError,
     UnexpectedServiceError,
 )
 from playai_async._models import TtsJob
-from playai_async._settings import Polling
+from playai_async._settings import Polling, WaitStrategy
 
-__all__ = ["TRANSIENT", "Backoff", "retrying_for"]
+__all__ = ["TRANSIENT", "Backoff", "resending_for", "retrying_for"]
 
 TRANSIENT = (TransportError, InvalidResponseError, UnexpectedServiceError)
 """What may pass by itself. Named one by one: a rule of "all but" would match a cancellation."""
@@ -35,7 +44,21 @@ def retrying_for(polling: Polling) -> AsyncRetrying:
     """Build the tenacity rule of some settings; waits under equal settings may share it."""
     return AsyncRetrying(
         retry=retry_if_exception_type(TRANSIENT),
-        wait=_Varied(polling) if polling.wait is None else polling.wait,
+        wait=_strategy_of(polling),
+    )
+
+
+def resending_for(polling: Polling) -> AsyncRetrying:
+    """Build the tenacity rule of one request that must not be received twice; a fresh one for each.
+
+    It is sent again after a 429, when its turn comes, and when no connection came about, after a pause.
+    """
+    strategy = _strategy_of(polling)
+    return AsyncRetrying(
+        retry=retry_if_exception(_was_not_taken),
+        stop=stop_after_attempt(polling.max_failures + 1),
+        wait=lambda state: 0.0 if _was_throttled(state) else _pause(strategy, state),
+        reraise=True,
     )
 
 
@@ -76,7 +99,7 @@ class Backoff:
             again = not outcome.done
         if not again:
             return None
-        pause = _pause(state)
+        pause = _pause(state.retry_object.wait, state)
         state.idle_for += pause
         state.prepare_for_next_attempt()
         return pause
@@ -111,9 +134,21 @@ class _State(RetryCallState):
         self._came = None  # tenacity only ever clears it, at first and before each attempt
 
 
-def _pause(state: RetryCallState) -> float:
+def _strategy_of(polling: Polling) -> WaitStrategy:
+    return _Varied(polling) if polling.wait is None else polling.wait
+
+
+def _was_not_taken(error: BaseException) -> bool:
+    return isinstance(error, RateLimitedError) or (isinstance(error, TransportError) and not error.maybe_received)
+
+
+def _was_throttled(state: RetryCallState) -> bool:
+    return state.outcome is not None and isinstance(state.outcome.exception(), RateLimitedError)
+
+
+def _pause(strategy: WaitStrategy, state: RetryCallState) -> float:
     try:
-        pause = _number(state.retry_object.wait(state))
+        pause = _number(strategy(state))
     except Exception as error:
         raise ConfigurationError(f"polling.wait failed ({type(error).__name__})") from error
     # A strategy may subtract its way below zero, or to NaN; neither is a time to wait.

@@ -12,15 +12,22 @@ from typing import TypeVar
 from uuid import UUID
 
 import aiohttp
+import attrs
 from yarl import URL
 
+from playai_async._create import Creator
+from playai_async._credentials import Credentials
+from playai_async._download import Downloader
 from playai_async._exceptions import ConfigurationError, SessionClosedError
 from playai_async._models import SessionStats
 from playai_async._poller import Poller
-from playai_async._protocol import Credentials, Protocol
-from playai_async._service import Service, checked_base_url
-from playai_async._settings import Pacing, check_number
+from playai_async._protocol import Protocol
+from playai_async._service import Service
+from playai_async._settings import Pacing, Polling, check_number
+from playai_async._slots import Slots
+from playai_async._speech import Speech
 from playai_async._transport import Transport, checked_http_session
+from playai_async._urls import checked_base_url
 
 __all__ = ["Client", "checked"]
 
@@ -42,6 +49,7 @@ class Client:
         *,
         base_url: str | URL | None,
         http_session: aiohttp.ClientSession | None,
+        polling: Polling,
         pacing: Pacing,
         request_timeout: float,
     ) -> None:
@@ -53,18 +61,18 @@ class Client:
         self._request_timeout = request_timeout
         self._http_session = checked_http_session(http_session)
         self._pacing = checked("pacing", pacing, Pacing)
-        self._transport: Transport | None = None
-        self._poller: Poller | None = None
+        self._polling = polling
+        self._layers: _Layers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
 
     @property
     def used(self) -> bool:
         """Whether there is anything to close."""
-        return self._poller is not None
+        return self._layers is not None
 
     def poller(self, job_id: UUID | None = None) -> Poller:
-        """Return the poller, made at the first use, which also decides the loop.
+        """Return what waits for jobs.
 
         Args:
             job_id: The job that it is needed for, to be named in an error.
@@ -73,26 +81,17 @@ class Client:
             SessionClosedError: The session is closed.
             ConfigurationError: The session belongs to another event loop.
         """
-        self._check_loop(job_id)
-        if self.closed:
-            raise SessionClosedError("The session is closed.", job_id=job_id)
-        if self._poller is None:
-            self._loop = asyncio.get_running_loop()
-            transport = self._transport = Transport(
-                self._credentials,
-                request_timeout=self._request_timeout,
-                connections=self._pacing.max_in_flight,
-                http_session=self._http_session,
-            )
-            service = Service(self.base_url, transport, Protocol(self._credentials))
-            self._poller = Poller(service.status, self._pacing, max_in_flight=transport.connections)
-        return self._poller
+        return self._open(job_id).poller
+
+    def speech(self, job_id: UUID | None = None) -> Speech:
+        """Return what makes audio of text and files of audio; raises what `poller` raises."""
+        return self._open(job_id).speech
 
     def stats(self) -> SessionStats:
         """Return a snapshot of what was done and is being done."""
-        if self._poller is None:
+        if self._layers is None:
             return SessionStats(0, 0, 0, 0, 0, 0, 0.0, self._pacing.requests_per_window)
-        return self._poller.stats()
+        return _together(self._layers.poller.stats(), self._layers.creator.stats())
 
     async def close(self) -> None:
         """End all that is open.
@@ -102,11 +101,38 @@ class Client:
         """
         self._check_loop()
         self.closed = True
-        if self._poller is not None and self._transport is not None:
+        if self._layers is not None:
             try:
-                await self._poller.close()
+                await self._layers.speech.close()  # first: what speaks may be about to wait
+                await self._layers.poller.close()
             finally:
-                await self._transport.close()
+                await self._layers.transport.close()
+
+    def _open(self, job_id: UUID | None) -> _Layers:
+        """Return the layers, made at the first use, which also decides the loop."""
+        self._check_loop(job_id)
+        if self.closed:
+            raise SessionClosedError("The session is closed.", job_id=job_id)
+        if self._layers is None:
+            self._loop = asyncio.get_running_loop()
+            self._layers = self._made()
+        return self._layers
+
+    def _made(self) -> _Layers:
+        transport = Transport(
+            self._credentials,
+            request_timeout=self._request_timeout,
+            connections=self._pacing.max_in_flight,
+            http_session=self._http_session,
+        )
+        service = Service(self.base_url, transport, Protocol(self._credentials))
+        slots = Slots(transport.connections)
+        poller = Poller(service.status, self._pacing, slots)
+        creator = Creator(service.create, self._pacing, self._polling, slots)
+        downloader = Downloader(
+            transport.http, credentials=self._credentials, slots=slots, idle_timeout=self._request_timeout
+        )
+        return _Layers(transport, poller, creator, Speech(service, poller, creator, downloader))
 
     def _check_loop(self, job_id: UUID | None = None) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
@@ -114,6 +140,31 @@ class Client:
                 "The session belongs to the event loop it was first used in; make one for each.",
                 job_id=job_id,
             )
+
+
+@attrs.frozen
+class _Layers:
+    """What works in the session's loop."""
+
+    transport: Transport
+    poller: Poller
+    creator: Creator
+    speech: Speech
+
+
+def _together(polls: SessionStats, creations: SessionStats) -> SessionStats:
+    """Add up what two operations did; of their pauses, the longer is the session's."""
+    paused = max(polls, creations, key=lambda stats: (stats.pause_reason is not None, stats.paused_for))
+    return attrs.evolve(
+        polls,
+        requests=polls.requests + creations.requests,
+        throttled=polls.throttled + creations.throttled,
+        transient_failures=polls.transient_failures + creations.transient_failures,
+        in_flight=polls.in_flight + creations.in_flight,
+        queued=polls.queued + creations.queued,
+        paused_for=paused.paused_for,
+        pause_reason=paused.pause_reason,
+    )
 
 
 def checked(name: str, value: object, kind: type[_T]) -> _T:

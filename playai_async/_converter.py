@@ -40,10 +40,11 @@ class ContractViolation(Exception):  # noqa: N818 - a finding, which `_protocol`
 
 
 class JobConverter:
-    """Turns a decoded JSON value into a `TtsJob`, and a job back into the service's spelling."""
+    """Turns a decoded JSON value into a `TtsJob`, and a job or its parameters into the service's spelling."""
 
     def __init__(self) -> None:
         self._structure, self._unstructure = _job_hooks()
+        self._unstructure_parameters = _parameters_hook()
 
     def structure(self, value: object, job_id: UUID | None = None) -> TtsJob:
         """Read a job.
@@ -67,6 +68,19 @@ class JobConverter:
     def unstructure(self, job: TtsJob) -> dict[str, Any]:
         """Write a job as the service would."""
         return self._unstructure(job)
+
+    def unstructure_parameters(self, parameters: TtsParameters) -> dict[str, Any]:
+        """Write what a job is created from, without what was left out.
+
+        Raises:
+            ValueError: `extra` has a field that is given already.
+        """
+        written = self._unstructure_parameters(parameters)
+        fields = {name: value for name, value in written.items() if value is not None}
+        twice = sorted(fields.keys() & parameters.extra.keys())
+        if twice:
+            raise ValueError(f"extra has what is given already: {', '.join(twice)}")
+        return {**fields, **parameters.extra}
 
 
 def _with_id(value: object, job_id: UUID | None) -> object:
@@ -164,7 +178,8 @@ def _camel(name: str) -> str:
     return first + "".join(part.title() for part in rest)
 
 
-_NAMES = {name: name for name in (_camel(field.name) for field in attrs.fields(TtsParameters))}
+_PARAMETERS = [field.name for field in attrs.fields(TtsParameters) if field.name != "extra"]
+_NAMES = {name: name for name in map(_camel, _PARAMETERS)}
 
 _Structure = Callable[[object], Any]
 _Unstructure = Callable[[Any], dict[str, Any]]
@@ -191,6 +206,11 @@ def _job_hooks() -> tuple[_Structure, _Unstructure]:
         input=override(rename="input", struct_hook=_parameters, unstruct_hook=dict),
         output=override(rename="output", struct_hook=read_output, unstruct_hook=write_output),
     )
+
+
+def _parameters_hook() -> _Unstructure:
+    names: dict[str, Any] = {name: override(rename=_camel(name)) for name in _PARAMETERS}
+    return make_dict_unstructure_fn(TtsParameters, Converter(), **names, extra=override(omit=True))
 
 
 def _state_of(model: Any) -> str:

@@ -1,11 +1,11 @@
 """Which request goes out next, and who carries it.
 
-The `Dispatcher` gives each turn to a worker as soon as the pacer and `max_in_flight` allow, tells the pacer how the
-request ended, and hands what came to whoever asked. Workers are a few tasks, which end when nothing is due; what waits
-for its turn is none.
+The `Dispatcher` gives each turn to a worker as soon as the pacer and a free slot allow, tells the pacer how the request
+ended, and hands what came to whoever asked. Workers are a few tasks, which end when nothing is due; what waits for its
+turn is none. There is one dispatcher for each operation of the service, since each has a quota of its own.
 
-This module must not know HTTP or JSON (it is given a function that asks for a job), who waits (`_poller`), whose turn
-it is (`_turns`) or how fast to send (`_pacing`).
+This module must not know HTTP or JSON (an errand knows how it is sent), who waits (`_poller`), whose turn it is
+(`_turns`) or how fast to send (`_pacing`).
 """
 
 from __future__ import annotations
@@ -14,74 +14,93 @@ import asyncio
 import contextvars
 import logging
 import math
-from collections.abc import Awaitable, Callable
-from typing import Protocol, TypeAlias, cast
+from collections.abc import Iterator
+from typing import cast
 from uuid import UUID
 
 from playai_async._backoff import TRANSIENT
-from playai_async._exceptions import PlayAIError, RateLimitedError, TransportError
+from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError, TransportError, about
 from playai_async._loop import Alarm
-from playai_async._models import TtsJob
+from playai_async._models import SessionStats, TtsJob
 from playai_async._pacing import Pacer
-from playai_async._settings import Pacing
+from playai_async._slots import Slots
 from playai_async._turns import Turns
-from playai_async._watch import Call, Outcome, Watch, as_outcome
+from playai_async._watch import Call, Errand, Outcome, Send, Watch, as_outcome, job_of
 from playai_async._windows import RESOLUTION
 
-__all__ = ["Dispatcher", "Fetch", "Settle"]
+__all__ = ["Dispatcher", "Worker", "give_up", "gone"]
 
 logger = logging.getLogger("playai_async")
 
-Fetch: TypeAlias = Callable[[UUID], Awaitable[TtsJob]]
-
-
-class Settle(Protocol):
-    """Takes what a poll brought, and whether the wait must end with it."""
-
-    def __call__(self, watch: Watch, outcome: Outcome, *, final: bool) -> None:
-        """Do so."""
+Worker = asyncio.Task[None]
 
 
 class Dispatcher:
-    """Sends every status request of a session.
+    """Sends the requests of one operation of a session.
 
     Args:
-        fetch: Makes one status request and returns the job, or raises a `PlayAIError`.
+        operation: What its requests are, in the plural, for the log.
         turns: What is to be sent.
-        pacing: What is known of the quota.
-        max_in_flight: Requests under way at once, at most.
-        settle: Takes what a poll brought, and whether the wait must end with it. Not called where nobody waits.
+        pacer: Says when the next may go.
+        slots: How many requests may be under way.
         context: What requests are made in.
     """
 
     def __init__(
-        self,
-        fetch: Fetch,
-        turns: Turns,
-        pacing: Pacing,
-        *,
-        max_in_flight: int,
-        settle: Settle,
-        context: contextvars.Context,
+        self, operation: str, turns: Turns, pacer: Pacer, slots: Slots, *, context: contextvars.Context
     ) -> None:
-        self._fetch = fetch
+        self._operation = operation
         self._turns = turns
-        self._max_in_flight = max_in_flight
-        self._settle = settle
+        self._slots = slots
         self._context = context
         self._loop = asyncio.get_running_loop()
         self._alarm = Alarm(self._loop, context, self.pump)
-        self._under_way: dict[asyncio.Task[None], Watch | Call] = {}
-        self._workers: set[asyncio.Task[None]] = set()
+        self._under_way: dict[Worker, Errand] = {}
+        self._workers: set[Worker] = set()
         self._held_until = -math.inf
         self._closed = False
-        self.pacer = Pacer(pacing)
-        self.requests = self.throttled = self.transient_failures = 0
+        self.pacer = pacer
+        self._requests = self._throttled = self._failures = 0
 
-    @property
-    def in_flight(self) -> int:
-        """Count the requests under way."""
-        return len(self._under_way)
+    def stats(self) -> SessionStats:
+        """Return a snapshot of what was sent and is to be sent."""
+        now = self._loop.time()
+        return SessionStats(
+            requests=self._requests,
+            throttled=self._throttled,
+            transient_failures=self._failures,
+            open_waits=0,
+            distinct_jobs=0,
+            in_flight=len(self._under_way),
+            paused_for=self.pacer.paused_for(now),
+            quota=self.pacer.quota,
+            queued=self._turns.queued(now),
+            pause_reason=self.pacer.pause_reason,
+        )
+
+    async def call(self, send: Send, job_id: UUID | None, since: float) -> TtsJob:
+        """Make one request, ahead of every poll.
+
+        Args:
+            send: Makes it.
+            job_id: The job that it is about, or None for one that is to be created.
+            since: When the caller first asked for it: the older goes first.
+
+        Raises:
+            PlayAIError: What the request met.
+
+        A cancellation gives the turn back, or ends the request.
+        """
+        call = Call(send, job_id, since, self._loop.create_future())
+        self._turns.add_call(call)
+        self.pump()
+        try:
+            outcome = await call.future
+        except asyncio.CancelledError:
+            self._turns.drop_call(call)
+            await gone(give_up(call))
+            raise
+        return job_of(outcome)
 
     def pump(self) -> None:
         """Send what is due and allowed, and see that this is done again when it may be worth while."""
@@ -93,8 +112,12 @@ class Dispatcher:
             self._workers.add(worker)
             worker.add_done_callback(self._worker_ended, context=self._context)
             self._carry(worker, errand)
-        if self._closed or len(self._under_way) >= self._max_in_flight:
-            self._held_until = math.inf  # or until a request ends, which comes here again
+        if self._closed:
+            self._held_until = math.inf
+        elif self._slots.full:
+            self._held_until = math.inf  # or until a slot is free: asked then, or after a request of its own
+            if self._turns:
+                self._slots.wait(self.pump)
         elif (when := self._turns.when(now)) > now + RESOLUTION:
             self._held_until = -math.inf
             self._alarm.set(when)  # which asks the pacer then
@@ -109,9 +132,13 @@ class Dispatcher:
         else:
             self.pump()
 
-    def calls_under_way(self) -> list[Call]:
-        """List the direct calls whose requests are under way."""
-        return [errand for errand in self._under_way.values() if isinstance(errand, Call)]
+    def ending_calls(self) -> Iterator[None]:
+        """End every call, one a step, since the session is closed."""
+        under_way = [errand for errand in self._under_way.values() if isinstance(errand, Call)]
+        for call in [*self._turns.take_calls(), *under_way]:
+            call.take(SessionClosedError("The session was closed.", job_id=call.job_id), final=True)
+            give_up(call)
+            yield
 
     def stop(self) -> None:
         """Send nothing any more."""
@@ -123,76 +150,87 @@ class Dispatcher:
         if self._workers:
             await asyncio.wait(self._workers)
 
-    def _next(self, now: float) -> Watch | Call | None:
+    def _next(self, now: float) -> Errand | None:
         """Take the next turn, if there is one now."""
-        if self._closed or len(self._under_way) >= self._max_in_flight or self._turns.when(now) > now + RESOLUTION:
+        if self._closed or self._slots.full or self._turns.when(now) > now + RESOLUTION:
             return None
         waited = self._turns.waited(now)
         if self.pacer.delay(now, waited) > 0:
             return None
-        errand = cast("Watch | Call", self._turns.next(now + RESOLUTION))  # there is one: something is due
+        errand = cast("Errand", self._turns.next(now + RESOLUTION))  # there is one: something is due
         self.pacer.sent(now, waited, self._turns.polls)
-        self.requests += 1
+        self._requests += 1
         errand.asked = now
         if isinstance(errand, Watch):
             errand.polls += 1
         return errand
 
-    def _carry(self, worker: asyncio.Task[None], errand: Watch | Call) -> None:
+    def _carry(self, worker: Worker, errand: Errand) -> None:
+        self._slots.take()
         self._under_way[worker] = errand
         errand.worker = worker
 
-    async def _work(self, errand: Watch | Call | None) -> None:
+    async def _work(self, errand: Errand | None) -> None:
         """Carry requests for as long as something is due."""
-        worker = cast("asyncio.Task[None]", asyncio.current_task())
+        worker = cast("Worker", asyncio.current_task())
         while errand is not None:
             outcome = await self._request(errand)
             errand.worker = None
-            if isinstance(errand, Call):
-                errand.end(outcome)
-            elif errand.waiters:  # none: let go of meanwhile, by a cancellation that something below has swallowed
-                self._settle(errand, outcome, final=False)
+            if errand.wanted:  # or else let go of meanwhile, by a cancellation that something below has swallowed
+                errand.take(outcome, final=False)
             del self._under_way[worker]
+            self._slots.give(self.pump)
             # Whoever cancelled waits for this worker to end.
             errand = None if worker.cancelling() else self._next(self._loop.time())
             if errand is not None:
                 self._carry(worker, errand)
             self.pump()  # what came may let more than one go, and this worker may be held up by the next
 
-    def _worker_ended(self, worker: asyncio.Task[None]) -> None:
+    def _worker_ended(self, worker: Worker) -> None:
         # Not in a `finally` of the worker: one that is cancelled before its first step never gets there.
         self._workers.discard(worker)
         errand = self._under_way.pop(worker, None)
         if errand is None:
             return  # it has come to its end by itself, and has seen to what follows
+        self._slots.give(self.pump)
         if errand.worker is not None:
             self.pacer.abandoned(self._loop.time())
             errand.worker = None
-        # If anybody still waits, it was not us who cancelled: a framework that cancels every task it finds, say.
-        lost = TransportError(f"The request for job {errand.job_id} was cut short.", job_id=errand.job_id)
-        if isinstance(errand, Call):
-            errand.end(lost)
-        elif errand.waiters:
-            self._settle(errand, lost, final=True)
+        if errand.wanted:  # then it was not us who cancelled: a framework that cancels every task it finds, say
+            lost = TransportError(f"The request {about(errand.job_id)} was cut short.", job_id=errand.job_id)
+            errand.take(lost, final=True)
         self.pump()
 
-    async def _request(self, errand: Watch | Call) -> Outcome:
+    async def _request(self, errand: Errand) -> Outcome:
         outcome: Outcome
         try:
-            outcome = await self._fetch(errand.job_id)
+            outcome = await errand.send()
         except Exception as error:  # noqa: BLE001 - see `as_outcome`
             outcome = as_outcome(error, errand.job_id)
         now = self._loop.time()
         if isinstance(outcome, RateLimitedError):
-            self.throttled += 1
+            self._throttled += 1
             if self.pacer.throttled(now, errand.asked, outcome.retry_after):
-                logger.info("Throttled: this session sends nothing for %.1f s.", self.pacer.paused_for(now))
+                logger.info("Throttled: no %s for %.1f s.", self._operation, self.pacer.paused_for(now))
         elif isinstance(outcome, TRANSIENT):
-            self.transient_failures += 1
-            logger.debug("Job %s: transient failure (%s).", errand.job_id, type(outcome).__name__)
+            self._failures += 1
+            logger.debug("A request %s failed (%s).", about(errand.job_id), type(outcome).__name__)
             if self.pacer.failed(now, shared=bool(self._turns) or len(self._under_way) > 1):
-                logger.info("Failing in a row: this session sends one request at a time.")
+                logger.info("Failing in a row: %s go one at a time.", self._operation)
         else:
             done = isinstance(outcome, PlayAIError) or outcome.done
             self.pacer.accepted(now, found=done if isinstance(errand, Watch) else None)
         return outcome
+
+
+def give_up(errand: Errand) -> Worker | None:
+    """Cancel the request under way, if there is one, and return its worker."""
+    if errand.worker is not None:
+        errand.worker.cancel()
+    return errand.worker
+
+
+async def gone(worker: Worker | None) -> None:
+    """See a cancelled worker off, so that whoever lets go leaves nothing running."""
+    if worker is not None:
+        await asyncio.wait([worker])

@@ -46,6 +46,7 @@ __all__ = [
     "UnauthorizedError",
     "UnexpectedServiceError",
     "WaitTimeoutError",
+    "about",
 ]
 
 _E = TypeVar("_E", bound="PlayAIError")
@@ -68,6 +69,10 @@ class PlayAIError(Exception):
         # Exception would rebuild with positional arguments alone, and the keyword-only ones have no defaults.
         return _restore, (type(self), self.args, self.__dict__)
 
+    def add_sentence(self, words: str) -> None:
+        """Add a sentence to the message."""
+        self.args = (f"{self.args[0]} {words}", *self.args[1:])
+
     def for_job(self, job_id: UUID) -> Self:
         """Return a copy that names a job, with the same cause.
 
@@ -78,6 +83,11 @@ class PlayAIError(Exception):
         twin.job_id = job_id
         twin.__cause__ = self.__cause__
         return twin
+
+
+def about(job_id: UUID | None) -> str:
+    """Say what a request is about, for a message: a job, or one that is to be created."""
+    return "to create a job" if job_id is None else f"for job {job_id}"
 
 
 def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
@@ -105,7 +115,12 @@ class TransportError(PlayAIError):
 
     `__cause__` is the lower error, without its frames; where its `repr()` would show request headers, a copy of
     it without the request.
+
+    Attributes:
+        maybe_received: Whether the service may have received the request; False where no connection came about.
     """
+
+    maybe_received: bool = True
 
 
 class InvalidResponseError(PlayAIError):

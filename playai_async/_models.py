@@ -139,6 +139,8 @@ def _is_number(_: object, attribute: attrs.Attribute[Any], value: object) -> Non
 def _is_mapping(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if not isinstance(value, Mapping):
         raise TypeError(f"{attribute.name} must be a mapping, not {type(value).__name__}")
+    if not all(isinstance(name, str) for name in cast("Mapping[object, Any]", value)):
+        raise TypeError(f"the names in {attribute.name} must be strings")
 
 
 def _is_not_blank(_: object, attribute: attrs.Attribute[str], value: str) -> None:
@@ -177,7 +179,7 @@ class TtsParameters:
         temperature: How much the speech may vary.
         quality: The quality (Play3.0-mini).
         web_hook_url: An address that the service calls when the job is done.
-        extra: Fields that this version does not know, under the service's names.
+        extra: Fields that this version does not know, under the service's names; their values are JSON.
 
     Raises:
         TypeError: A value has the wrong type.

@@ -14,7 +14,7 @@ the quota, known or learned, whose rules are told in `_quota`; and the gate.
                              └──────────throttled, failed──────────────────┘
 
 `t` is the server's hint, lengthened a little and never shortened; or else the next edge of the service's windows, if
-one was seen; or else the time of the next of a dozen probes a window. The probe waits until all that was sent before
+one was seen; or else the time of the next of a few probes a window. The probe waits until all that was sent before
 the gate closed has ended. So, from the first 429 on, at most one request is under way; and while a probe is out, every
 ending is the probe's. An ending of an earlier request can only put `t` off: an acceptance among them was counted
 before the quota was spent, and says nothing about now. An abandoned probe says nothing either, and the next may go at
@@ -54,12 +54,13 @@ class Pacer:
 
     Args:
         pacing: What is known of the quota.
+        probes: How many times a window to ask, after a 429 that does not say when to come back.
     """
 
-    def __init__(self, pacing: Pacing) -> None:
+    def __init__(self, pacing: Pacing, *, probes: int = PROBES_PER_WINDOW) -> None:
         grid = Grid(pacing.window)
         self._in_flight = self._failures = 0
-        self._gate = _Gate(pacing.window, grid)
+        self._gate = _Gate(pacing.window / probes, grid)
         self._quota: KnownQuota | LearnedQuota
         if pacing.requests_per_window is None:
             self._quota = LearnedQuota(pacing.window, grid)
@@ -168,8 +169,8 @@ class Pacer:
 class _Gate:
     """Open, or closed until a time; closed, it lets one probe at a time through."""
 
-    def __init__(self, window: float, grid: Grid) -> None:
-        self._probe_interval = window / PROBES_PER_WINDOW
+    def __init__(self, probe_interval: float, grid: Grid) -> None:
+        self._probe_interval = probe_interval
         self._grid = grid
         self._closed_until = -math.inf
         self._refused_at = -math.inf  # when the last request was sent that met a 429

@@ -13,26 +13,28 @@ from __future__ import annotations
 import asyncio
 import contextvars
 from collections.abc import Iterable, Iterator
+from functools import partial
 from typing import cast
 from uuid import UUID
 from weakref import WeakValueDictionary
 
+import attrs
 from tenacity import AsyncRetrying
 
 from playai_async._backoff import Backoff, retrying_for
-from playai_async._dispatch import Dispatcher, Fetch
+from playai_async._dispatch import Dispatcher, Worker, give_up, gone
 from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
 from playai_async._loop import Alarm, Slices
 from playai_async._models import Completed, Failed, SessionStats, TtsJob
+from playai_async._pacing import Pacer
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
+from playai_async._slots import Slots
 from playai_async._timetable import Timetable
 from playai_async._turns import Turns
-from playai_async._watch import Call, Caller, Outcome, Waiter, Watch, Watches, as_outcome, job_of
+from playai_async._watch import Caller, Fetch, Outcome, Waiter, Watch, Watches, as_outcome, job_of
 from playai_async._windows import RESOLUTION
 
 __all__ = ["Poller"]
-
-_Worker = asyncio.Task[None]
 
 
 class Poller:
@@ -41,18 +43,17 @@ class Poller:
     Args:
         fetch: Makes one status request and returns the job, or raises a `PlayAIError`.
         pacing: What is known of the quota.
-        max_in_flight: Requests under way at once, at most.
+        slots: How many requests may be under way.
     """
 
-    def __init__(self, fetch: Fetch, pacing: Pacing, *, max_in_flight: int) -> None:
+    def __init__(self, fetch: Fetch, pacing: Pacing, slots: Slots) -> None:
+        self.fetch = fetch
         self._loop = asyncio.get_running_loop()
         context = contextvars.Context()
         self._slices = Slices(self._loop, context)
         self._alarm = Alarm(self._loop, context, self._expire)
         self._turns = Turns(pacing.window)
-        self._dispatcher = Dispatcher(
-            fetch, self._turns, pacing, max_in_flight=max_in_flight, settle=self._settle, context=context
-        )
+        self._dispatcher = Dispatcher("status requests", self._turns, Pacer(pacing), slots, context=context)
         self._watches = Watches()
         self._open_waits = 0
         self._deadlines: Timetable[Waiter] = Timetable()
@@ -66,16 +67,7 @@ class Poller:
 
         A cancellation gives the turn back, or ends the request.
         """
-        call = Call(job_id, self._loop.create_future())
-        self._turns.add_call(call)
-        self._dispatcher.pump()
-        try:
-            outcome = await call.future
-        except asyncio.CancelledError:
-            self._turns.drop_call(call)
-            await _gone(_give_up(call))
-            raise
-        return job_of(outcome)
+        return await self._dispatcher.call(partial(self.fetch, job_id), job_id, self._loop.time())
 
     async def completion(self, job_id: UUID, polling: Polling, timeout: float | None) -> TtsJob[Completed | Failed]:
         """Wait until a job is done.
@@ -90,7 +82,7 @@ class Poller:
         try:
             outcome = await caller.future
         except asyncio.CancelledError:
-            await _gone(_give_up(caller.watch) if self._leave(caller) else None)
+            await gone(give_up(caller.watch) if self._leave(caller) else None)
             raise
         return cast("TtsJob[Completed | Failed]", job_of(outcome))
 
@@ -99,7 +91,7 @@ class Poller:
         now = self._loop.time()
         watch = self._watches.find(job_id, polling)
         if watch is None:
-            watch = Watch(job_id, polling, Backoff(self._rule_for(polling), polling.max_failures))
+            watch = Watch(job_id, polling, Backoff(self._rule_for(polling), polling.max_failures), self)
             self._watches.add(watch)
             self._turns.put_first(watch, now)
         watch.waiters.add(waiter)
@@ -125,7 +117,7 @@ class Poller:
         waiters = [waiter for waiter in waiters if waiter in waiter.watch.waiters]
         if not waiters:
             return  # told already; there is nothing to wait for, least of all for those who are told later
-        workers: list[_Worker] = []
+        workers: list[Worker] = []
         self._slices.do(self._leaving(waiters, workers))
         await self._slices.done()
         if workers:
@@ -133,19 +125,7 @@ class Poller:
 
     def stats(self) -> SessionStats:
         """Return a snapshot of what was done and is being done."""
-        now, dispatcher = self._loop.time(), self._dispatcher
-        return SessionStats(
-            requests=dispatcher.requests,
-            throttled=dispatcher.throttled,
-            transient_failures=dispatcher.transient_failures,
-            open_waits=self._open_waits,
-            distinct_jobs=len(self._watches),
-            in_flight=dispatcher.in_flight,
-            paused_for=dispatcher.pacer.paused_for(now),
-            quota=dispatcher.pacer.quota,
-            queued=self._turns.queued(now),
-            pause_reason=dispatcher.pacer.pause_reason,
-        )
+        return attrs.evolve(self._dispatcher.stats(), open_waits=self._open_waits, distinct_jobs=len(self._watches))
 
     async def close(self) -> None:
         """End every wait and every call with `SessionClosedError`, and see the workers off."""
@@ -164,20 +144,17 @@ class Poller:
 
     def _closing(self) -> Iterator[None]:
         self._alarm.cancel()  # once more: an expiry that was still being told of has set it again
-        for call in [*self._turns.take_calls(), *self._dispatcher.calls_under_way()]:
-            call.end(SessionClosedError("The session was closed.", job_id=call.job_id))
-            _give_up(call)
-            yield
+        yield from self._dispatcher.ending_calls()
         for watch in self._watches:
             yield from self._ending(watch, SessionClosedError("The session was closed.", job_id=watch.job_id))
 
-    def _leaving(self, waiters: Iterable[Waiter], workers: list[_Worker]) -> Iterator[None]:
+    def _leaving(self, waiters: Iterable[Waiter], workers: list[Worker]) -> Iterator[None]:
         stopped: list[Watch] = []
         for waiter in waiters:
             if self._leave(waiter):
                 stopped.append(waiter.watch)
             yield
-        workers += filter(None, map(_give_up, stopped))  # only now: their slots are not for those that left last
+        workers += filter(None, map(give_up, stopped))  # only now: their slots are not for those that left last
 
     def _leave(self, waiter: Waiter) -> bool:
         """Let a waiter go; return whether that stopped its watch, whose request nobody needs any more."""
@@ -205,7 +182,7 @@ class Poller:
     def _ending(self, watch: Watch, outcome: Outcome) -> Iterator[None]:
         """Tell all who wait for a job how it ended."""
         if self._stop(watch):
-            _give_up(watch)
+            give_up(watch)
         while watch.waiters:
             waiter = next(iter(watch.waiters))
             # A raised exception grows the traceback of its raiser: no two waiters get the same.
@@ -226,7 +203,7 @@ class Poller:
                 stopped.append(waiter.watch)
             yield
         for watch in stopped:
-            _give_up(watch)
+            give_up(watch)
         for waiter in expired:
             waiter.end(waiter.timed_out(now, why=self._why_late(waiter.watch, now)))
             yield
@@ -238,7 +215,7 @@ class Poller:
             return f"; {pacer.pause_reason} for {pacer.paused_for(now):.0f} s more"
         return "; its poll was due and waited for its turn" if watch.queued_at(now) else ""
 
-    def _settle(self, watch: Watch, outcome: Outcome, *, final: bool) -> None:
+    def settle(self, watch: Watch, outcome: Outcome, *, final: bool) -> None:
         """Take in what a poll brought: end the wait, or put it down for the next poll."""
         try:
             over = final or not self._goes_on(watch, outcome)
@@ -273,16 +250,3 @@ def _telling(waiters: list[Waiter], job: TtsJob) -> Iterator[None]:
     for waiter in waiters:  # of that moment: who came later was told at once, and maybe of a later state
         waiter.tell(job)
         yield
-
-
-def _give_up(errand: Watch | Call) -> _Worker | None:
-    """Cancel the request under way, if there is one, and return its worker."""
-    if errand.worker is not None:
-        errand.worker.cancel()
-    return errand.worker
-
-
-async def _gone(worker: _Worker | None) -> None:
-    """See a cancelled worker off, so that whoever lets go leaves nothing running."""
-    if worker is not None:
-        await asyncio.wait([worker])

@@ -1,8 +1,8 @@
-"""The service's HTTP contract, without any HTTP: the headers of a request, and replies into models or errors.
+"""The service's HTTP contract, without any HTTP: parameters into a body, replies into models or errors.
 
 Pure functions of bytes and numbers. This module must not open, send or wait for anything, nor read a clock: the time
 that an HTTP date is measured against is given to it. Source of the rules: the service's public API description
-(`GET /api/v1/tts/{asyncTtsJobId}`) and, for `Retry-After`, RFC 9110 section 10.2.3.
+(`GET /api/v1/tts/{asyncTtsJobId}`, `POST /api/v1/tts`) and, for `Retry-After`, RFC 9110 section 10.2.3.
 """
 
 from __future__ import annotations
@@ -10,7 +10,6 @@ from __future__ import annotations
 import email.utils
 import json
 import math
-import re
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any, cast
@@ -19,9 +18,9 @@ from uuid import UUID
 import attrs
 
 from playai_async._converter import ContractViolation, JobConverter
+from playai_async._credentials import Credentials
 from playai_async._exceptions import (
     APIStatusError,
-    ConfigurationError,
     ForbiddenError,
     InvalidParametersError,
     InvalidResponseError,
@@ -29,13 +28,15 @@ from playai_async._exceptions import (
     RateLimitedError,
     UnauthorizedError,
     UnexpectedServiceError,
+    about,
 )
-from playai_async._models import TtsJob
+from playai_async._models import TtsJob, TtsParameters
 from playai_async._settings import LONGEST_REPLY, LONGEST_RETRY_AFTER
 
-__all__ = ["Credentials", "Protocol", "Reply", "job_id_of", "parse_retry_after"]
+__all__ = ["Protocol", "Reply", "job_id_of", "parse_retry_after"]
 
 _OK = 200
+_CREATED = 201
 _SERVER_ERRORS = 500
 _ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
     400: InvalidParametersError,
@@ -46,70 +47,8 @@ _ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
 }
 _LONGEST_EXCERPT = 200
 _LONGEST_REDACTED = 65_536
-_SHORTEST_SECRET = 6
 _DEEPEST = 100
 _MOST_CONTAINERS = 100_000
-_HIDDEN = "[hidden]"
-
-
-@attrs.frozen(repr=False)
-class Credentials:
-    """What the service knows its caller by; never shown by `repr()`.
-
-    Attributes:
-        api_key: The key, without `Bearer`.
-        user_id: The user id.
-    """
-
-    api_key: str
-    user_id: str
-
-    @classmethod
-    def checked(cls, api_key: str, user_id: str) -> Credentials:
-        """Accept what may stand in a header.
-
-        Args:
-            api_key: The key, with or without `Bearer` before it.
-            user_id: The user id.
-
-        Raises:
-            ConfigurationError: One is empty, or has characters that a header must not carry.
-        """
-        scheme, _, rest = api_key.partition(" ")
-        key = rest if scheme.lower() == "bearer" else api_key
-        for name, value in (("api_key (PLAYAI_API_KEY)", key), ("user_id (PLAYAI_USER_ID)", user_id)):
-            if not value:
-                raise ConfigurationError(f"{name} is empty")
-            # Visible ASCII alone: a line break would start another header.
-            if not all("!" <= character <= "~" for character in value):
-                raise ConfigurationError(f"{name} has a space, a line break or a character outside ASCII")
-        return cls(key, user_id)
-
-    def headers(self) -> dict[str, str]:
-        """Return the headers that the contract requires."""
-        return {"Authorization": f"Bearer {self.api_key}", "X-USER-ID": self.user_id}
-
-    def redact(self, text: str, *, cut: bool = False) -> str:
-        """Take the key and the user id out of what the service wrote, in each spelling that a reply may use.
-
-        One of under six characters is left: no service issues it, and taking it out would shred plain words.
-
-        Args:
-            text: What the service wrote.
-            cut: Whether the text may end in the middle of a secret.
-        """
-        # The longer first: one may be part of the other.
-        for secret in sorted((self.api_key, self.user_id), key=len, reverse=True):
-            if len(secret) < _SHORTEST_SECRET:
-                break
-            text = re.sub(_any_spelling(secret), _HIDDEN, text)
-            beginnings = range(len(secret) - 1, _SHORTEST_SECRET - 1, -1) if cut else ()
-            left = next((length for length in beginnings if text.endswith(secret[:length])), 0)
-            text = text[:-left] + _HIDDEN if left else text
-        return text
-
-    def __repr__(self) -> str:
-        return "Credentials(hidden)"
 
 
 @attrs.frozen
@@ -153,20 +92,46 @@ class Protocol:
         """
         if not _OK <= reply.status < _OK + 100:
             raise self._status_error(reply, job_id, now=now)
+        job = self._read(reply, {_OK}, job_id)
+        if job.id != job_id:
+            raise self._broken(reply, ["the id of another job @ $.id"], job_id)
+        return job
+
+    def read_created(self, reply: Reply, *, now: float) -> TtsJob:
+        """Read the answer to a request to create a job.
+
+        The contract promises 201. 200 is taken too: a job that was made, and is paid for, must not be lost over that.
+
+        Args:
+            reply: The answer.
+            now: Seconds since the epoch, which an HTTP date in `Retry-After` is measured against.
+
+        Returns:
+            The job.
+
+        Raises:
+            InvalidResponseError: A 2xx that is not a job as the contract has it.
+            APIStatusError: Any other status; the class tells which.
+        """
+        if not _OK <= reply.status < _OK + 100:
+            raise self._status_error(reply, None, now=now)
+        return self._read(reply, {_CREATED, _OK})
+
+    def write_parameters(self, parameters: TtsParameters) -> bytes:
+        """Write the body of a request to create a job.
+
+        Raises:
+            ValueError: `extra` has a field that is given already; or some value has no JSON, such as NaN, a lone
+                surrogate, or what holds itself.
+            TypeError: `extra` holds what is no JSON.
+        """
+        fields = self._converter.unstructure_parameters(parameters)
         try:
-            job = self._converter.structure(_decode(reply), job_id)
-        except ContractViolation as violation:
-            problems = violation.problems
-        else:
-            if job.id == job_id:
-                return job
-            problems = ["the id of another job @ $.id"]
-        raise InvalidResponseError(
-            f"The answer for job {job_id} breaks the contract ({reply.status}): {'; '.join(problems)}.",
-            problems=problems,
-            excerpt=self._excerpt(reply),
-            job_id=job_id,
-        )
+            return json.dumps(fields, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
+        except UnicodeEncodeError:  # whose message would show the text
+            raise ValueError("a text of the parameters has a lone surrogate, which is no character") from None
+        except RecursionError:
+            raise ValueError("extra is nested too deeply") from None
 
     def shown(self, text: str) -> str:
         """Make a text of the service's fit to be shown: redacted, short, and on one line."""
@@ -175,14 +140,30 @@ class Protocol:
         clean = "".join(character if character.isprintable() else " " for character in clean)
         return _shortened(self._credentials.redact(clean))
 
-    def _status_error(self, reply: Reply, job_id: UUID, *, now: float) -> APIStatusError:
+    def _read(self, reply: Reply, promised: set[int], job_id: UUID | None = None) -> TtsJob:
+        try:
+            return self._converter.structure(_decode(reply, promised), job_id)
+        except ContractViolation as violation:
+            problems = violation.problems
+        # Out of the handler: a decoder's error holds the whole document, and would come along as `__context__`.
+        raise self._broken(reply, problems, job_id)
+
+    def _broken(self, reply: Reply, problems: list[str], job_id: UUID | None) -> InvalidResponseError:
+        return InvalidResponseError(
+            f"The answer {about(job_id)} breaks the contract ({reply.status}): {'; '.join(problems)}.",
+            problems=problems,
+            excerpt=self._excerpt(reply),
+            job_id=job_id,
+        )
+
+    def _status_error(self, reply: Reply, job_id: UUID | None, *, now: float) -> APIStatusError:
         error_id, message = _error_words(reply)
         error_id = None if error_id is None else self.shown(error_id)
         message = None if message is None else self.shown(message)
         kind = _ERROR_BY_STATUS.get(reply.status, APIStatusError)
         if reply.status >= _SERVER_ERRORS:
             kind = UnexpectedServiceError
-        words = [f"PlayAI answered {reply.status} for job {job_id}", error_id, message]
+        words = [f"PlayAI answered {reply.status} {about(job_id)}", error_id, message]
         error = kind(
             ": ".join(word for word in words if word).removesuffix(".") + ".",
             status=reply.status,
@@ -262,9 +243,9 @@ def job_id_of(job: UUID | str | TtsJob) -> UUID:
     return job_id
 
 
-def _decode(reply: Reply) -> Any:
-    if reply.status != _OK:
-        raise ContractViolation([f"status {reply.status} where 200 was promised @ $"])
+def _decode(reply: Reply, promised: set[int]) -> Any:
+    if reply.status not in promised:
+        raise ContractViolation([f"status {reply.status} where {max(promised)} was promised @ $"])
     if not reply.whole:
         raise ContractViolation([f"longer than {LONGEST_REPLY} bytes @ $"])
     # Arrays and objects take a hundred times their text in memory, and as long to make.
@@ -324,14 +305,6 @@ def _error_words(reply: Reply) -> tuple[str | None, str | None]:
     fields = cast("dict[str, object]", value)
     error_id, message = fields.get("errorId"), fields.get("errorMessage")
     return error_id if isinstance(error_id, str) else None, message if isinstance(message, str) else None
-
-
-def _any_spelling(secret: str) -> str:
-    """A pattern of a secret, each character of it as it is, or escaped as JSON, Python or a URL would."""
-    return "".join(
-        rf"(?:\\{{0,3}}{re.escape(character)}|%(?i:{ord(character):02x})|\\{{1,2}}u(?i:{ord(character):04x}))"
-        for character in secret
-    )
 
 
 def _shortened(text: str) -> str:

@@ -1,4 +1,4 @@
-"""The service as a session sees it: asks for a job's status and gives back the job, or the error that says why not.
+"""The service as a session sees it: asked for a job, or for a new one, it gives the job or the error that says why not.
 
 Puts `_transport` and `_protocol` together for one base URL and one key. It sends once; whether and when to ask again is
 not decided here.
@@ -7,10 +7,7 @@ not decided here.
 from __future__ import annotations
 
 import hashlib
-import ipaddress
 import logging
-import os
-import re
 import time
 from collections import OrderedDict
 from uuid import UUID
@@ -18,13 +15,12 @@ from weakref import WeakValueDictionary
 
 from yarl import URL
 
-from playai_async._exceptions import ConfigurationError, PlayAIError
-from playai_async._models import TtsJob, Unknown
+from playai_async._exceptions import PlayAIError
+from playai_async._models import TtsJob, TtsParameters, Unknown
 from playai_async._protocol import Protocol, Reply
-from playai_async._settings import BASE_URL
 from playai_async._transport import Transport
 
-__all__ = ["Service", "checked_base_url"]
+__all__ = ["Service"]
 
 logger = logging.getLogger("playai_async")
 
@@ -36,11 +32,9 @@ _REMEMBERED_UNKNOWNS = 1_024
 _DIGEST_SIZE = 16
 """Bytes: so many that no two bodies have the same digest, neither by accident nor by design."""
 
-_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
-
 
 class Service:
-    """Asks for jobs.
+    """Asks for jobs, and creates them.
 
     While a job is not done, most replies are the last one over again, byte for byte. Such a one is not deciphered
     again: the job that it became is found by a digest of the body, as long as somebody keeps it, as a wait does.
@@ -77,6 +71,23 @@ class Service:
             self._warn_of(job_id, job.output.status)
         return job
 
+    def body_of(self, parameters: TtsParameters) -> bytes:
+        """Write the body of a request to create a job.
+
+        Raises:
+            ValueError, TypeError: Some value has no JSON, or is given twice.
+        """
+        return self._protocol.write_parameters(parameters)
+
+    async def create(self, body: bytes) -> TtsJob:
+        """Make one request to create a job.
+
+        Raises:
+            PlayAIError: What it met.
+        """
+        reply = await self._transport.post(self._base_url.with_path(self._jobs_path, encoded=True), body)
+        return self._protocol.read_created(reply, now=time.time())
+
     def _job_in(self, reply: Reply, job_id: UUID) -> TtsJob:
         digest = hashlib.blake2b(reply.body, digest_size=_DIGEST_SIZE).digest()
         job = self._jobs_read.get(digest)
@@ -93,40 +104,3 @@ class Service:
         if len(self._warned_of) > _REMEMBERED_UNKNOWNS:
             self._warned_of.popitem(last=False)
         logger.warning("Job %s is in a state that the contract does not list: %r", job_id, self._protocol.shown(status))
-
-
-def checked_base_url(base_url: str | URL | None) -> URL:
-    """Accept where a service may be; left out, it is the environment's `PLAYAI_BASE_URL`, or PlayAI.
-
-    Raises:
-        ConfigurationError: It is no URL, or neither https nor on loopback, or has more than a host and a path.
-        TypeError: It is of the wrong type.
-    """
-    if base_url is None:
-        base_url = os.environ.get("PLAYAI_BASE_URL") or BASE_URL
-    if not isinstance(base_url, str | URL):
-        raise TypeError(f"base_url must be a str or a yarl.URL, not {type(base_url).__name__}")
-    try:
-        url = URL(base_url)
-        host, _ = url.raw_host, url.port
-    except ValueError:
-        raise ConfigurationError("base_url is not a URL") from None
-    if url.user is not None or url.password is not None or url.query_string or url.fragment:
-        raise ConfigurationError("base_url must have no user, password, query or fragment")
-    if not host or not (_HOST.fullmatch(host) or _is_address(host)):
-        raise ConfigurationError("base_url has no host that could be")
-    if not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
-        raise ConfigurationError(f"base_url must be https, or http for a loopback host: {url}")
-    return url
-
-
-def _is_address(host: str) -> bool:
-    try:
-        ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return True
-
-
-def _is_loopback(host: str) -> bool:
-    return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"

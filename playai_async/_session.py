@@ -1,30 +1,33 @@
 """The session: one key, one quota, one pool of connections, shared by all who wait.
 
-Opening, closing and ownership, and public methods of a few lines each; what they promise is kept by the modules below.
+Opening, closing and ownership, and the public methods that make audio; those that wait are in `_waits`. A few lines
+each: what they promise is kept by the modules below.
 """
 
 from __future__ import annotations
 
+import os
 import warnings
-from collections.abc import AsyncGenerator, Iterable
+from collections.abc import Callable
+from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import Any, Literal, NoReturn, Self, cast, overload
+from typing import NoReturn, Self
 from uuid import UUID
 
 import aiohttp
 from yarl import URL
 
 from playai_async._client import Client, checked
-from playai_async._exceptions import ConfigurationError, PlayAIError
-from playai_async._iterate import Group, changes
-from playai_async._models import Completed, Failed, SessionStats, TtsJob
+from playai_async._download import OnProgress
+from playai_async._models import Completed, SessionStats, TtsJob, TtsParameters
 from playai_async._protocol import job_id_of
-from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling, check_number
+from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling
+from playai_async._waits import Waits
 
 __all__ = ["PlayAISession"]
 
 
-class PlayAISession:
+class PlayAISession(Waits):
     """A client of PlayAI's text-to-speech jobs, for one key.
 
     Make one for each key and share it: all waits of a session draw on one quota, and many callers that wait for one job
@@ -68,6 +71,7 @@ class PlayAISession:
             user_id,
             base_url=base_url,
             http_session=http_session,
+            polling=self._polling,
             pacing=pacing,
             request_timeout=request_timeout,
         )
@@ -97,204 +101,107 @@ class PlayAISession:
         """
         await self._client.close()
 
-    async def get_job(self, job: UUID | str | TtsJob) -> TtsJob:
-        """Ask for a job's state once.
+    async def create_job(self, parameters: TtsParameters, *, timeout: float | EllipsisType | None = ...) -> TtsJob:
+        """Create a job, with one POST.
 
-        Takes its turn under the session's pacing, ahead of polls. Always one request, also for a job that is done: its
-        link may have expired. It has no deadline of its own, and a 429, an outage or a spent quota may hold it:
-        where that matters, put an `asyncio.timeout` around it.
-
-        Args:
-            job: The job, its id, or the id's text.
-
-        Returns:
-            The job as it is now.
-
-        Raises:
-            APIStatusError: The service answered with an error; the class tells which.
-            InvalidResponseError: The answer breaks the contract.
-            TransportError: No answer came.
-            SessionClosedError: The session was closed, before or meanwhile.
-            ConfigurationError: The session belongs to another event loop.
-            ValueError: A text that is no UUID.
-            TypeError: Something that names no job.
-
-        A cancellation gives the turn back or ends the request. May be called from many tasks at once.
-        """
-        job_id = job_id_of(job)
-        return await self._client.poller(job_id).call(job_id)
-
-    async def wait_for_completion(
-        self,
-        job: UUID | str | TtsJob,
-        *,
-        polling: Polling | None = None,
-        timeout: float | EllipsisType | None = ...,
-    ) -> TtsJob[Completed | Failed]:
-        """Wait until a job is done, well or badly.
-
-        Polls at once and then after each of tenacity's pauses. Waits for one job under equal `Polling` share their
-        requests. A 429 never ends a wait: it holds the whole session until the service answers again. 5xx, broken
-        replies and lost connections are polled again until `polling.max_failures` of them came in a row.
+        Takes its turn under a pacing of its own, since the service counts these requests apart. Sent again after a
+        429, and where no connection came about (refused, DNS, TLS), at most the session's `polling.max_failures`
+        times; never otherwise, since a request that may have been received may have made a job, which costs money.
 
         Args:
-            job: The job, its id, or the id's text. A job that is done is returned without a request.
-            polling: How to poll, in place of the session's.
-            timeout: Seconds over the whole wait, or None for no deadline; left out, it is `polling.timeout`.
+            parameters: What the job is created from.
+            timeout: Seconds over all of it, turns and pauses counted, or None for no deadline; left out, it is the
+                session's `polling.timeout`.
 
         Returns:
-            The job, completed or failed. A failure is a result: `job.raise_for_failure()` makes it an exception.
+            The job, normally in progress.
 
         Raises:
-            WaitTimeoutError: The deadline passed. The job goes on and can be waited for again.
-            TransportError, InvalidResponseError, UnexpectedServiceError: `polling.max_failures` in a row.
-            APIStatusError: The service refused: 400, 401, 403, 404, any redirect or other 4xx.
+            WaitTimeoutError: The deadline passed; `polls` is how often the request was sent.
+            TransportError, UnexpectedServiceError, InvalidResponseError: No job came of it, as far as is known; the
+                message says where one may exist all the same.
+            APIStatusError: The service refused: 400, 401, 403, any other 4xx, a redirect; or 429 too often.
             SessionClosedError: The session was closed, before or meanwhile.
             ConfigurationError: The session belongs to another event loop, or `polling.wait` failed.
-            ValueError: A text that is no UUID, or a timeout that is not positive.
-            TypeError: Something that names no job, or an argument of the wrong type.
+            ValueError, TypeError: Something in the parameters has no JSON, or the timeout is not positive.
 
-        A cancellation passes through at once; when nobody else waits for the job, the polling stops. May be called
-        from many tasks at once, for one job or for many.
+        A cancellation gives the turn back, or ends the request; what was sent by then may make a job. May be called
+        from many tasks at once.
         """
-        job_id = job_id_of(job)
-        polling, seconds = self._wait_settings(polling, timeout, job_id)
-        poller = self._client.poller(job_id)
-        if isinstance(job, TtsJob) and job.done:
-            return cast("TtsJob[Completed | Failed]", job)
-        return await poller.completion(job_id, polling, seconds)
+        checked("parameters", parameters, TtsParameters)
+        return await self._client.speech().create(parameters, *self._wait_settings(None, timeout))
 
-    def watch(
+    async def download(
         self,
         job: UUID | str | TtsJob,
+        destination: str | os.PathLike[str],
         *,
-        polling: Polling | None = None,
-        timeout: float | EllipsisType | None = ...,
-    ) -> AsyncGenerator[TtsJob, None]:
-        """Iterate over a job's states: the first answer at once, then each change, the final one last.
+        on_progress: Callable[[int, int | None], object] | None = None,
+    ) -> Path:
+        """Download the audio of a completed job into a file, whole or not at all.
 
-        The wait begins with the first step of the iteration. No change is lost on a reader that is slow.
+        No credentials go to the audio's host. Its length is checked. A connection that is lost, or silent for
+        `request_timeout`, is made again a few times, and goes on where it stopped if the host offers that. An
+        existing file is replaced at the very end, and until then nothing is seen but a part file beside it.
 
         Args:
-            job: The job, its id, or the id's text. A job that is done is yielded without a request.
-            polling: How to poll, in place of the session's.
-            timeout: Seconds over the whole iteration, or None for no deadline; left out, it is `polling.timeout`.
+            job: The job, its id, or the id's text. An id is asked for once, which brings a fresh link.
+            destination: The file; or a directory, in which it is named by the job's id and the audio's content type.
+            on_progress: Called with the bytes received so far, and those there will be or None, after each piece;
+                starts over where the host does. What it raises ends the download.
 
         Returns:
-            An async generator of the job. To let go before its end, close it: `contextlib.aclosing` does at the end
-            of its block.
+            The path of the file.
 
         Raises:
-            ValueError: A text that is no UUID, or a timeout that is not positive.
+            DownloadError: The audio could not be had whole: the link has expired, say, or the connection was lost
+                too often.
+            JobFailedError: The job failed.
+            ValueError: The job is not done; or a text that is no UUID.
             TypeError: Something that names no job, or an argument of the wrong type.
+            OSError: The file cannot be written.
+            SessionClosedError: The session was closed, before or meanwhile.
+            PlayAIError: What `get_job` raises, where an id was given.
 
-        The iteration raises what `wait_for_completion` raises, and treats a cancellation as it does.
+        A cancellation ends the request and removes the part file. May be called from many tasks at once.
         """
-        return changes(self._client.poller, job, *self._wait_settings(polling, timeout, job_id_of(job)))
+        job_id = job_id_of(job)
+        return await self._client.speech(job_id).download(job, destination, _callable(on_progress))
 
-    @overload
-    def as_completed(
+    async def speak(
         self,
-        jobs: Iterable[UUID | str | TtsJob],
+        parameters: TtsParameters,
+        destination: str | os.PathLike[str],
         *,
         polling: Polling | None = None,
         timeout: float | EllipsisType | None = ...,
-        return_exceptions: Literal[False] = False,
-    ) -> AsyncGenerator[TtsJob[Completed | Failed], None]: ...
-
-    @overload
-    def as_completed(
-        self,
-        jobs: Iterable[UUID | str | TtsJob],
-        *,
-        polling: Polling | None = None,
-        timeout: float | EllipsisType | None = ...,
-        return_exceptions: bool,
-    ) -> AsyncGenerator[TtsJob[Completed | Failed] | PlayAIError, None]: ...
-
-    def as_completed(
-        self,
-        jobs: Iterable[UUID | str | TtsJob],
-        *,
-        polling: Polling | None = None,
-        timeout: float | EllipsisType | None = ...,
-        return_exceptions: bool = False,
-    ) -> AsyncGenerator[Any, None]:
-        """Iterate over jobs in the order in which they end, each as `wait_for_completion` would return it.
-
-        The waits begin with the first step of the iteration, and none of them is lost on a reader that is slow.
+        on_progress: Callable[[int, int | None], object] | None = None,
+    ) -> TtsJob[Completed]:
+        """Create a job, wait for it, and download its audio: `create_job`, `wait_for_completion` and `download` in one.
 
         Args:
-            jobs: The jobs, their ids, or the ids' texts. Jobs that are done come first, without a request; one that is
-                given twice comes twice.
-            polling: How to poll, in place of the session's.
-            timeout: Seconds over each wait, or None for no deadline; left out, it is `polling.timeout`.
-            return_exceptions: Whether a job that cannot be waited for is yielded as its `PlayAIError`, whose `job_id`
-                tells which. Otherwise the first of them is raised, which ends the iteration and lets go of the rest.
+            parameters: What the job is created from.
+            destination: The file, or a directory, as for `download`; looked at before the job is created.
+            polling: How to poll, and how often to send the first request again, in place of the session's.
+            timeout: Seconds over all three, or None for no deadline; left out, it is `polling.timeout`.
+            on_progress: As for `download`.
 
         Returns:
-            An async generator of the jobs, completed or failed. To let go before its end, close it:
-            `contextlib.aclosing` does at the end of its block.
+            The job, completed.
 
         Raises:
-            ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
-            TypeError: Something that names no job, or an argument of the wrong type.
+            JobFailedError: The job failed.
+            WaitTimeoutError: The deadline passed. Its `job`, if there is one, goes on, and can be waited for or
+                downloaded.
+            PlayAIError: What the three raise; `job_id` is the job's, once it was created.
+            OSError: The file cannot be written.
+            ValueError, TypeError: An argument is wrong; nothing was sent.
 
-        The iteration raises what `wait_for_completion` raises, and treats a cancellation as it does.
+        A cancellation ends whatever is under way, and leaves no file behind; a job that was created goes on.
         """
-        group = Group(jobs, *self._wait_settings(polling, timeout))
-        return group.ends(self._client.poller, return_exceptions=return_exceptions)
-
-    @overload
-    async def wait_for_all(
-        self,
-        jobs: Iterable[UUID | str | TtsJob],
-        *,
-        polling: Polling | None = None,
-        timeout: float | EllipsisType | None = ...,
-        return_exceptions: Literal[False] = False,
-    ) -> list[TtsJob[Completed | Failed]]: ...
-
-    @overload
-    async def wait_for_all(
-        self,
-        jobs: Iterable[UUID | str | TtsJob],
-        *,
-        polling: Polling | None = None,
-        timeout: float | EllipsisType | None = ...,
-        return_exceptions: bool,
-    ) -> list[TtsJob[Completed | Failed] | PlayAIError]: ...
-
-    async def wait_for_all(
-        self,
-        jobs: Iterable[UUID | str | TtsJob],
-        *,
-        polling: Polling | None = None,
-        timeout: float | EllipsisType | None = ...,
-        return_exceptions: bool = False,
-    ) -> list[Any]:  # the overloads say of what
-        """Wait until all of some jobs are done, all at once.
-
-        Args:
-            jobs: The jobs, their ids, or the ids' texts. Jobs that are done need no request; one that is given twice
-                is returned twice.
-            polling: How to poll, in place of the session's.
-            timeout: Seconds over each wait, or None for no deadline; left out, it is `polling.timeout`.
-            return_exceptions: Whether a job that cannot be waited for is returned as its `PlayAIError`. Otherwise the
-                first of them is raised, and the other waits are let go.
-
-        Returns:
-            One result for each entry, in the order given.
-
-        Raises:
-            PlayAIError: What `wait_for_completion` raises, unless `return_exceptions` is set.
-            ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
-            TypeError: Something that names no job, or an argument of the wrong type.
-
-        A cancellation lets go of every wait.
-        """
-        group = Group(jobs, *self._wait_settings(polling, timeout))
-        return await group.results(self._client.poller, return_exceptions=return_exceptions)
+        checked("parameters", parameters, TtsParameters)
+        settings = self._wait_settings(polling, timeout)
+        return await self._client.speech().speak(parameters, destination, *settings, _callable(on_progress))
 
     @property
     def stats(self) -> SessionStats:
@@ -312,15 +219,8 @@ class PlayAISession:
         if client is not None and client.used and not client.closed:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=1)
 
-    def _wait_settings(
-        self, polling: Polling | None, timeout: float | EllipsisType | None, job_id: UUID | None = None
-    ) -> tuple[Polling, float | None]:
-        polling = self._polling if polling is None else checked("polling", polling, Polling)
-        if isinstance(timeout, EllipsisType):
-            return polling, polling.timeout
-        if timeout is not None:
-            try:
-                check_number("timeout", timeout)
-            except ConfigurationError as error:
-                raise (error if job_id is None else error.for_job(job_id)) from None
-        return polling, timeout
+
+def _callable(on_progress: OnProgress | None) -> OnProgress | None:
+    if on_progress is not None and not callable(on_progress):
+        raise TypeError(f"on_progress must be callable, not a {type(on_progress).__name__}")
+    return on_progress

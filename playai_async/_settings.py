@@ -17,12 +17,15 @@ from playai_async._exceptions import ConfigurationError
 
 __all__ = [
     "BASE_URL",
+    "DOWNLOAD_ATTEMPTS",
+    "DOWNLOAD_PAUSE",
     "FIRST_POLL_YIELD",
     "LAST_POLL_LEAD",
     "LAST_POLL_SHARE",
     "LONGEST_REPLY",
     "LONGEST_RETRY_AFTER",
     "MOST",
+    "MOST_REDIRECTS",
     "OUTAGE_FAILURES",
     "OUTAGE_GROWTH",
     "OUTAGE_PAUSE",
@@ -97,6 +100,15 @@ A single wait's own pauses, with the defaults, are no shorter. At most as long a
 
 OUTAGE_GROWTH = 1.5
 """How much longer each pause is than the one before."""
+
+DOWNLOAD_ATTEMPTS = 5
+"""How often a download is begun or resumed, at most: with the pauses between, some eight seconds of bad luck."""
+
+DOWNLOAD_PAUSE = 0.5
+"""Seconds from a lost connection to the next attempt; doubled each time, and up to a half added at random."""
+
+MOST_REDIRECTS = 5
+"""From an audio's link to the audio; object stores need one or two, and a loop never ends."""
 
 MOST = 10**9
 """Of anything that is counted; more is a mistake, and past any float it would be one in arithmetic."""

@@ -1,4 +1,4 @@
-"""One HTTP exchange: a URL in, a `Reply` out, every way of failing turned into `TransportError` by one table.
+"""One HTTP exchange: a URL in, a `Reply` out, every way of failing turned into `TransportError`.
 
 The home of aiohttp. This module must not know what a reply means, nor whether or when to send again.
 """
@@ -6,38 +6,31 @@ The home of aiohttp. This module must not know what a reply means, nor whether o
 from __future__ import annotations
 
 import asyncio
-import ssl
+import math
 
 import aiohttp
-from multidict import CIMultiDict, CIMultiDictProxy
+from multidict import CIMultiDict
 from yarl import URL
 
+from playai_async._credentials import Credentials
 from playai_async._exceptions import ConfigurationError, SessionClosedError, TransportError
-from playai_async._protocol import Credentials, Reply
+from playai_async._failures import presentable, was_not_sent, words_for
+from playai_async._protocol import Reply
 from playai_async._settings import LONGEST_REPLY
 from playai_async._version import __version__
 
 __all__ = ["Transport", "checked_http_session"]
 
-_OK = 200
-
-# The first line that fits names the failure. The order goes from the special to the general: most are OSError too.
-_FAILURES: tuple[tuple[type[BaseException], str], ...] = (
-    (TimeoutError, "no answer in time"),
-    (aiohttp.ClientConnectorDNSError, "the host name was not resolved"),
-    (aiohttp.ClientSSLError, "TLS failed"),
-    (ssl.SSLError, "TLS failed"),
-    (aiohttp.ServerFingerprintMismatch, "TLS failed"),
-    (aiohttp.ClientConnectorError, "no connection"),
-    (aiohttp.ClientPayloadError, "the answer broke off or was garbled"),
-    (aiohttp.ClientResponseError, "the answer was no HTTP"),
-    (aiohttp.ClientConnectionError, "the connection was lost"),
-    (OSError, "the connection was lost"),
-    (Exception, "the request failed"),
-)
-
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 """Ours is the only clock on an exchange: aiohttp rounds its own up to whole seconds past the fifth."""
+
+_CONNECT_SHARE = 0.99
+"""The share of its time in which a request connects that must not be received twice.
+
+Where that runs out first, it is known that nothing was sent.
+"""
+
+_GOOD = range(200, 300)
 
 
 class Transport:
@@ -50,6 +43,7 @@ class Transport:
         http_session: The caller's own client session: used, never closed; or None, to make one.
 
     Attributes:
+        http: The client session that it sends with.
         connections: How many requests may be under way without waiting for a connection, which would count towards
             the request timeout.
     """
@@ -71,14 +65,17 @@ class Transport:
                 **credentials.headers(),
             }
         )
+        self._body_headers = self._headers.copy()
+        self._body_headers["Content-Type"] = "application/json"
         self._time_limit = _TimeLimit(request_timeout)
+        self._connecting = aiohttp.ClientTimeout(connect=_CONNECT_SHARE * request_timeout, ceil_threshold=math.inf)
         self._owned = http_session is None
-        self._http = http_session or aiohttp.ClientSession(
+        self.http = http_session or aiohttp.ClientSession(
             connector=aiohttp.TCPConnector(limit=connections),
             cookie_jar=aiohttp.DummyCookieJar(),
             middlewares=(_sent_once,),
         )
-        connector = self._http.connector
+        connector = self.http.connector
         limits = [] if connector is None else [connector.limit, connector.limit_per_host]  # where 0 is no limit
         self.connections = min([connections, *filter(None, limits)])
 
@@ -89,7 +86,7 @@ class Transport:
             url: Where to.
 
         Returns:
-            What came back. An answer that is no 200 is one by its status: what is missing of its body is let go.
+            What came back. An answer that is no 2xx is one by its status: what is missing of its body is let go.
 
         Raises:
             TransportError: No answer came.
@@ -97,19 +94,26 @@ class Transport:
 
         A cancellation ends the exchange and closes its connection.
         """
+        return await self._exchange("GET", url, None, _NO_TIMEOUT)
+
+    async def post(self, url: URL, body: bytes) -> Reply:
+        """Send one POST of JSON; in all else as `get`."""
+        return await self._exchange("POST", url, body, self._connecting)
+
+    async def _exchange(self, method: str, url: URL, body: bytes | None, timeout: aiohttp.ClientTimeout) -> Reply:
         incoming = _Incoming()
         try:
-            async with asyncio.timeout(None) as timeout:
-                self._time_limit.begin(timeout)
+            async with asyncio.timeout(None) as limit:
+                self._time_limit.begin(limit)
                 try:
-                    await self._receive(url, incoming)
+                    await self._receive(method, url, body, timeout, incoming)
                 finally:
-                    self._time_limit.end(timeout)
+                    self._time_limit.end(limit)
             return incoming.reply(whole=incoming.size <= LONGEST_REPLY)
         except Exception as error:  # noqa: BLE001 - the table ends with it: nothing else may leave
-            if incoming.status not in {0, _OK}:
+            if incoming.status and incoming.status not in _GOOD:
                 return incoming.reply(whole=False)
-            failure = self._failure(url, error)
+            failure = self._failure(method, url, error)
         # Out of the handler, so that the lower error does not come along as `__context__` with its frames.
         raise failure
 
@@ -117,16 +121,20 @@ class Transport:
         """Close the client session if it was made here."""
         self._time_limit.close()
         if self._owned:
-            await self._http.close()
+            await self.http.close()
 
-    async def _receive(self, url: URL, incoming: _Incoming) -> None:
-        async with self._http.get(
+    async def _receive(
+        self, method: str, url: URL, body: bytes | None, timeout: aiohttp.ClientTimeout, incoming: _Incoming
+    ) -> None:
+        async with self.http.request(
+            method,
             url,
-            headers=self._headers,
+            data=body,
+            headers=self._headers if body is None else self._body_headers,
             allow_redirects=False,
             auto_decompress=True,
             raise_for_status=False,
-            timeout=_NO_TIMEOUT,
+            timeout=timeout,
         ) as response:
             incoming.status = response.status
             incoming.retry_after = response.headers.get("Retry-After")
@@ -141,31 +149,15 @@ class Transport:
                 if content.at_eof():
                     return
 
-    def _failure(self, url: URL, error: Exception) -> TransportError | SessionClosedError:
-        if self._http.closed:
+    def _failure(self, method: str, url: URL, error: Exception) -> TransportError | SessionClosedError:
+        if self.http.closed:
             return SessionClosedError("The aiohttp session given to this session was closed.")
         if isinstance(error, _SentOnceError) and isinstance(error.__cause__, Exception):
             error = error.__cause__
-        words = next(words for kind, words in _FAILURES if isinstance(error, kind))
-        failure = TransportError(f"GET {url} failed: {words} ({type(error).__name__}).")
-        failure.__cause__ = self._presentable(error)
+        failure = TransportError(f"{method} {url} failed: {words_for(error)} ({type(error).__name__}).")
+        failure.maybe_received = not was_not_sent(error)
+        failure.__cause__ = presentable(error, self._credentials)
         return failure
-
-    def _presentable(self, error: Exception) -> Exception:
-        """Strip a lower error of what would show a header: request, echoed secrets, and frames with their locals."""
-        if isinstance(error, aiohttp.ClientResponseError):
-            request = aiohttp.RequestInfo(
-                error.request_info.url, error.request_info.method, CIMultiDictProxy(CIMultiDict[str]())
-            )
-            return type(error)(request, (), status=error.status, message=self._credentials.redact(error.message))
-        shown = repr(error)
-        if self._credentials.redact(shown) != shown:
-            return aiohttp.ClientError(self._credentials.redact(shown))
-        link: BaseException | None = error
-        while link is not None:
-            link.__traceback__ = None
-            link = link.__cause__ or link.__context__
-        return error
 
 
 class _SentOnceError(Exception):

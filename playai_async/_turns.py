@@ -6,11 +6,11 @@ hole: a cancelled wait's turn is the next one's.
 
 from __future__ import annotations
 
-from collections import OrderedDict
+import math
 
 from playai_async._settings import FIRST_POLL_YIELD
 from playai_async._timetable import Timetable
-from playai_async._watch import Call, Watch
+from playai_async._watch import Call, Errand, Watch
 
 __all__ = ["Turns"]
 
@@ -27,7 +27,7 @@ class Turns:
 
     def __init__(self, window: float) -> None:
         self._yield = window / FIRST_POLL_YIELD
-        self._calls: OrderedDict[Call, None] = OrderedDict()
+        self._calls: Timetable[Call] = Timetable()
         self._first_polls: Timetable[Watch] = Timetable()
         self._polls: Timetable[Watch] = Timetable()
 
@@ -45,17 +45,20 @@ class Turns:
         return len(self._calls) + len(self._first_polls) + self._polls.count(now)
 
     def add_call(self, call: Call) -> None:
-        """Put down a direct call; calls keep their order."""
-        self._calls[call] = None
+        """Put down a direct call: the one that was made first goes first, also where it is sent again."""
+        call.place = self._calls.add(call.since, call)
 
     def drop_call(self, call: Call) -> None:
         """Take off a call, if its turn has not come."""
-        self._calls.pop(call, None)
+        if call.place is not None:
+            self._calls.discard(call.place)
+            call.place = None
 
     def take_calls(self) -> list[Call]:
         """Take off all calls."""
-        calls = list(self._calls)
-        self._calls.clear()
+        calls: list[Call] = []
+        while (call := self._next_call()) is not None:
+            calls.append(call)
         return calls
 
     def put_first(self, watch: Watch, now: float) -> None:
@@ -79,10 +82,10 @@ class Turns:
             (self._polls if watch.answered else self._first_polls).discard(watch.place)
             watch.place = None
 
-    def next(self, now: float) -> Watch | Call | None:
+    def next(self, now: float) -> Errand | None:
         """Take the next turn, or return None where nothing is due."""
         if self._calls:
-            return self._calls.popitem(last=False)[0]
+            return self._next_call()
         due, first = self._polls.first(), self._first_polls.first()
         watch = self._polls.take(now) if due <= min(now, first) else self._first_polls.take(first)
         if watch is not None:
@@ -96,3 +99,9 @@ class Turns:
     def waited(self, now: float) -> float:
         """Return the seconds for which the first poll in the queue has been due."""
         return max(0.0, now - min(self._polls.first(), self._first_polls.first()))
+
+    def _next_call(self) -> Call | None:
+        call = self._calls.take(math.inf)
+        if call is not None:
+            call.place = None
+        return call

@@ -10,8 +10,8 @@ import asyncio
 import itertools
 import math
 from collections import deque
-from collections.abc import Iterator
-from typing import Generic, TypeAlias, TypeVar
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Generic, Protocol, TypeAlias, TypeVar
 from uuid import UUID
 
 import attrs
@@ -26,10 +26,13 @@ from playai_async._windows import RESOLUTION
 __all__ = [
     "Call",
     "Caller",
+    "Errand",
+    "Fetch",
     "Follower",
     "Member",
     "News",
     "Outcome",
+    "Send",
     "Waiter",
     "Watch",
     "Watches",
@@ -43,6 +46,13 @@ Outcome: TypeAlias = TtsJob | PlayAIError
 """What a request or a wait brought. Errors travel as values: one set on a future that nobody awaits gets logged."""
 
 
+Fetch: TypeAlias = Callable[[UUID], Awaitable[TtsJob]]
+"""Asks for a job once, and returns it or raises a `PlayAIError`."""
+
+Send: TypeAlias = Callable[[], Awaitable[TtsJob]]
+"""Makes one request, and returns the job or raises a `PlayAIError`."""
+
+
 def job_of(outcome: Outcome) -> TtsJob:
     """Return the job, or raise the error."""
     if isinstance(outcome, PlayAIError):
@@ -50,28 +60,48 @@ def job_of(outcome: Outcome) -> TtsJob:
     return outcome
 
 
-def as_outcome(error: Exception, job_id: UUID) -> PlayAIError:
+def as_outcome(error: Exception, job_id: UUID | None) -> PlayAIError:
     """Give what must never happen a documented face: a bug in one job must end that wait, and no other."""
     if isinstance(error, PlayAIError):
         return error
-    outcome = PlayAIError(f"Waiting for job {job_id} met a bug ({type(error).__name__}).", job_id=job_id)
+    what = "Creating a job" if job_id is None else f"Waiting for job {job_id}"
+    outcome = PlayAIError(f"{what} met a bug ({type(error).__name__}).", job_id=job_id)
     outcome.__cause__ = error
     return outcome
 
 
 @attrs.define(eq=False)
 class Call:
-    """A direct call that waits for its turn, or for its answer."""
+    """A direct call that waits for its turn, or for its answer: one request, and one who awaits it."""
 
-    job_id: UUID
+    send: Send
+    job_id: UUID | None  # None: it is to create one
+    since: float
     future: asyncio.Future[Outcome]
+    place: Entry | None = None
     asked: float = 0.0
     worker: asyncio.Task[None] | None = None
 
-    def end(self, outcome: Outcome) -> None:
+    @property
+    def wanted(self) -> bool:
+        """Whether the caller is still there."""
+        return not self.future.done()
+
+    def take(self, outcome: Outcome, *, final: bool) -> None:  # noqa: ARG002 - as it is after one request
         """Hand over what came, unless the caller has gone."""
-        if not self.future.done():
+        if self.wanted:
             self.future.set_result(outcome)
+
+
+class Home(Protocol):
+    """Where a watch belongs."""
+
+    fetch: Fetch
+    """Asks for a job once."""
+
+    def settle(self, watch: Watch, outcome: Outcome, *, final: bool) -> None:
+        """Decide what follows from what a poll brought, and whether the wait must end with it."""
+        ...
 
 
 @attrs.define(eq=False)
@@ -81,6 +111,7 @@ class Watch:
     job_id: UUID
     polling: Polling
     backoff: Backoff
+    home: Home
     waiters: set[Waiter] = attrs.field(factory=set["Waiter"])
     due: float = 0.0
     last: bool = False
@@ -93,6 +124,19 @@ class Watch:
     last_error: PlayAIError | None = None
     failed_at: float = -math.inf
     polls: int = 0
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody still waits."""
+        return bool(self.waiters)
+
+    def send(self) -> Awaitable[TtsJob]:
+        """Poll."""
+        return self.home.fetch(self.job_id)
+
+    def take(self, outcome: Outcome, *, final: bool) -> None:
+        """Take what a poll brought."""
+        self.home.settle(self, outcome, final=final)
 
     def queued_at(self, now: float) -> bool:
         """Say whether a poll waits, or waited when it was taken off, for nothing but its turn."""
@@ -112,6 +156,10 @@ class Watch:
             if waiter.last_call > asked + (waiter.lead if self.last else 0.0)
         ]
         return min([now + pause, *last_calls])
+
+
+Errand: TypeAlias = Watch | Call
+"""What one request is for."""
 
 
 class Watches:

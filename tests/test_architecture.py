@@ -13,9 +13,10 @@ import playai_async
 ROOT = Path(playai_async.__file__).parent
 PACKAGE = "playai_async"
 CLIENT = (
-    *("_version", "_exceptions", "_models", "_settings", "_converter", "_protocol", "_backoff"),
-    *("_windows", "_quota", "_pacing", "_timetable", "_watch", "_turns", "_loop", "_dispatch", "_poller", "_iterate"),
-    *("_transport", "_service", "_client", "_session", "__init__"),
+    *("_version", "_exceptions", "_models", "_settings", "_converter", "_credentials", "_protocol", "_backoff"),
+    *("_windows", "_quota", "_pacing", "_timetable", "_watch", "_turns", "_loop", "_slots", "_dispatch"),
+    *("_poller", "_iterate", "_create", "_files", "_urls", "_failures", "_transport", "_download", "_service"),
+    *("_visitors", "_speech", "_client", "_waits", "_session", "__init__"),
 )
 """A module may import from those before it."""
 
@@ -23,12 +24,15 @@ LAST = ("emulator", "_cli", "__main__")
 """The emulator stands by itself; the other two stand on everything."""
 
 HOMES: dict[str, set[str]] = {
-    "attrs": {"_models", "_settings", "_converter", "_protocol", "_watch", "_cli", "emulator"},
+    "attrs": {
+        *("_models", "_settings", "_converter", "_credentials", "_protocol", "_watch", "_poller", "_create"),
+        *("_files", "_download", "_client", "_cli", "emulator"),
+    },
     "cattrs": {"_converter"},
-    "tenacity": {"_settings", "_backoff", "_poller"},
-    "aiohttp": {"_transport", "_client", "_session", "emulator"},
-    "multidict": {"_transport"},
-    "yarl": {"_transport", "_service", "_client", "_session"},
+    "tenacity": {"_settings", "_backoff", "_poller", "_download"},
+    "aiohttp": {"_failures", "_transport", "_download", "_client", "_session", "emulator"},
+    "multidict": {"_failures", "_transport"},
+    "yarl": {"_urls", "_transport", "_download", "_service", "_client", "_session"},
     "cyclopts": {"_cli"},
     "rich": {"_cli"},
 }

@@ -99,7 +99,10 @@ def test_the_package_is_marked_as_typed() -> None:
 def test_the_methods_of_a_session_are_the_documented_ones() -> None:
     """No other name of the one mutable object looks public."""
     public = {name for name in dir(playai_async.PlayAISession) if not name.startswith("_")}
-    assert public == {"aclose", "as_completed", "get_job", "stats", "wait_for_all", "wait_for_completion", "watch"}
+    assert public == {
+        *("aclose", "as_completed", "create_job", "download", "get_job", "speak", "stats", "wait_for_all"),
+        *("wait_for_completion", "watch"),
+    }
 
 
 def test_iterations_are_async_generators_and_waits_are_coroutines() -> None:

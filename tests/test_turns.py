@@ -13,10 +13,10 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playai_async import Polling
+from playai_async import Polling, TtsJob
 from playai_async._backoff import Backoff, retrying_for
 from playai_async._turns import Turns
-from playai_async._watch import Call, Outcome, Watch
+from playai_async._watch import Call, Home, Outcome, Watch
 
 POLLING = Polling()
 RULE = retrying_for(POLLING)
@@ -24,13 +24,21 @@ WINDOW = 60.0
 YIELD = 6.0
 """Seconds for which a first poll gives way."""
 
+NOWHERE = cast("Home", None)
+"""What a watch belongs to that is never polled."""
+
 NOBODY = cast("asyncio.Future[Outcome]", None)
 """Who awaits a call whose answer never comes."""
 
 
 def a_watch(number: int = 0, *, answered: bool = False) -> Watch:
     """Make a watch of a job, answered before or not."""
-    return Watch(UUID(int=number), POLLING, Backoff(RULE, 8), answered=answered)
+    return Watch(UUID(int=number), POLLING, Backoff(RULE, 8), NOWHERE, answered=answered)
+
+
+async def unsent() -> TtsJob:
+    """Make no request: here only turns are taken."""
+    raise NotImplementedError
 
 
 def older(*due: float) -> tuple[Turns, list[Watch]]:
@@ -49,7 +57,8 @@ def taken(turns: Turns, now: float) -> Iterator[Watch | Call]:
 
 async def calls_of(*numbers: int) -> list[Call]:
     """Make direct calls."""
-    return [Call(UUID(int=number), asyncio.get_running_loop().create_future()) for number in numbers]
+    loop = asyncio.get_running_loop()
+    return [Call(unsent, UUID(int=number), loop.time(), loop.create_future()) for number in numbers]
 
 
 def test_where_nothing_is_put_down_it_is_nobodys_turn() -> None:
@@ -282,7 +291,7 @@ def test_it_does_what_naive_lists_would(steps: list[tuple[str, int, int]]) -> No
     """Any mixture of putting down, dropping, calling and taking, as time goes on."""
     turns, naive = Turns(WINDOW), Naive()
     watches = [a_watch(number) for number in range(12)]
-    calls = [Call(UUID(int=number), NOBODY) for number in range(12)]
+    calls = [Call(unsent, UUID(int=number), 0.0, NOBODY) for number in range(12)]
     for now, (step, number, shift) in enumerate(steps):
         watch, call = watches[number], calls[number]
         if step == "first" and not watch.answered:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import math
 from datetime import UTC, datetime
+from typing import cast
 from uuid import UUID
 
 import pytest
@@ -25,6 +26,7 @@ from playai_async._watch import (
     Call,
     Caller,
     Follower,
+    Home,
     Member,
     News,
     Outcome,
@@ -38,6 +40,8 @@ from playai_async._watch import (
 JOB_ID = UUID("6f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 ERROR = NotFoundError("No such job.", status=404)
+NOWHERE = cast("Home", None)
+"""What a watch belongs to that is never polled."""
 
 
 def a_job(output: Completed | Failed | InProgress | Unknown | None = None) -> TtsJob:
@@ -45,14 +49,19 @@ def a_job(output: Completed | Failed | InProgress | Unknown | None = None) -> Tt
     return TtsJob(id=JOB_ID, created_at=NOON, input={}, completed_at=None, output=output or InProgress())
 
 
-def a_watch(polling: Polling | None = None, *waiters: Waiter, job_id: UUID = JOB_ID) -> Watch:
+def a_watch(polling: Polling | None = None, *waiters: Waiter, job_id: UUID = JOB_ID, home: Home = NOWHERE) -> Watch:
     """Make a watch that some wait with."""
     polling = polling or Polling()
-    watch = Watch(job_id, polling, Backoff(retrying_for(polling), polling.max_failures))
+    watch = Watch(job_id, polling, Backoff(retrying_for(polling), polling.max_failures), home)
     for waiter in waiters:
         waiter.watch = watch
         watch.waiters.add(waiter)
     return watch
+
+
+async def unsent() -> TtsJob:
+    """Make no request: here only answers are handed over."""
+    raise NotImplementedError
 
 
 # Outcomes
@@ -82,11 +91,16 @@ async def test_whoever_awaits_is_told_once_unless_they_have_gone(kind: str) -> N
     """A future that was cancelled, or told already, is left as it is."""
     for gone in (False, True):
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()
-        one = Call(JOB_ID, future) if kind == "call" else Caller(future)
         if gone:
             future.cancel()
-        one.end(ERROR)
-        one.end(a_job())
+        if kind == "call":
+            call = Call(unsent, JOB_ID, 0.0, future)
+            call.take(ERROR, final=False)
+            call.take(a_job(), final=True)
+        else:
+            caller = Caller(future)
+            caller.end(ERROR)
+            caller.end(a_job())
         assert future.cancelled() is gone
         assert gone or future.result() is ERROR
 

@@ -1,0 +1,125 @@
+"""Creating jobs: one request for each, in its turn, and never two where the first may have been received.
+
+A job costs money, and the service does not say whether two requests are one. So a request is sent again only after a
+429, which is a refusal, or where no connection came about; whatever else goes wrong is raised at once.
+Creation has a quota of its own, and so a pacer of its own, which learns it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+from collections.abc import Awaitable, Callable
+from functools import partial
+from typing import TypeAlias
+
+import attrs
+
+from playai_async._backoff import TRANSIENT, resending_for
+from playai_async._dispatch import Dispatcher
+from playai_async._exceptions import PlayAIError, TransportError, WaitTimeoutError
+from playai_async._models import SessionStats, TtsJob
+from playai_async._pacing import Pacer
+from playai_async._settings import PROBES_PER_WINDOW, Pacing, Polling
+from playai_async._slots import Slots
+from playai_async._turns import Turns
+
+__all__ = ["Creator"]
+
+_Post: TypeAlias = Callable[[bytes], Awaitable[TtsJob]]
+
+_MAY_EXIST = "The job may exist all the same."
+
+
+class Creator:
+    """Creates jobs; to be made and used in a running loop.
+
+    Args:
+        post: Makes one request to create a job, and returns it or raises a `PlayAIError`.
+        pacing: The scale of the service's windows; what it says of a quota is about status requests.
+        polling: How often a request may be sent again, at most.
+        slots: How many requests may be under way.
+    """
+
+    def __init__(self, post: _Post, pacing: Pacing, polling: Polling, slots: Slots) -> None:
+        self._post = post
+        self._loop = asyncio.get_running_loop()
+        # So seldom that a request has not been sent too often before a window is over.
+        pacer = Pacer(Pacing(window=pacing.window), probes=min(PROBES_PER_WINDOW, polling.max_failures))
+        self._dispatcher = Dispatcher(
+            "job creations", Turns(pacing.window), pacer, slots, context=contextvars.Context()
+        )
+
+    async def create(self, body: bytes, polling: Polling, timeout: float | None) -> TtsJob:
+        """Create a job.
+
+        Args:
+            body: Its parameters, as the service has them.
+            polling: How often, and after what pauses, the request may be sent again.
+            timeout: Seconds over all of it, or None.
+
+        Returns:
+            The job as the service described it.
+
+        Raises:
+            WaitTimeoutError: The time ran out.
+            PlayAIError: What the request met.
+
+        A cancellation gives the turn back, or ends the request, which may have been received.
+        """
+        request = _Request(partial(self._post, body))
+        since = self._loop.time()
+        limit = asyncio.timeout(timeout)
+        try:
+            async with limit:
+                return await resending_for(polling)(self._dispatcher.call, request.send, None, since)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # not ours
+            elapsed = self._loop.time() - since
+            late = request.too_late(elapsed)
+        except TRANSIENT as error:
+            if isinstance(error, TransportError) and not error.maybe_received:
+                raise
+            error.add_sentence(_MAY_EXIST)
+            raise
+        raise late
+
+    def stats(self) -> SessionStats:
+        """Return a snapshot of what was done and is being done."""
+        return self._dispatcher.stats()
+
+    async def close(self) -> None:
+        """End every call with `SessionClosedError`, and see the workers off."""
+        self._dispatcher.stop()
+        for _ in self._dispatcher.ending_calls():
+            pass
+        await self._dispatcher.workers_gone()
+
+
+@attrs.define
+class _Request:
+    """One request, sent once or several times."""
+
+    post: Callable[[], Awaitable[TtsJob]]
+    times: int = 0
+    unanswered: bool = False
+    last_error: PlayAIError | None = None
+
+    async def send(self) -> TtsJob:
+        self.times += 1
+        self.unanswered = True
+        try:
+            return await self.post()
+        except PlayAIError as error:
+            self.unanswered, self.last_error = False, error
+            raise
+
+    def too_late(self, elapsed: float) -> WaitTimeoutError:
+        words = f"No job was created within {elapsed:.1f} s (requests: {self.times})."
+        return WaitTimeoutError(
+            f"{words} {_MAY_EXIST}" if self.unanswered else words,
+            last_error=self.last_error,
+            elapsed=elapsed,
+            polls=self.times,
+        )

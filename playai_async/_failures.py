@@ -1,0 +1,67 @@
+"""What aiohttp, TLS and the system raise when an exchange fails: in words, and fit to be shown.
+
+One table for all that is sent. This module must not send anything, nor decide what follows from a failure.
+"""
+
+from __future__ import annotations
+
+import ssl
+
+import aiohttp
+from multidict import CIMultiDict, CIMultiDictProxy
+
+from playai_async._credentials import Credentials
+
+__all__ = ["presentable", "was_not_sent", "words_for"]
+
+# The first line that fits names the failure. The order goes from the special to the general: most are OSError too.
+_FAILURES: tuple[tuple[type[BaseException], str], ...] = (
+    (TimeoutError, "no answer in time"),
+    (aiohttp.ClientConnectorDNSError, "the host name was not resolved"),
+    (aiohttp.ClientSSLError, "TLS failed"),
+    (ssl.SSLError, "TLS failed"),
+    (aiohttp.ServerFingerprintMismatch, "TLS failed"),
+    (aiohttp.ClientConnectorError, "no connection"),
+    (aiohttp.ClientPayloadError, "the answer broke off or was garbled"),
+    (aiohttp.ClientResponseError, "the answer was no HTTP"),
+    (aiohttp.ClientConnectionError, "the connection was lost"),
+    (OSError, "the connection was lost"),
+    (Exception, "the request failed"),
+)
+
+_NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ServerFingerprintMismatch)
+"""aiohttp raises these before it sends anything: refused, DNS, TLS, the wrong server, or no connection in time."""
+
+
+def words_for(error: Exception) -> str:
+    """Name a failure."""
+    return next(words for kind, words in _FAILURES if isinstance(error, kind))
+
+
+def was_not_sent(error: Exception) -> bool:
+    """Say whether it is sure that nothing of the request was sent."""
+    return isinstance(error, _NO_CONNECTION)
+
+
+def presentable(error: Exception, credentials: Credentials) -> Exception:
+    """Strip a lower error of what would show a secret: request, link, echoed credentials, and frames with their locals.
+
+    Args:
+        error: The lower error; its frames, and those of what caused it, are taken off it.
+        credentials: What must not be shown.
+
+    Returns:
+        The error, or a copy that shows less.
+    """
+    if isinstance(error, aiohttp.ClientResponseError):
+        url = error.request_info.url.with_query(None)
+        request = aiohttp.RequestInfo(url, error.request_info.method, CIMultiDictProxy(CIMultiDict[str]()))
+        return type(error)(request, (), status=error.status, message=credentials.redact(error.message))
+    shown = repr(error)
+    if credentials.redact(shown) != shown:
+        return aiohttp.ClientError(credentials.redact(shown))
+    link: BaseException | None = error
+    while link is not None:
+        link.__traceback__ = None
+        link = link.__cause__ or link.__context__
+    return error

@@ -1,0 +1,58 @@
+"""Callers whose own tasks are at work inside a session, and who are shown out when it closes.
+
+A wait is an object that the session ends. Whoever creates a job or downloads one does so in a task of their own, with
+pauses in it and files open: it is interrupted where it stands, and cleans up by itself.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncGenerator
+from uuid import UUID
+
+from playai_async._exceptions import SessionClosedError
+
+__all__ = ["Visitors"]
+
+
+class Visitors:
+    """Who is inside."""
+
+    def __init__(self) -> None:
+        self._stays: set[asyncio.Timeout] = set()
+        self._closed = False
+
+    @contextlib.asynccontextmanager
+    async def inside(self, job_id: UUID | None) -> AsyncGenerator[None, None]:
+        """Be inside for as long as the block runs.
+
+        Args:
+            job_id: The job that it is about, if there is one, to be named in the error.
+
+        Raises:
+            SessionClosedError: The session is closed, or closes meanwhile.
+        """
+        closing = SessionClosedError("The session was closed.", job_id=job_id)
+        if self._closed:
+            raise closing
+        stay = asyncio.timeout(None)
+        try:
+            async with stay:
+                self._stays.add(stay)
+                try:
+                    yield
+                finally:
+                    self._stays.discard(stay)
+        except TimeoutError:
+            if not stay.expired():
+                raise  # an error of the block's own
+            raise closing from None
+
+    async def show_out(self) -> None:
+        """Interrupt all who are inside, let nobody in, and wait until all have left."""
+        self._closed = True
+        for stay in self._stays:
+            stay.reschedule(-1.0)  # which has passed: asyncio knows best how to interrupt its task
+        while self._stays:  # noqa: ASYNC110 - a few rounds of the loop
+            await asyncio.sleep(0)
