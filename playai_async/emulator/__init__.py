@@ -7,7 +7,7 @@ made once would cancel out. Nothing here is fit to face a network: it listens on
 async with Emulator(quota=60) as emulator:
     job_id = emulator.add_job(duration=2.0)
     emulator.inject(Status(503), times=3)
-    ...  # point the client under test at emulator.base_url
+    ...  # point the client under test at emulator.base_url, and let it follow the links
 ```
 """
 

@@ -1,4 +1,4 @@
-"""What is sent back, as a value; and the bodies the contract documents for each status.
+"""What comes in and what is sent back, as values; and the bodies the contract documents for each status.
 
 Knows nothing of HTTP libraries, jobs or clocks.
 """
@@ -6,7 +6,7 @@ Knows nothing of HTTP libraries, jobs or clocks.
 import json
 from collections.abc import Mapping
 from http import HTTPStatus
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 import attrs
 
@@ -23,11 +23,36 @@ _ERRORS: Final[Mapping[int, tuple[str, str]]] = {
 
 
 @attrs.frozen
+class Request:
+    """One HTTP request.
+
+    Args:
+        method: The HTTP method.
+        path: The path, without its query.
+        query: The parameters of the query.
+        headers: The headers, looked up in any case.
+    """
+
+    method: str
+    path: str
+    query: Mapping[str, str]
+    headers: Mapping[str, str]
+
+
+class Body(Protocol):
+    """Bytes, or what makes them as they are asked for."""
+
+    def __len__(self) -> int: ...
+
+    def __getitem__(self, part: slice, /) -> bytes: ...
+
+
+@attrs.frozen
 class Answer:
-    """One HTTP response: its status, its body as bytes, and its headers, the content type among them."""
+    """One HTTP response: its status, its body, and its headers, the content type among them."""
 
     status: int
-    body: bytes
+    body: Body
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
 

@@ -1,9 +1,14 @@
 """Checks of a caller's arguments: the right type and range, or an error that names the argument.
 
-They return what they were given and convert nothing. Values come in as `object`: annotations bind no caller.
+They return what they were given and convert nothing, JSON aside, which they copy. Values come in as `object`:
+annotations bind no caller.
 """
 
+import ipaddress
+import json
 import math
+from collections.abc import Mapping
+from typing import Any
 from uuid import UUID
 
 
@@ -81,3 +86,19 @@ def check_job_id(value: object) -> UUID | None:
     if value is not None and not isinstance(value, UUID):
         raise TypeError(f"job_id must be a uuid.UUID or None, not {type(value).__name__}")
     return value
+
+
+def check_host(value: str) -> str:
+    """Return an address to listen on; one that is not of the loopback is refused with a `ValueError`."""
+    if not ipaddress.ip_address(value).is_loopback:
+        raise ValueError(f"host must be a loopback address, not {value!r}")
+    return value
+
+
+def json_copy(value: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a copy of a JSON object; a `TypeError` or `ValueError` if it is none.
+
+    Made by way of JSON: later changes of the caller's do not show, and what can't be sent fails here, not there.
+    """
+    copy: dict[str, Any] = json.loads(json.dumps(dict(value)))
+    return copy

@@ -5,7 +5,7 @@ Nothing is sent from here: `_delivery.py` does that.
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, Final, Literal, TypeAlias
+from typing import Any, Final, Literal, TypeAlias, get_args
 from uuid import UUID, uuid5
 
 import attrs
@@ -13,6 +13,7 @@ import attrs
 from playai_async.emulator._answers import JSON_TYPE, Answer, json_answer, usual_answer
 from playai_async.emulator._checks import check_count, check_job_id, check_seconds
 
+Endpoint: TypeAlias = Literal["status", "audio"]
 Malformation: TypeAlias = Literal["html", "other_id", "truncated", "wrong_types"]
 
 
@@ -81,7 +82,7 @@ class Hang:
 
 @attrs.frozen
 class Slow:
-    """Answer as usual, but byte by byte, the last one after so many seconds.
+    """Answer as usual, but byte by byte, the last one after so many seconds; what is long comes in larger drops.
 
     Args:
         seconds: How long the answer takes.
@@ -113,6 +114,7 @@ class _Injection:
     fault: Fault
     left: int | None
     job_id: UUID | None
+    endpoint: Endpoint
 
 
 class FaultPlan:
@@ -121,16 +123,18 @@ class FaultPlan:
     def __init__(self) -> None:
         self._injections: list[_Injection] = []
 
-    def add(self, fault: Fault, *, times: int | None, job_id: UUID | None) -> None:
-        """Plan a fault for the next `times` requests (None: all), of one job or of any (None)."""
+    def add(self, fault: Fault, *, times: int | None, job_id: UUID | None, endpoint: Endpoint) -> None:
+        """Plan a fault for the next `times` requests (None: all) to an endpoint, of one job or of any (None)."""
         if times is not None:
             check_count("times", times, least=1)
-        self._injections.append(_Injection(_checked(fault), times, check_job_id(job_id)))
+        injection = _Injection(_checked(fault), times, check_job_id(job_id), endpoint)
+        _check_fit(injection)
+        self._injections.append(injection)
 
-    def take(self, job_id: UUID | None) -> Fault | None:
-        """Return the fault that a request for a job meets, and count it as met."""
+    def take(self, endpoint: Endpoint, job_id: UUID | None) -> Fault | None:
+        """Return the fault that a request to an endpoint for a job meets, and count it as met."""
         for injection in self._injections:
-            if injection.job_id is not None and injection.job_id != job_id:
+            if injection.endpoint != endpoint or injection.job_id not in (None, job_id):
                 continue
             if injection.left is not None:
                 injection.left -= 1
@@ -148,6 +152,14 @@ def _checked(fault: object) -> Fault:
     if not isinstance(fault, Fault):
         raise TypeError(f"fault must be a Status, Malformed, Hang, Slow or Reset, not {fault!r}")
     return fault
+
+
+def _check_fit(injection: _Injection) -> None:
+    """Refuse what no request could ever meet."""
+    if injection.endpoint not in get_args(Endpoint):
+        raise ValueError(f"endpoint must be one of {', '.join(get_args(Endpoint))}, not {injection.endpoint!r}")
+    if injection.endpoint == "audio" and isinstance(injection.fault, Malformed):
+        raise ValueError("fault must not be Malformed at the endpoint of the audio: there is no contract to break")
 
 
 def _truncated(document: Mapping[str, Any]) -> bytes:

@@ -11,13 +11,14 @@ from uuid import UUID
 
 import attrs
 
+from playai_async.emulator._audio import CONTENT_TYPE, Audio
 from playai_async.emulator._clock import GRACE
 
 DEFAULT_INPUT: Final[Mapping[str, Any]] = {
     "model": "PlayDialog",
-    "text": "The quick brown fox jumps over the lazy dog.",
+    "text": "The quick brown fox jumps over the lazy dogs.",  # three seconds of audio
     "voice": "s3://voice-cloning-zero-shot/emulator/manifest.json",
-    "outputFormat": "mp3",
+    "outputFormat": "wav",
 }
 
 _UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
@@ -59,29 +60,49 @@ class Job:
         """The loop time at which the job finishes."""
         return self.began + self.duration
 
-    def document(self, now: float) -> dict[str, Any]:
-        """Return the job as the service shows it at loop time `now`: the contract's fields, no others."""
-        done = now >= self.finishes_at - GRACE
+    @property
+    def audio(self) -> Audio:
+        """What comes of it."""
+        return Audio.of(self.input)
+
+    def is_done(self, now: float) -> bool:
+        """Whether it has finished, well or not, by loop time `now`."""
+        return now >= self.finishes_at - GRACE
+
+    def has_audio(self, now: float) -> bool:
+        """Whether it has finished well by loop time `now`."""
+        return self.is_done(now) and not self.fails
+
+    def document(self, now: float, link: str) -> dict[str, Any]:
+        """Return the job as the service shows it at loop time `now`: the contract's fields, no others.
+
+        Args:
+            now: The loop time.
+            link: Where its audio is to be had.
+
+        Returns:
+            The JSON object.
+        """
+        done = self.is_done(now)
         return {
             "id": str(self.id),
             "createdAt": _timestamp(self.created_at),
             "input": self.input,
             "completedAt": _timestamp(self.created_at + timedelta(seconds=self.duration)) if done else None,
-            "output": self._true_output(done=done) if self.output is None else self.output,
+            "output": self._true_output(link, done=done) if self.output is None else self.output,
         }
 
-    def _true_output(self, *, done: bool) -> Mapping[str, Any]:
+    def _true_output(self, link: str, *, done: bool) -> Mapping[str, Any]:
         if not done:
             return {"status": "IN_PROGRESS"}
         if self.fails:
             return {"status": "FAILED"}
         return {
             "status": "COMPLETED",
-            # `.example` never resolves: a test that fetches it by mistake fails, and reaches no stranger.
-            "url": f"https://audio.playai.example/{self.id}.mp3?Expires=4102444800&Signature=c2lnbmVk",
-            "contentType": "audio/mpeg",
-            "fileSize": 48_000,
-            "duration": 3.0,
+            "url": link,
+            "contentType": CONTENT_TYPE,
+            "fileSize": self.audio.size,
+            "duration": self.audio.duration,
         }
 
 

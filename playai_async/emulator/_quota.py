@@ -15,9 +15,11 @@ class FixedWindows:
     Args:
         window: The length of a window in seconds.
         phase: Seconds of the first window that are over when counting begins.
+        quota: How many requests a window allows each key; None: unlimited. May be set at any time.
     """
 
-    def __init__(self, window: float, phase: float) -> None:
+    def __init__(self, window: float, phase: float, quota: int | None) -> None:
+        self.quota = quota
         self._window = window
         self._phase = phase
         self._origin = -phase
@@ -32,7 +34,7 @@ class FixedWindows:
             self._origin = now - self._phase
             self._begun = True
 
-    def admit(self, key: str, now: float, quota: int | None) -> bool:
+    def admit(self, key: str, now: float) -> bool:
         """Spend one request of a key's quota if any is left.
 
         A refused request spends nothing, so raising the quota in mid-window lets exactly the difference
@@ -41,7 +43,6 @@ class FixedWindows:
         Args:
             key: Whose quota it is.
             now: The time in seconds.
-            quota: How many requests a window allows; None: unlimited.
 
         Returns:
             Whether the request is within the quota.
@@ -51,7 +52,7 @@ class FixedWindows:
             self._index = index
             self._spent.clear()
         spent = self._spent.get(key, 0)
-        if quota is not None and spent >= quota:
+        if self.quota is not None and spent >= self.quota:
             return False
         self._spent[key] = spent + 1
         return True

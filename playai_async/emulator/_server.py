@@ -1,28 +1,38 @@
-"""The emulator: an aiohttp.web server around the service, with faults and a ledger of what it was asked.
+"""The emulator: two aiohttp.web servers around the service and its audio, with faults and ledgers of what was asked.
 
-The only clock is the loop's, so that tests may run in virtual time; the wall clock only dates jobs.
+The only clock is the loop's, so that tests may run in virtual time; the wall clock only dates jobs and links.
 """
 
 import asyncio
-import ipaddress
-import json
 from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
+from functools import partial
 from types import TracebackType
-from typing import Any, Self, assert_never
+from typing import Any, Self
 from uuid import UUID, uuid4
 
 import attrs
 from aiohttp import web
 
-from playai_async.emulator._answers import Answer
-from playai_async.emulator._checks import check_count, check_credential, check_job_id, check_seconds
-from playai_async.emulator._delivery import cut, dripping, whole
-from playai_async.emulator._faults import Fault, FaultPlan, Hang, Malformed, Reset, Slow, Status
+from playai_async.emulator._answers import Request
+from playai_async.emulator._checks import (
+    check_count,
+    check_credential,
+    check_host,
+    check_job_id,
+    check_seconds,
+    json_copy,
+)
+from playai_async.emulator._delivery import deliver
+from playai_async.emulator._faults import Endpoint, Fault, FaultPlan
 from playai_async.emulator._jobs import DEFAULT_INPUT, Job
 from playai_async.emulator._ledger import Arrival, EmulatorStats, Ledger
+from playai_async.emulator._links import Links
+from playai_async.emulator._listener import Listener
+from playai_async.emulator._origin import AudioOrigin
 from playai_async.emulator._quota import FixedWindows
-from playai_async.emulator._service import Service, job_id_in
+from playai_async.emulator._service import Service
 
 
 class Emulator:
@@ -33,20 +43,28 @@ class Emulator:
     outside a loop; jobs are added inside one. Where virtual time begins only after the fixtures of a test, add
     jobs in the test: one that a fixture adds finishes by the clock of the fixtures.
 
-    A request is answered in this order: unknown endpoint 404, other method 405, credentials 401, quota 429,
-    id 400, unknown job 404, and then the job. 404 and 405 are not in the service's contract; they come in its
-    error shape. A fault takes the place of that answer, but the request spends its quota all the same.
+    A request is answered in this order: unknown endpoint 404, other method 405, credentials 401, quota 429, id 400,
+    unknown job 404, and then the job. 404 and 405 are not in the service's
+    contract; they come in its error shape. A fault takes the place of that answer, but the request spends its quota
+    all the same.
+
+    The audio is on a second origin, without credentials or quota, under links that expire: other method 405, a link
+    that is forged, expired or of no job 403, no audio (yet) 404, and then the file, whole or by one range. It is
+    always a WAV (16-bit PCM, mono), whatever `outputFormat` asks for, of the `sampleRate` asked for where that is one
+    and 24,000 Hz where not; 15 characters of the text make a second, and it takes a tenth of one at least.
 
     Args:
         quota: Requests a window for each API key; past it comes 429. None: unlimited.
         window: The length of the fixed windows, in seconds.
         phase: Seconds of the first window that are over when the emulator first starts.
+        link_lifetime: Seconds for which a link to audio is good.
         retry_after: Whether 429s carry `Retry-After`; off, as the service promises none.
         api_key: The key to insist on; None: any.
         user_id: The user id to insist on; None: any.
         host: The loopback address to listen on.
         port: The port to listen on; 0: a free one, kept over restarts.
-        history: How many arrivals to keep.
+        audio_port: The port that serves audio; likewise.
+        history: How many arrivals to keep, on either origin.
 
     Raises:
         TypeError: An argument is of the wrong type.
@@ -59,28 +77,34 @@ class Emulator:
         window: float = 60.0,
         *,
         phase: float = 0.0,
+        link_lifetime: float = 3600.0,
         retry_after: bool = False,
         api_key: str | None = None,
         user_id: str | None = None,
         host: str = "127.0.0.1",
         port: int = 0,
+        audio_port: int = 0,
         history: int = 10_000,
     ) -> None:
+        check_seconds("window", window, zero=False)
+        check_seconds("phase", phase)
+        self._links = Links(check_seconds("link_lifetime", link_lifetime), lambda: self.audio_url)
         self._service = Service(
-            windows=FixedWindows(check_seconds("window", window, zero=False), check_seconds("phase", phase)),
-            quota=None if quota is None else check_count("quota", quota),
+            reading=FixedWindows(window, phase, None if quota is None else check_count("quota", quota)),
             retry_after=retry_after,
             api_key=check_credential("api_key", api_key),
             user_id=check_credential("user_id", user_id),
+            links=self._links,
         )
-        if not ipaddress.ip_address(host).is_loopback:
-            raise ValueError(f"host must be a loopback address, not {host!r}")
-        self._host = host
-        self._port = check_count("port", port, most=65_535)
+        origin = AudioOrigin(self._service.jobs, self._links)
         self._ledger = Ledger(check_count("history", history))
+        self._audio_ledger = Ledger(history)
         self._faults = FaultPlan()
         self._released = asyncio.Event()
-        self._runner: web.ServerRunner | None = None
+        serve_service = partial(self._serve, self._service, self._ledger)
+        serve_audio = partial(self._serve, origin, self._audio_ledger)
+        self._listener = Listener(serve_service, check_host(host), check_count("port", port, most=65_535))
+        self._audio_listener = Listener(serve_audio, host, check_count("audio_port", audio_port, most=65_535))
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -95,38 +119,27 @@ class Emulator:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen, on the same port as before if it ran before.
+        """Listen, on the same ports as before if it ran before.
 
         Raises:
             RuntimeError: It is running.
-            OSError: The port is taken.
+            OSError: A port is taken.
         """
-        if self._runner is not None:
+        if self._listener.running:
             raise RuntimeError("the emulator is running already")
-        self._service.windows.begin(asyncio.get_running_loop().time())
-        # Cancelling handlers is what frees a hung one when its client goes, or when stop() cuts it off.
-        server = web.Server(self._serve, handler_cancellation=True, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=1.0)
-        await runner.setup()
-        # A burst of connections beyond the backlog would wait a real second each for TCP to try again.
-        await web.TCPSite(runner, self._host, self._port, backlog=1024).start()
-        self._port = runner.addresses[0][1]
-        self._runner = runner
+        self._service.reading.begin(asyncio.get_running_loop().time())
+        async with AsyncExitStack() as started:
+            for listener in (self._audio_listener, self._listener):
+                await listener.start()
+                started.push_async_callback(listener.stop)
+            started.pop_all()
 
     async def stop(self) -> None:
         """Stop listening and cut every connection, whatever is under way on it.
 
         Jobs, counts and faults are kept for the next start. Stopping again does nothing.
         """
-        runner, self._runner = self._runner, None
-        if runner is None or runner.server is None:
-            return
-        for site in runner.sites:
-            await site.stop()
-        # Left to itself, cleanup() would first give every handler its time to end.
-        for transport in [c.transport for c in runner.server.connections if c.transport is not None]:
-            transport.abort()
-        await runner.cleanup()
+        await asyncio.gather(self._listener.stop(), self._audio_listener.stop())
 
     async def restart(self) -> None:
         """Stop and start again: every connection is cut, all else is kept."""
@@ -140,19 +153,21 @@ class Emulator:
         Raises:
             RuntimeError: It was never started, and given no port, so that there is none yet.
         """
-        if not self._port:
-            raise RuntimeError("the emulator has no address before its first start")
-        host = f"[{self._host}]" if ":" in self._host else self._host
-        return f"http://{host}:{self._port}"
+        return self._listener.url
+
+    @property
+    def audio_url(self) -> str:
+        """Where the audio is, as `base_url` is where the service is."""
+        return self._audio_listener.url
 
     @property
     def quota(self) -> int | None:
         """Requests a window for each key; None: unlimited. May be set at any time, for the next requests."""
-        return self._service.quota
+        return self._service.reading.quota
 
     @quota.setter
     def quota(self, quota: int | None) -> None:
-        self._service.quota = None if quota is None else check_count("quota", quota)
+        self._service.reading.quota = None if quota is None else check_count("quota", quota)
 
     def add_job(
         self,
@@ -188,7 +203,7 @@ class Emulator:
             created_at=datetime.now(UTC),
             duration=duration,
             fails=fails,
-            input=DEFAULT_INPUT if input is None else _json_copy(input),
+            input=DEFAULT_INPUT if input is None else json_copy(input),
         )
         self._service.jobs[job.id] = job
         return job.id
@@ -211,10 +226,25 @@ class Emulator:
             TypeError: `output` is not JSON.
         """
         job = self._service.jobs[job_id]
-        shown = None if output is None else _json_copy(output)
+        shown = None if output is None else json_copy(output)
         self._service.jobs[job_id] = attrs.evolve(job, output=shown)
 
-    def inject(self, fault: Fault, *, times: int | None = 1, job_id: UUID | None = None) -> None:
+    def link_of(self, job_id: UUID) -> str:
+        """Return a fresh link to a job's audio, which is there once the job is completed.
+
+        Raises:
+            KeyError: There is no such job.
+            RuntimeError: No loop is running, or the emulator has no address yet.
+        """
+        return self._links.sign(self._service.jobs[job_id].id, asyncio.get_running_loop().time())
+
+    def audio_of(self, job_id: UUID) -> bytes:
+        """Return the audio of a job as it is, or will be, served; a `KeyError` if there is none such."""
+        return self._service.jobs[job_id].audio.content()[:]
+
+    def inject(
+        self, fault: Fault, *, times: int | None = 1, job_id: UUID | None = None, endpoint: Endpoint = "status"
+    ) -> None:
         """Misbehave for the next requests.
 
         A request meets the first fault planned that fits it; the next one planned has its turn once that is
@@ -224,12 +254,15 @@ class Emulator:
             fault: What to do to them.
             times: How many requests meet it; None: all, until `clear_faults()`.
             job_id: The one job whose requests meet it; None: all requests.
+            endpoint: Which requests meet it: those that ask for a job (`"status"`, and whatever else comes in there),
+                or those for audio (`"audio"`).
 
         Raises:
             TypeError: An argument is of the wrong type; a class such as `Hang` needs to be called.
-            ValueError: `times` is less than 1.
+            ValueError: `times` is less than 1, there is no such endpoint, or no request to it could meet this:
+                `Malformed` audio.
         """
-        self._faults.add(fault, times=times, job_id=job_id)
+        self._faults.add(fault, times=times, job_id=job_id, endpoint=endpoint)
 
     def clear_faults(self) -> None:
         """Behave again, and give requests that hang the answer they were due."""
@@ -239,13 +272,18 @@ class Emulator:
 
     @property
     def stats(self) -> EmulatorStats:
-        """A snapshot of the counts."""
+        """A snapshot of the counts; requests for audio are not among them."""
         return self._ledger.stats
 
     @property
     def arrivals(self) -> tuple[Arrival, ...]:
         """The latest requests in the order of their arrival, `history` of them at most."""
         return self._ledger.arrivals
+
+    @property
+    def audio_arrivals(self) -> tuple[Arrival, ...]:
+        """The same for the requests for audio."""
+        return self._audio_ledger.arrivals
 
     def requests_of(self, job_id: UUID) -> int:
         """Return how many requests asked for a job, whatever became of them."""
@@ -254,44 +292,20 @@ class Emulator:
     def reset_stats(self) -> None:
         """Count afresh and forget the arrivals; requests under way stay counted, quota spent stays spent."""
         self._ledger.reset()
+        self._audio_ledger.reset()
 
-    async def _serve(self, request: web.BaseRequest) -> web.StreamResponse:
-        now = asyncio.get_running_loop().time()
-        job_id = job_id_in(request.path)
-        arrival = Arrival(at=now, method=request.method, path=request.raw_path, job_id=job_id, headers=request.headers)
-        serial = self._ledger.arrived(arrival)
+    async def _serve(self, site: Service | AudioOrigin, ledger: Ledger, request: web.BaseRequest) -> web.StreamResponse:
+        loop = asyncio.get_running_loop()
+        method, path, headers = request.method, request.path, request.headers
+        endpoint, job_id = site.subject(method, path)
+        arrival = Arrival(at=loop.time(), method=method, path=request.raw_path, job_id=job_id, headers=headers)
+        serial = ledger.arrived(arrival)
         status = None
         try:
-            answer = self._service.answer(request.method, request.path, request.headers, now)
-            response = await self._respond(request, answer, self._faults.take(job_id), job_id)
+            fault = self._faults.take(endpoint, job_id)
+            answer = site.answer(Request(method, path, request.query, headers), loop.time(), fault)
+            response = await deliver(request, answer, fault, self._released)
             status = response.status
             return response
         finally:
-            self._ledger.left(serial, status)
-
-    async def _respond(
-        self, request: web.BaseRequest, answer: Answer, fault: Fault | None, job_id: UUID | None
-    ) -> web.StreamResponse:
-        match fault:
-            case None:
-                return whole(answer)
-            case Status():
-                return whole(fault.answer())
-            case Malformed():
-                return whole(fault.answer(self._service.document(job_id, asyncio.get_running_loop().time())))
-            case Hang():
-                await self._released.wait()
-                return whole(answer)
-            case Slow():
-                return await dripping(request, answer, fault.seconds)
-            case Reset():
-                return await cut(request, answer, midway=fault.midway)
-            case _:
-                assert_never(fault)
-
-
-def _json_copy(value: Mapping[str, Any]) -> dict[str, Any]:
-    # Copied by way of JSON: later changes of the caller's do not show, and what can't be sent fails here, not
-    # there.
-    copy: dict[str, Any] = json.loads(json.dumps(dict(value)))
-    return copy
+            ledger.left(serial, status)

@@ -42,8 +42,11 @@ class PlainClient:
         await self._session.close()
 
     async def send(self, method: str, path: str, headers: Mapping[str, str] = CREDENTIALS) -> Reply:
-        """Send any request."""
-        url = self._emulator.base_url + path
+        """Send any request to the service."""
+        return await self.fetch(self._emulator.base_url + path, method, headers)
+
+    async def fetch(self, url: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Reply:
+        """Send any request to anywhere, such as a link to audio, without credentials."""
         async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
             return Reply(response.status, response.headers, await response.read())
 

@@ -221,6 +221,87 @@ async def test_a_fault_of_one_job_leaves_the_others_alone(emulator: Emulator, cl
     assert [(await client.ask(job_id)).status for job_id in (well, ill, ill)] == [200, 500, 200]
 
 
+async def test_a_fault_is_met_at_its_endpoint_alone(emulator: Emulator, client: PlainClient) -> None:
+    """Two kinds of requests, neither of which uses up the other's; by default it is those for a job."""
+    job_id = emulator.add_job()
+    emulator.inject(Status(500))
+    emulator.inject(Status(504), endpoint="audio", job_id=job_id)
+    for status, audio in ((500, 504), (200, 200)):
+        assert (await client.fetch(emulator.link_of(emulator.add_job()))).status == 200
+        assert (await client.ask(job_id)).status == status
+        assert (await client.fetch(emulator.link_of(job_id))).status == audio
+
+
+async def test_audio_can_be_elsewhere(emulator: Emulator, client: PlainClient) -> None:
+    """Stores send on, within or to others."""
+    job_id = emulator.add_job()
+    emulator.inject(Status(307, headers={"Location": emulator.link_of(job_id)}), endpoint="audio")
+    first = await client.fetch(emulator.link_of(job_id))
+    assert (first.status, first.body) == (307, b"")
+    assert (await client.fetch(first.headers["Location"])).body == emulator.audio_of(job_id)
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_audio_can_hang(emulator: Emulator, client: PlainClient, method: str) -> None:
+    """Until it is released."""
+    job_id = emulator.add_job()
+    emulator.inject(Hang(), endpoint="audio")
+    fetching = asyncio.create_task(client.fetch(emulator.link_of(job_id), method))
+    await asyncio.sleep(3600.0)
+    assert not fetching.done()
+    emulator.clear_faults()
+    assert (await fetching).body == (emulator.audio_of(job_id) if method == "GET" else b"")
+
+
+async def test_audio_can_be_slow(emulator: Emulator) -> None:
+    """Drop by drop, as evenly as bytes go, however long it is; a HEAD takes as long without any."""
+    loop = asyncio.get_running_loop()
+    job_id = emulator.add_job()
+    emulator.inject(Slow(100.0), endpoint="audio", times=2)
+    arrived: list[float] = []
+    async with aiohttp.ClientSession() as session:
+        async with session.get(emulator.link_of(job_id)) as response:
+            body = b""
+            async for chunk in response.content.iter_any():
+                body += chunk
+                arrived.append(loop.time())
+        assert body == emulator.audio_of(job_id)
+        assert loop.time() == pytest.approx(100.0, abs=1e-3)
+        assert max(later - earlier for earlier, later in pairwise(arrived)) < 0.2
+        async with session.head(emulator.link_of(job_id)) as response:
+            assert response.content_length == len(body)
+
+
+@pytest.mark.parametrize("characters", [45, 5_000], ids=["short", "long"])
+@pytest.mark.parametrize("wanted", [{}, {"Range": "bytes=1000-"}], ids=["whole", "range"])
+async def test_audio_can_be_cut_in_the_middle(emulator: Emulator, characters: int, wanted: Mapping[str, str]) -> None:
+    """Half of what was to be sent has come, so that a download can go on from there."""
+    job_id = emulator.add_job(input={"text": "x" * characters})
+    emulator.inject(Reset(midway=True), endpoint="audio")
+    due = emulator.audio_of(job_id)[1000 if wanted else 0 :]
+    body = b""
+    async with aiohttp.ClientSession() as session, session.get(emulator.link_of(job_id), headers=wanted) as response:
+        with pytest.raises(aiohttp.ClientPayloadError, match="reset"):
+            async for chunk in response.content.iter_any():
+                body += chunk
+    assert body == due[: len(due) // 2]
+
+
+@pytest.mark.parametrize("fault", [None, Slow(50.0), Reset(midway=True)], ids=repr)
+async def test_audio_is_no_longer_sent_to_a_client_that_is_gone(
+    emulator: Emulator, caplog: pytest.LogCaptureFixture, fault: Fault | None
+) -> None:
+    """Neither the handler nor a word of it is left."""
+    if fault:
+        emulator.inject(fault, endpoint="audio")
+    async with aiohttp.ClientSession() as session:
+        async with session.get(emulator.link_of(emulator.add_job(input={"text": "x" * 50_000}))) as response:
+            await response.content.readany()
+            response.close()
+        await asyncio.sleep(100.0)
+    assert caplog.records == []
+
+
 @pytest.mark.parametrize(
     ("fault", "arguments"),
     [
@@ -229,8 +310,20 @@ async def test_a_fault_of_one_job_leaves_the_others_alone(emulator: Emulator, cl
         (Hang(), {"times": 0}),
         (Hang(), {"times": 1.5}),
         (Hang(), {"job_id": "11111111-2222-4333-8444-555555555555"}),
+        (Hang(), {"endpoint": "delete"}),
+        (Hang(), {"endpoint": None}),
+        (Malformed(), {"endpoint": "audio"}),
     ],
-    ids=["class", "text", "no times", "half a time", "id as text"],
+    ids=[
+        "class",
+        "text",
+        "no times",
+        "half a time",
+        "id as text",
+        "unknown endpoint",
+        "no endpoint",
+        "malformed audio",
+    ],
 )
 async def test_a_plan_that_makes_no_sense_is_refused(
     emulator: Emulator, fault: Any, arguments: Mapping[str, Any]

@@ -45,7 +45,7 @@ async def test_a_finished_job_has_the_fields_of_the_contract_and_no_others(
     assert set(job) == {"id", "createdAt", "input", "completedAt", "output"}
     assert job["id"] == str(job_id)
     assert set(job["output"]) == {"status", "url", "contentType", "fileSize", "duration"}
-    assert job["output"]["url"].startswith("https://")
+    assert job["output"]["url"].startswith(f"{emulator.audio_url}/{job_id}.wav?")
 
 
 async def test_times_of_day_follow_the_loop(emulator: Emulator, client: PlainClient) -> None:
@@ -131,9 +131,10 @@ async def test_an_id_is_taken_once(emulator: Emulator) -> None:
         emulator.add_job(job_id=UNKNOWN)
 
 
-async def test_asking_about_no_job_is_a_key_error(emulator: Emulator) -> None:
-    """Both methods that take a job want one that there is."""
+@pytest.mark.parametrize("method", ["finishes_at", "link_of", "audio_of"])
+async def test_asking_about_no_job_is_a_key_error(emulator: Emulator, method: str) -> None:
+    """Every method that takes a job wants one that there is."""
     with pytest.raises(KeyError):
-        emulator.finishes_at(UNKNOWN)
+        getattr(emulator, method)(UNKNOWN)
     with pytest.raises(KeyError):
         emulator.set_output(UNKNOWN, None)

@@ -105,6 +105,21 @@ async def test_counts_can_be_reset(emulator: Emulator, client: PlainClient) -> N
     assert emulator.stats.by_status == {200: 1}
 
 
+async def test_requests_for_audio_are_kept_apart(emulator: Emulator, client: PlainClient) -> None:
+    """They are no requests to the service, and are forgotten with those."""
+    job_id = emulator.add_job()
+    await asyncio.sleep(1.5)
+    link = emulator.link_of(job_id)
+    await client.fetch(link, headers={"Range": "bytes=0-9"})
+    (arrival,) = emulator.audio_arrivals
+    assert (arrival.at, arrival.method, arrival.job_id, arrival.status) == (1.5, "GET", job_id, 206)
+    assert emulator.audio_url + arrival.path == link
+    assert arrival.headers["range"] == "bytes=0-9"
+    assert (emulator.stats.requests, emulator.arrivals, emulator.requests_of(job_id)) == (0, (), 0)
+    emulator.reset_stats()
+    assert emulator.audio_arrivals == ()
+
+
 @pytest.mark.parametrize("history", [0, 2], ids=["none", "two"])
 async def test_arrivals_are_bounded_and_counts_are_not(history: int) -> None:
     """The latest are kept, so that a long run needs no more memory than a short one."""

@@ -20,7 +20,7 @@ UNKNOWN = "11111111-2222-4333-8444-555555555555"
 @pytest.mark.looptime
 async def test_a_restart_keeps_port_jobs_faults_and_counts(emulator: Emulator, client: PlainClient) -> None:
     """For a client it is a service that was away for a moment."""
-    job_id, base_url = emulator.add_job(duration=10.0), emulator.base_url
+    job_id, urls = emulator.add_job(duration=10.0), (emulator.base_url, emulator.audio_url)
     emulator.inject(Hang(), times=None)
     asking = asyncio.create_task(client.ask(job_id))
     await asyncio.sleep(1.0)
@@ -30,17 +30,21 @@ async def test_a_restart_keeps_port_jobs_faults_and_counts(emulator: Emulator, c
         await asking
     await asyncio.sleep(9.0)
     assert (await client.ask(job_id)).json["output"]["status"] == "COMPLETED"
-    assert emulator.base_url == base_url
+    assert (emulator.base_url, emulator.audio_url) == urls
     assert (emulator.stats.requests, emulator.stats.by_status) == (2, {200: 1})
 
 
 @pytest.mark.looptime
 async def test_between_stop_and_start_connections_are_refused(emulator: Emulator, client: PlainClient) -> None:
-    """The port has nobody listening."""
+    """The ports have nobody listening."""
+    link = emulator.link_of(emulator.add_job())
     await emulator.stop()
     with pytest.raises(aiohttp.ClientConnectorError):
         await client.ask(UNKNOWN)
+    with pytest.raises(aiohttp.ClientConnectorError):
+        await client.fetch(link)
     await emulator.start()
+    assert (await client.fetch(link)).status == 200
     assert (await client.ask(UNKNOWN)).status == 404
 
 
@@ -91,15 +95,16 @@ async def test_start_while_running_is_an_error(emulator: Emulator) -> None:
 
 
 @pytest.mark.looptime
-async def test_a_taken_port_is_an_error_that_leaves_nothing(emulator: Emulator) -> None:
-    """A start that failed can be followed by one that does not."""
+@pytest.mark.parametrize("name", ["port", "audio_port"])
+async def test_a_taken_port_is_an_error_that_leaves_nothing(emulator: Emulator, name: str) -> None:
+    """Neither server listens, and a start that failed can be followed by one that does not."""
     port = int(emulator.base_url.rpartition(":")[2])
-    second = Emulator(port=port)
+    second = Emulator(port=port) if name == "port" else Emulator(audio_port=port)
     with pytest.raises(OSError, match=str(port)):
         await second.start()
     await emulator.stop()
     async with second:
-        assert second.base_url == emulator.base_url
+        assert emulator.base_url in {second.base_url, second.audio_url}
 
 
 @pytest.mark.looptime
@@ -121,9 +126,16 @@ async def test_it_is_quiet(
 def test_base_url_needs_a_port() -> None:
     """Before its first start an emulator has none, unless it was given one."""
     with pytest.raises(RuntimeError, match="first start"):
-        assert Emulator().base_url
+        assert Emulator(audio_port=8124).base_url
     assert Emulator(port=8123).base_url == "http://127.0.0.1:8123"
     assert Emulator(host="::1", port=8123).base_url == "http://[::1]:8123"
+
+
+def test_audio_url_needs_a_port() -> None:
+    """Likewise, of its own."""
+    with pytest.raises(RuntimeError, match="first start"):
+        assert Emulator(port=8123).audio_url
+    assert Emulator(audio_port=8124).audio_url == "http://127.0.0.1:8124"
 
 
 @pytest.mark.parametrize(
@@ -140,6 +152,9 @@ def test_base_url_needs_a_port() -> None:
         {"port": -1},
         {"port": 65_536},
         {"port": "80"},
+        {"audio_port": 65_536},
+        {"link_lifetime": -1.0},
+        {"link_lifetime": math.inf},
         {"history": -1},
     ],
     ids=str,

@@ -1,0 +1,96 @@
+"""The host that serves audio: an object store with signed links, which knows no keys and counts no requests.
+
+A request in, an answer out; no I/O and no clock.
+"""
+
+import re
+from collections.abc import Mapping
+from typing import Final
+from uuid import UUID
+
+import attrs
+
+from playai_async.emulator._answers import Answer, Request
+from playai_async.emulator._audio import CONTENT_TYPE, Audio
+from playai_async.emulator._faults import Endpoint, Fault, Status
+from playai_async.emulator._jobs import Job, parse_job_id
+from playai_async.emulator._links import Links
+
+FILE_PATH: Final = re.compile(r"/([^/]+)\.wav")
+# int() refuses thousands of digits; forty are beyond any file.
+RANGE: Final = re.compile(r"bytes=(?:(\d{1,40})-(\d{0,40})|-(\d{1,40}))", re.ASCII | re.IGNORECASE)
+
+
+@attrs.frozen
+class AudioOrigin:
+    """The files of the jobs.
+
+    Args:
+        jobs: The jobs there are.
+        links: Who tells good links from others.
+    """
+
+    jobs: Mapping[UUID, Job]
+    links: Links
+
+    def subject(self, _method: str, path: str) -> tuple[Endpoint, UUID | None]:
+        """Return what a request is about: the audio of a job, or of none."""
+        match = FILE_PATH.fullmatch(path)
+        return "audio", parse_job_id(match[1]) if match else None
+
+    def answer(self, request: Request, now: float, fault: Fault | None) -> Answer:
+        """Answer one request: method 405, signature and expiry 403, no audio 404, and then the file.
+
+        Args:
+            request: The request.
+            now: The loop time.
+            fault: What it meets; a status takes the answer's place.
+
+        Returns:
+            The answer to send.
+        """
+        if isinstance(fault, Status):
+            return fault.answer()
+        if request.method not in {"GET", "HEAD"}:
+            return _refusal(405, "MethodNotAllowed", "There are GET and HEAD.", {"Allow": "GET, HEAD"})
+        _, job_id = self.subject(request.method, request.path)
+        job = self.jobs.get(job_id) if job_id else None
+        if job is None:
+            return _refusal(403, "AccessDenied", "The link leads nowhere.")
+        reason = self.links.refusal(job.id, request.query, now)
+        if reason is not None:
+            return _refusal(403, "AccessDenied", reason)
+        return _file(job.audio, request) if job.has_audio(now) else _refusal(404, "NoSuchKey", "There is no audio.")
+
+
+def _file(audio: Audio, request: Request) -> Answer:
+    headers = {"Content-Type": CONTENT_TYPE, "Accept-Ranges": "bytes", "ETag": audio.etag}
+    part = _part(audio, request)
+    if part is None:
+        return Answer(200, audio.content(), headers)
+    if not part:
+        return _refusal(416, "InvalidRange", "There is no such range.", {"Content-Range": f"bytes */{audio.size}"})
+    headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{audio.size}"
+    return Answer(206, audio.content().part(part.start, part.stop), headers)
+
+
+def _part(audio: Audio, request: Request) -> range | None:
+    """Return which bytes are asked for: None means all, and an empty range some beyond the end.
+
+    RFC 9110, section 14: a range is for GET alone, one that is malformed is ignored, and a server may ignore what
+    else it does not care for, here several ranges at once.
+    """
+    match = RANGE.fullmatch(request.headers.get("Range", ""))
+    if match is None or request.method != "GET" or request.headers.get("If-Range", audio.etag) != audio.etag:
+        return None
+    first, last, suffix = match.groups()
+    if suffix is not None:
+        return range(max(audio.size - int(suffix), 0), audio.size)
+    if last and int(last) < int(first):
+        return None
+    return range(int(first), min(int(last) + 1, audio.size) if last else audio.size)
+
+
+def _refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Answer:
+    body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
+    return Answer(status, body.encode(), {"Content-Type": "application/xml", **(headers or {})})
