@@ -15,7 +15,7 @@ from playai_async.emulator import Arrival, contract
 
 
 def assert_request_conforms(arrival: Arrival, base_url: str) -> None:
-    """Fail unless a request is one that the contract describes: endpoint, method, parameters and credentials.
+    """Fail unless a request is one that the contract describes: endpoint, method, parameters, body and credentials.
 
     Args:
         arrival: The request, as `Emulator.arrivals` recorded it.
@@ -79,6 +79,7 @@ def _request(arrival: Arrival, base_url: str) -> _Request:
             header=Headers(list(_pairs(arrival.headers))),
         ),
         content_type=arrival.headers.get("Content-Type", ""),
+        body=arrival.body or None,
     )
 
 

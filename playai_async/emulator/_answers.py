@@ -14,7 +14,7 @@ JSON_TYPE: Final = "application/json"
 RATE_LIMITED: Final = "Rate limit exceeded. Please wait a few moments and try again."
 
 _ERRORS: Final[Mapping[int, tuple[str, str]]] = {
-    400: ("INVALID_PARAMETERS", "asyncTtsJobId must be a UUID."),
+    400: ("INVALID_PARAMETERS", "The parameters are not valid."),
     401: ("UNAUTHORIZED", "The API key or the user id is missing or not valid."),
     403: ("UNSUPPORTED_PLAN", "Your plan does not include this endpoint."),
     404: ("NOT_FOUND", "There is no such job."),
@@ -31,12 +31,14 @@ class Request:
         path: The path, without its query.
         query: The parameters of the query.
         headers: The headers, looked up in any case.
+        body: A POST's body; None: longer than is read.
     """
 
     method: str
     path: str
     query: Mapping[str, str]
     headers: Mapping[str, str]
+    body: bytes | None
 
 
 class Body(Protocol):
@@ -61,15 +63,15 @@ def json_answer(status: int, value: Any, headers: Mapping[str, str] | None = Non
     return Answer(status, json.dumps(value).encode(), {"Content-Type": JSON_TYPE, **(headers or {})})
 
 
-def usual_answer(status: int, headers: Mapping[str, str] | None = None) -> Answer:
+def usual_answer(status: int, headers: Mapping[str, str] | None = None, *, message: str | None = None) -> Answer:
     """Return what the service would send with a status: the documented body, or none below 400.
 
     The contract lists 400, 401, 403, 429 and 5xx. 404 and 405 are the emulator's own choice, in the same
-    shape.
+    shape. A `message` takes the place of the usual one.
     """
     if status < HTTPStatus.BAD_REQUEST:
         return Answer(status, b"", headers or {})
     if status == HTTPStatus.TOO_MANY_REQUESTS:
         return json_answer(status, RATE_LIMITED, headers)
-    error_id, message = _ERRORS.get(status, ("INTERNAL_ERROR", "Something went wrong."))
-    return json_answer(status, {"errorMessage": message, "errorId": error_id}, headers)
+    error_id, usual = _ERRORS.get(status, ("INTERNAL_ERROR", "Something went wrong."))
+    return json_answer(status, {"errorMessage": message or usual, "errorId": error_id}, headers)

@@ -95,6 +95,11 @@ def check_host(value: str) -> str:
     return value
 
 
+def check_quota(name: str, value: object) -> int | None:
+    """Return how many requests a window allows; None: unlimited."""
+    return None if value is None else check_count(name, value)
+
+
 def json_copy(value: Mapping[str, Any]) -> dict[str, Any]:
     """Return a copy of a JSON object; a `TypeError` or `ValueError` if it is none.
 

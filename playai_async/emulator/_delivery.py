@@ -1,4 +1,4 @@
-"""How an answer leaves by aiohttp: whole, drop by drop, or not at all.
+"""How a request is read from aiohttp, and how an answer leaves by it: whole, drop by drop, or not at all.
 
 What the answer is was decided before.
 """
@@ -22,6 +22,16 @@ MOST_DROPS: Final = 1024
 
 TIME_TO_READ: Final = 0.01
 """Seconds between the last bytes of a large body and a reset, which takes away whatever is not read by then."""
+
+
+async def body_of(request: web.BaseRequest) -> bytes | None:
+    """Return a POST's body; None: it is longer than the mebibyte that aiohttp reads of one."""
+    if request.method != "POST":
+        return b""
+    try:
+        return await request.read()
+    except web.HTTPRequestEntityTooLarge:
+        return None
 
 
 async def deliver(

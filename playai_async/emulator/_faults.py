@@ -13,7 +13,7 @@ import attrs
 from playai_async.emulator._answers import JSON_TYPE, Answer, json_answer, usual_answer
 from playai_async.emulator._checks import check_count, check_job_id, check_seconds
 
-Endpoint: TypeAlias = Literal["status", "audio"]
+Endpoint: TypeAlias = Literal["status", "create", "audio"]
 Malformation: TypeAlias = Literal["html", "other_id", "truncated", "wrong_types"]
 
 
@@ -56,7 +56,7 @@ class Status:
 
 @attrs.frozen
 class Malformed:
-    """Answer 200 with a body that breaks the contract, whatever was asked.
+    """Answer 200, or 201 to a request that creates a job, with a body that breaks the contract, whatever was asked.
 
     Args:
         body: `"html"` (a proxy's page), `"truncated"` (half the job's JSON), `"other_id"` (another job's
@@ -65,11 +65,11 @@ class Malformed:
 
     body: Malformation | bytes = attrs.field(default="truncated", validator=_malformation)
 
-    def answer(self, document: Mapping[str, Any]) -> Answer:
+    def answer(self, status: int, document: Mapping[str, Any]) -> Answer:
         """Return the answer to send in place of a job's document."""
         content_type = "text/html" if self.body == "html" else JSON_TYPE
         body = self.body if isinstance(self.body, bytes) else _MALFORMATIONS[self.body](document)
-        return Answer(200, body, {"Content-Type": content_type})
+        return Answer(status, body, {"Content-Type": content_type})
 
 
 @attrs.frozen
@@ -158,6 +158,8 @@ def _check_fit(injection: _Injection) -> None:
     """Refuse what no request could ever meet."""
     if injection.endpoint not in get_args(Endpoint):
         raise ValueError(f"endpoint must be one of {', '.join(get_args(Endpoint))}, not {injection.endpoint!r}")
+    if injection.endpoint == "create" and injection.job_id is not None:
+        raise ValueError("job_id must be None at the endpoint that creates jobs: the job is yet to be")
     if injection.endpoint == "audio" and isinstance(injection.fault, Malformed):
         raise ValueError("fault must not be Malformed at the endpoint of the audio: there is no contract to break")
 

@@ -6,6 +6,7 @@ It only writes down; what to answer is decided elsewhere.
 from collections import Counter, OrderedDict
 from collections.abc import Mapping
 from types import MappingProxyType
+from typing import Any
 from uuid import UUID
 
 import attrs
@@ -22,6 +23,7 @@ class Arrival:
         job_id: The job it asks for; None if the path names none.
         headers: Its headers, looked up in any case.
         status: What it was answered with; None if it was not answered, or not yet.
+        body: A POST's body, once it has been read; empty if it was too long.
     """
 
     at: float
@@ -30,6 +32,7 @@ class Arrival:
     job_id: UUID | None
     headers: Mapping[str, str] = attrs.field(repr=False)  # they hold the key
     status: int | None = None
+    body: bytes = attrs.field(default=b"", repr=False)  # it holds the text to speak
 
 
 @attrs.frozen(kw_only=True)
@@ -89,15 +92,22 @@ class Ledger:
             self._arrivals.popitem(last=False)
         return self._serial
 
+    def read(self, serial: int, body: bytes) -> None:
+        """Write down the body of a request."""
+        self._amend(serial, body=body)
+
     def left(self, serial: int, status: int | None) -> None:
         """Write down that a request is over, and what it was answered with (None: nothing)."""
         self._in_flight -= 1
         if status is None:
             return
         self._by_status[status] += 1
+        self._amend(serial, status=status)
+
+    def _amend(self, serial: int, **changes: Any) -> None:
         arrival = self._arrivals.get(serial)
         if arrival is not None:
-            self._arrivals[serial] = attrs.evolve(arrival, status=status)
+            self._arrivals[serial] = attrs.evolve(arrival, **changes)
 
     @property
     def arrivals(self) -> tuple[Arrival, ...]:

@@ -42,7 +42,8 @@ class Listener:
     async def start(self) -> None:
         """Listen; an `OSError` if the port is taken."""
         # Cancelling handlers is what frees a hung one when its client goes, or when stop() cuts it off.
-        server = web.Server(self._handler, handler_cancellation=True, access_log=None)
+        # Bodies stay as they came: one that cannot be decompressed would be aiohttp's error rather than the client's.
+        server = web.Server(self._handler, handler_cancellation=True, auto_decompress=False, access_log=None)
         runner = web.ServerRunner(server, shutdown_timeout=1.0)
         await runner.setup()
         # A burst of connections beyond the backlog would wait a real second each for TCP to try again.

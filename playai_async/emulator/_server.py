@@ -21,10 +21,11 @@ from playai_async.emulator._checks import (
     check_credential,
     check_host,
     check_job_id,
+    check_quota,
     check_seconds,
     json_copy,
 )
-from playai_async.emulator._delivery import deliver
+from playai_async.emulator._delivery import body_of, deliver
 from playai_async.emulator._faults import Endpoint, Fault, FaultPlan
 from playai_async.emulator._jobs import DEFAULT_INPUT, Job
 from playai_async.emulator._ledger import Arrival, EmulatorStats, Ledger
@@ -43,8 +44,8 @@ class Emulator:
     outside a loop; jobs are added inside one. Where virtual time begins only after the fixtures of a test, add
     jobs in the test: one that a fixture adds finishes by the clock of the fixtures.
 
-    A request is answered in this order: unknown endpoint 404, other method 405, credentials 401, quota 429, id 400,
-    unknown job 404, and then the job. 404 and 405 are not in the service's
+    A request is answered in this order: unknown endpoint 404, other method 405, credentials 401, quota 429, body or
+    id 400, unknown job 404, and then the job, with 201 if it was created. 404 and 405 are not in the service's
     contract; they come in its error shape. A fault takes the place of that answer, but the request spends its quota
     all the same.
 
@@ -54,9 +55,11 @@ class Emulator:
     and 24,000 Hz where not; 15 characters of the text make a second, and it takes a tenth of one at least.
 
     Args:
-        quota: Requests a window for each API key; past it comes 429. None: unlimited.
+        quota: Requests for jobs a window for each API key; past it comes 429. None: unlimited.
         window: The length of the fixed windows, in seconds.
         phase: Seconds of the first window that are over when the emulator first starts.
+        create_quota: Requests that create jobs a window for each key, counted apart; None: unlimited.
+        job_duration: Seconds until a created job finishes, infinity: never. None: a second, and a tenth of its audio.
         link_lifetime: Seconds for which a link to audio is good.
         retry_after: Whether 429s carry `Retry-After`; off, as the service promises none.
         api_key: The key to insist on; None: any.
@@ -77,6 +80,8 @@ class Emulator:
         window: float = 60.0,
         *,
         phase: float = 0.0,
+        create_quota: int | None = None,
+        job_duration: float | None = None,
         link_lifetime: float = 3600.0,
         retry_after: bool = False,
         api_key: str | None = None,
@@ -88,12 +93,16 @@ class Emulator:
     ) -> None:
         check_seconds("window", window, zero=False)
         check_seconds("phase", phase)
+        if job_duration is not None:
+            check_seconds("job_duration", job_duration, infinite=True)
         self._links = Links(check_seconds("link_lifetime", link_lifetime), lambda: self.audio_url)
         self._service = Service(
-            reading=FixedWindows(window, phase, None if quota is None else check_count("quota", quota)),
+            reading=FixedWindows(window, phase, check_quota("quota", quota)),
+            creating=FixedWindows(window, phase, check_quota("create_quota", create_quota)),
             retry_after=retry_after,
             api_key=check_credential("api_key", api_key),
             user_id=check_credential("user_id", user_id),
+            job_duration=job_duration,
             links=self._links,
         )
         origin = AudioOrigin(self._service.jobs, self._links)
@@ -127,7 +136,8 @@ class Emulator:
         """
         if self._listener.running:
             raise RuntimeError("the emulator is running already")
-        self._service.reading.begin(asyncio.get_running_loop().time())
+        for windows in (self._service.reading, self._service.creating):
+            windows.begin(asyncio.get_running_loop().time())
         async with AsyncExitStack() as started:
             for listener in (self._audio_listener, self._listener):
                 await listener.start()
@@ -162,12 +172,26 @@ class Emulator:
 
     @property
     def quota(self) -> int | None:
-        """Requests a window for each key; None: unlimited. May be set at any time, for the next requests."""
+        """Requests for jobs a window for each key; None: unlimited. May be set at any time, for the next requests."""
         return self._service.reading.quota
 
     @quota.setter
     def quota(self, quota: int | None) -> None:
-        self._service.reading.quota = None if quota is None else check_count("quota", quota)
+        self._service.reading.quota = check_quota("quota", quota)
+
+    @property
+    def create_quota(self) -> int | None:
+        """The same for requests that create jobs."""
+        return self._service.creating.quota
+
+    @create_quota.setter
+    def create_quota(self, quota: int | None) -> None:
+        self._service.creating.quota = check_quota("create_quota", quota)
+
+    @property
+    def jobs(self) -> tuple[UUID, ...]:
+        """All jobs, added and created ones, in the order in which they came to be."""
+        return tuple(self._service.jobs)
 
     def add_job(
         self,
@@ -248,19 +272,20 @@ class Emulator:
         """Misbehave for the next requests.
 
         A request meets the first fault planned that fits it; the next one planned has its turn once that is
-        used up.
+        used up. A request to create a job that meets a `Status` creates none. With any other fault it does, if
+        nothing is wrong with it: the service then has a job that the client does not know.
 
         Args:
             fault: What to do to them.
             times: How many requests meet it; None: all, until `clear_faults()`.
             job_id: The one job whose requests meet it; None: all requests.
             endpoint: Which requests meet it: those that ask for a job (`"status"`, and whatever else comes in there),
-                or those for audio (`"audio"`).
+                those that create one (`"create"`), or those for audio (`"audio"`).
 
         Raises:
             TypeError: An argument is of the wrong type; a class such as `Hang` needs to be called.
             ValueError: `times` is less than 1, there is no such endpoint, or no request to it could meet this:
-                `Malformed` audio.
+                a `job_id` where jobs are created, `Malformed` audio.
         """
         self._faults.add(fault, times=times, job_id=job_id, endpoint=endpoint)
 
@@ -302,8 +327,10 @@ class Emulator:
         serial = ledger.arrived(arrival)
         status = None
         try:
+            body = await body_of(request)
+            ledger.read(serial, body or b"")
             fault = self._faults.take(endpoint, job_id)
-            answer = site.answer(Request(method, path, request.query, headers), loop.time(), fault)
+            answer = site.answer(Request(method, path, request.query, headers, body), loop.time(), fault)
             response = await deliver(request, answer, fault, self._released)
             status = response.status
             return response

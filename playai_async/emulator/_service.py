@@ -7,45 +7,58 @@ import json
 import math
 import re
 from datetime import UTC, datetime
-from http import HTTPStatus
 from typing import Any, Final
 from uuid import UUID, uuid4
 
 import attrs
 
 from playai_async.emulator._answers import Answer, Request, json_answer, usual_answer
+from playai_async.emulator._audio import Audio
 from playai_async.emulator._faults import Endpoint, Fault, Malformed, Status
 from playai_async.emulator._jobs import Job, parse_job_id
 from playai_async.emulator._links import Links
+from playai_async.emulator._parameters import parse_parameters
 from playai_async.emulator._quota import FixedWindows
 
-JOB_PATH: Final = re.compile(r"/api/v1/tts/([^/]+)")
+JOBS_PATH: Final = "/api/v1/tts"
+JOB_PATH: Final = re.compile(rf"{JOBS_PATH}/([^/]+)")
 BEARER: Final = re.compile(r"Bearer (\S+)")
+
+SHORTEST_WORK: Final = 1.0
+"""Seconds that a created job takes at least: long enough to be seen in progress."""
+
+WORK_PER_SECOND: Final = 0.1
+"""Seconds that a created job takes for each second of its audio: longer texts take longer, but nobody waits an hour."""
 
 
 @attrs.define(kw_only=True)
 class Service:
-    """The jobs, the credentials and the quota.
+    """The jobs, the credentials and the quotas.
 
     Args:
         reading: The quota of requests for jobs, counted for each key.
+        creating: The quota of requests that create some.
         retry_after: Whether a 429 says when the window ends.
         api_key: The key to insist on; None: any.
         user_id: The user id to insist on; None: any.
+        job_duration: Seconds that a created job takes; None: by its text.
         links: Who makes the links to audio.
     """
 
     reading: FixedWindows
+    creating: FixedWindows
     retry_after: bool
     api_key: str | None = attrs.field(repr=False)
     user_id: str | None = attrs.field(repr=False)
+    job_duration: float | None
     links: Links
     jobs: dict[UUID, Job] = attrs.field(factory=dict[UUID, Job], init=False)
 
-    def subject(self, _method: str, path: str) -> tuple[Endpoint, UUID | None]:
+    def subject(self, method: str, path: str) -> tuple[Endpoint, UUID | None]:
         """Return which endpoint a request is for, and which job it names; nowhere counts as a status request."""
         match = JOB_PATH.fullmatch(path)
-        return "status", parse_job_id(match[1]) if match else None
+        creates = method == "POST" and path == JOBS_PATH
+        return "create" if creates else "status", parse_job_id(match[1]) if match else None
 
     def answer(self, request: Request, now: float, fault: Fault | None) -> Answer:
         """Answer one request.
@@ -53,48 +66,69 @@ class Service:
         Args:
             request: The request.
             now: The loop time.
-            fault: What it meets. A status or a malformed body takes the answer's place.
+            fault: What it meets. A status or a malformed body takes the answer's place; with a status, which
+                stands for a service that fails before it does anything, no job is created.
 
         Returns:
             The answer to send.
         """
-        answer = self._by_the_contract(request, now)
+        answer = self._by_the_contract(request, now, keeps=not isinstance(fault, Status))
         match fault:
             case Status():
                 return fault.answer()
             case Malformed():
-                _, job_id = self.subject(request.method, request.path)
-                document = json.loads(answer.body[:]) if answer.status == HTTPStatus.OK else _stand_in(job_id, now)
-                return fault.answer(document)
+                endpoint, job_id = self.subject(request.method, request.path)
+                good = answer.status in {200, 201}
+                document = json.loads(answer.body[:]) if good else _stand_in(job_id, now)
+                return fault.answer(201 if endpoint == "create" else 200, document)
             case _:
                 return answer
 
-    def _by_the_contract(self, request: Request, now: float) -> Answer:
+    def _by_the_contract(self, request: Request, now: float, *, keeps: bool) -> Answer:
         """Answer by the contract alone.
 
         The checks come in the order in which a gateway would make them, so that nobody without a key spends
         quota or learns anything, and a request that is wrong still costs one: the endpoint (404, 405), the
-        credentials (401), the quota (429), the id (400), the job (404).
+        credentials (401), the quota (429), the body or the id (400), the job (404). A job that is created is
+        kept only if `keeps`.
         """
         match = JOB_PATH.fullmatch(request.path)
-        if match is None:
+        if match is None and request.path != JOBS_PATH:
             return usual_answer(404)
-        if request.method != "GET":
-            return usual_answer(405, {"Allow": "GET"})
+        method, windows = ("GET", self.reading) if match else ("POST", self.creating)
+        if request.method != method:
+            return usual_answer(405, {"Allow": method})
         key = request.headers.get("Authorization", "")
         if not self._authorized(key, request.headers.get("X-USER-ID", "")):
             return usual_answer(401)
-        if not self.reading.admit(key, now):
-            hint = {"Retry-After": str(self.reading.seconds_left(now))} if self.retry_after else None
+        if not windows.admit(key, now):
+            hint = {"Retry-After": str(windows.seconds_left(now))} if self.retry_after else None
             return usual_answer(429, hint)
-        return self._show(match[1], now)
+        return self._show(match[1], now) if match else self._create(request.body, now, keeps=keeps)
 
     def _show(self, text: str, now: float) -> Answer:
         job_id = parse_job_id(text)
         if job_id is None:
-            return usual_answer(400)
+            return usual_answer(400, message="asyncTtsJobId must be a UUID.")
         job = self.jobs.get(job_id)
         return usual_answer(404) if job is None else json_answer(200, self._document(job, now))
+
+    def _create(self, body: bytes | None, now: float, *, keeps: bool) -> Answer:
+        try:
+            parameters = parse_parameters(body)
+        except ValueError as error:
+            return usual_answer(400, message=str(error))
+        work = SHORTEST_WORK + WORK_PER_SECOND * Audio.of(parameters).duration
+        job = Job(
+            id=uuid4(),
+            began=now,
+            created_at=datetime.now(UTC),
+            duration=work if self.job_duration is None else self.job_duration,
+            input=parameters,
+        )
+        if keeps:
+            self.jobs[job.id] = job
+        return json_answer(201, self._document(job, now))
 
     def _document(self, job: Job, now: float) -> dict[str, Any]:
         return job.document(now, self.links.sign(job.id, now))

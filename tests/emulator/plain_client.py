@@ -1,5 +1,6 @@
 """A client that knows nothing of the contract: it sends what it is told and returns what came back."""
 
+import io
 import json
 from collections.abc import Mapping
 from typing import Any, Self
@@ -11,6 +12,7 @@ import attrs
 from playai_async.emulator import Emulator
 
 CREDENTIALS = {"Authorization": "Bearer key", "X-USER-ID": "user"}
+PARAMETERS = {"text": "Hello.", "voice": "s3://voices/one/manifest.json"}
 
 
 @attrs.frozen
@@ -41,15 +43,25 @@ class PlainClient:
     async def __aexit__(self, *exc: object) -> None:
         await self._session.close()
 
-    async def send(self, method: str, path: str, headers: Mapping[str, str] = CREDENTIALS) -> Reply:
+    async def send(
+        self, method: str, path: str, headers: Mapping[str, str] = CREDENTIALS, body: bytes | None = None
+    ) -> Reply:
         """Send any request to the service."""
-        return await self.fetch(self._emulator.base_url + path, method, headers)
+        return await self.fetch(self._emulator.base_url + path, method, headers, body)
 
-    async def fetch(self, url: str, method: str = "GET", headers: Mapping[str, str] | None = None) -> Reply:
+    async def fetch(
+        self, url: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None
+    ) -> Reply:
         """Send any request to anywhere, such as a link to audio, without credentials."""
-        async with self._session.request(method, url, headers=headers, allow_redirects=False) as response:
+        data = None if body is None else io.BytesIO(body)  # aiohttp warns of a mebibyte of bytes
+        async with self._session.request(method, url, headers=headers, data=data, allow_redirects=False) as response:
             return Reply(response.status, response.headers, await response.read())
 
     async def ask(self, job_id: UUID | str, headers: Mapping[str, str] = CREDENTIALS) -> Reply:
         """Ask for a job."""
         return await self.send("GET", f"/api/v1/tts/{job_id}", headers)
+
+    async def create(self, parameters: Any = PARAMETERS, headers: Mapping[str, str] = CREDENTIALS) -> Reply:
+        """Create a job; what is not bytes is sent as JSON."""
+        body = parameters if isinstance(parameters, bytes) else json.dumps(parameters).encode()
+        return await self.send("POST", "/api/v1/tts", {"Content-Type": "application/json", **headers}, body)

@@ -280,7 +280,7 @@ async def test_a_job_without_audio_is_404(
 
 async def test_the_audio_has_no_quota() -> None:
     """Nor does it spend any."""
-    async with Emulator(quota=1) as emulator, PlainClient(emulator) as client:
+    async with Emulator(quota=1, create_quota=0) as emulator, PlainClient(emulator) as client:
         job_id = emulator.add_job()
         assert {(await client.fetch(emulator.link_of(job_id))).status for _ in range(5)} == {200}
         assert (await client.ask(job_id)).status == 200

@@ -4,7 +4,7 @@ import asyncio
 import math
 import threading
 from collections.abc import Callable, Iterator
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 from uuid import UUID
 
 import hypothesis
@@ -14,14 +14,16 @@ from hypothesis import HealthCheck
 from openapi_core import OpenAPI
 from schemathesis import Case, GenerationMode
 from schemathesis.core.failures import FailureGroup
+from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi import checks
 
 from playai_async.emulator import Emulator, Fault, Malformed, Status, contract
 from tests.contract_checks import OpenAPIChecker, assert_request_conforms
-from tests.emulator.plain_client import CREDENTIALS, PlainClient
+from tests.emulator.plain_client import CREDENTIALS, PARAMETERS, PlainClient
 
 T = TypeVar("T")
 
+JOBS = "/api/v1/tts"
 PATH = "/api/v1/tts/{asyncTtsJobId}"
 COMPLETED = UUID("11111111-2222-4333-8444-555555555555")
 FAILED = UUID("22222222-2222-4333-8444-555555555555")
@@ -29,6 +31,7 @@ IN_PROGRESS = UUID("33333333-2222-4333-8444-555555555555")
 UNKNOWN = UUID("44444444-2222-4333-8444-555555555555")
 
 OPERATION = schemathesis.openapi.from_dict(contract())[PATH]["GET"]
+CREATION = schemathesis.openapi.from_dict(contract())[JOBS]["POST"]
 RESPONSE_CHECKS = [
     checks.status_code_conformance,
     checks.content_type_conformance,
@@ -65,9 +68,9 @@ class Served:
 
         return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10.0)
 
-    def misbehave(self, fault: Fault) -> None:
+    def misbehave(self, fault: Fault, endpoint: Literal["status", "create"] = "status") -> None:
         """Have the next request meet a fault."""
-        self.do(lambda emulator: emulator.inject(fault))
+        self.do(lambda emulator: emulator.inject(fault, endpoint=endpoint))
 
     def close(self) -> None:
         """Stop the emulator and its thread."""
@@ -93,25 +96,39 @@ def check_response(served: Served, job_id: UUID | str, headers: dict[str, str] =
     return response.status_code
 
 
+def check_creation(served: Served, parameters: Any, headers: dict[str, str] = CREDENTIALS) -> int:
+    """Create a job, hold the answer against the description, and return its status."""
+    case = CREATION.Case(body=parameters, media_type="application/json", headers=dict(headers))
+    response = case.call(base_url=served.emulator.base_url)
+    case.validate_response(response, checks=RESPONSE_CHECKS)
+    return response.status_code
+
+
 @pytest.mark.parametrize(
-    ("mode", "expected"),
-    [(GenerationMode.POSITIVE, 404), (GenerationMode.NEGATIVE, 400)],
-    ids=["good", "bad"],
+    ("operation", "mode", "expected", "others"),
+    [
+        (OPERATION, GenerationMode.POSITIVE, 404, set[int]()),
+        (OPERATION, GenerationMode.NEGATIVE, 400, {401, 404}),
+        (CREATION, GenerationMode.POSITIVE, 201, set[int]()),
+        # Where only the credentials were bad, those sent in their place make it a good one.
+        (CREATION, GenerationMode.NEGATIVE, 400, {201, 401}),
+    ],
+    ids=["good", "bad", "good creations", "bad creations"],
 )
 def test_generated_requests_are_answered_by_the_description(
-    served: Served, mode: GenerationMode, expected: int
+    served: Served, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, expected: int, others: set[int]
 ) -> None:
     """Good ones and bad ones; every check that schemathesis has is made."""
     asked = set[int]()
 
     @SAME_EVERY_TIME
-    @hypothesis.given(case=OPERATION.as_strategy(generation_mode=mode))
+    @hypothesis.given(case=operation.as_strategy(generation_mode=mode))
     def check(case: Case[Any]) -> None:
         asked.add(case.call_and_validate(base_url=served.emulator.base_url, headers=CREDENTIALS).status_code)
 
     check()
     assert expected in asked
-    assert asked <= {400, 401, 404}
+    assert asked <= {expected, *others}
 
 
 @pytest.mark.parametrize("job_id", [COMPLETED, FAILED, IN_PROGRESS], ids=["completed", "failed", "in progress"])
@@ -134,6 +151,29 @@ def test_every_documented_status_can_be_had_and_conforms(served: Served) -> None
     served.emulator.quota = 0
     seen.add(check_response(served, COMPLETED))
     assert seen == {int(status) for status in contract()["paths"][PATH]["get"]["responses"]}
+
+
+def test_every_documented_status_of_creating_can_be_had_and_conforms(served: Served) -> None:
+    """Likewise."""
+    seen = {
+        check_creation(served, PARAMETERS),
+        check_creation(served, {}),
+        check_creation(served, PARAMETERS, {}),
+    }
+    for status in (403, 500):
+        served.misbehave(Status(status), "create")
+        seen.add(check_creation(served, PARAMETERS))
+    served.emulator.create_quota = 0
+    seen.add(check_creation(served, PARAMETERS))
+    assert seen == {int(status) for status in contract()["paths"][JOBS]["post"]["responses"]}
+
+
+@pytest.mark.parametrize("fault", [Malformed(), Malformed("wrong_types"), Status(200, {})], ids=repr)
+def test_answers_to_a_creation_that_break_the_contract_are_told_apart(served: Served, fault: Fault) -> None:
+    """Here too, the checks must be able to fail."""
+    served.misbehave(fault, "create")
+    with pytest.raises(FailureGroup):
+        check_creation(served, PARAMETERS)
 
 
 @pytest.mark.parametrize(
@@ -187,7 +227,9 @@ def test_the_description_is_read_afresh() -> None:
 async def test_a_good_request_conforms(emulator: Emulator, client: PlainClient) -> None:
     """It is judged as it arrived."""
     await client.ask(emulator.add_job())
-    assert_request_conforms(emulator.arrivals[0], emulator.base_url)
+    await client.create({**PARAMETERS, "seed": None, "unknown": []})
+    for arrival in emulator.arrivals:
+        assert_request_conforms(arrival, emulator.base_url)
 
 
 @pytest.mark.looptime
@@ -211,3 +253,27 @@ async def test_a_bad_request_does_not_conform(
     checker = OpenAPIChecker(emulator.base_url)
     with pytest.raises(AssertionError, match=f"{method} {path} breaks the contract: ."):
         checker.assert_conforms(emulator.arrivals[0])
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize(
+    ("body", "headers"),
+    [
+        (b"", CREDENTIALS),
+        (b"{", CREDENTIALS),
+        ({"text": "t"}, CREDENTIALS),
+        ({**PARAMETERS, "text": ""}, CREDENTIALS),
+        ({**PARAMETERS, "speed": "1"}, CREDENTIALS),
+        ({**PARAMETERS, "language": None}, CREDENTIALS),
+        (PARAMETERS, {**CREDENTIALS, "Content-Type": "text/plain"}),
+        (PARAMETERS, {"X-USER-ID": "user"}),
+    ],
+    ids=["no body", "no JSON", "no voice", "no text", "other type", "null", "other media type", "no key"],
+)
+async def test_a_bad_creation_does_not_conform(
+    emulator: Emulator, client: PlainClient, body: Any, headers: dict[str, str]
+) -> None:
+    """It is judged by its body too, and by what it calls it."""
+    await client.create(body, headers)
+    with pytest.raises(AssertionError, match=f"POST {JOBS} breaks the contract: ."):
+        assert_request_conforms(emulator.arrivals[0], emulator.base_url)

@@ -6,12 +6,13 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
 
 from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Slow, Status
-from tests.emulator.plain_client import CREDENTIALS, PlainClient
+from tests.emulator.plain_client import CREDENTIALS, PARAMETERS, PlainClient
 
 pytestmark = pytest.mark.looptime
 
@@ -222,14 +223,70 @@ async def test_a_fault_of_one_job_leaves_the_others_alone(emulator: Emulator, cl
 
 
 async def test_a_fault_is_met_at_its_endpoint_alone(emulator: Emulator, client: PlainClient) -> None:
-    """Two kinds of requests, neither of which uses up the other's; by default it is those for a job."""
+    """Three kinds of requests, none of which uses up another's; by default it is those for a job."""
     job_id = emulator.add_job()
     emulator.inject(Status(500))
+    emulator.inject(Status(502), endpoint="create")
     emulator.inject(Status(504), endpoint="audio", job_id=job_id)
-    for status, audio in ((500, 504), (200, 200)):
+    for status, audio, created in ((500, 504, 502), (200, 200, 201)):
         assert (await client.fetch(emulator.link_of(emulator.add_job()))).status == 200
+        assert (await client.create()).status == created
         assert (await client.ask(job_id)).status == status
         assert (await client.fetch(emulator.link_of(job_id))).status == audio
+
+
+async def test_a_status_in_place_of_a_new_job_creates_none(emulator: Emulator, client: PlainClient) -> None:
+    """It stands for a service that failed before it did anything, though the request spent its quota."""
+    emulator.create_quota = 1
+    emulator.inject(Status(503), endpoint="create")
+    assert ((await client.create()).status, emulator.jobs) == (503, ())
+    assert (await client.create()).status == 429
+
+
+@pytest.mark.parametrize("fault", [Reset(), Reset(midway=True)], ids=repr)
+async def test_a_reset_leaves_a_job_that_the_client_does_not_know(
+    emulator: Emulator, client: PlainClient, fault: Fault
+) -> None:
+    """Who creates again without a thought pays twice."""
+    emulator.inject(fault, endpoint="create")
+    with pytest.raises(aiohttp.ClientError):
+        await client.create()
+    assert len(emulator.jobs) == 1
+
+
+async def test_a_hang_leaves_a_job_too(emulator: Emulator, client: PlainClient) -> None:
+    """The answer, if it comes after all, is of the moment of its creation."""
+    emulator.inject(Hang(), endpoint="create")
+    creating = asyncio.create_task(client.create())
+    await asyncio.sleep(60.0)
+    (job_id,) = emulator.jobs
+    emulator.clear_faults()
+    job = (await creating).json
+    assert (job["id"], job["output"]["status"]) == (str(job_id), "IN_PROGRESS")
+
+
+async def test_a_slow_answer_is_about_the_job_created(emulator: Emulator, client: PlainClient) -> None:
+    """Like any other, only later."""
+    emulator.inject(Slow(60.0), endpoint="create")
+    reply = await client.create()
+    assert (reply.status, [reply.json["id"]]) == (201, [str(job_id) for job_id in emulator.jobs])
+
+
+async def test_malformed_distorts_the_job_created(emulator: Emulator, client: PlainClient) -> None:
+    """There is one, but not by the id that the answer tells."""
+    emulator.inject(Malformed("other_id"), endpoint="create")
+    reply = await client.create()
+    (job_id,) = emulator.jobs
+    assert (reply.status, reply.json["input"]) == (201, PARAMETERS)
+    assert reply.json["id"] != str(job_id)
+
+
+async def test_malformed_takes_the_place_of_a_refusal_to_create(emulator: Emulator, client: PlainClient) -> None:
+    """Nothing is created then, and a stand-in is distorted."""
+    emulator.inject(Malformed("wrong_types"), endpoint="create")
+    reply = await client.create({})
+    assert (reply.status, emulator.jobs) == (201, ())
+    assert reply.json["createdAt"] == 1_700_000_000
 
 
 async def test_audio_can_be_elsewhere(emulator: Emulator, client: PlainClient) -> None:
@@ -312,6 +369,7 @@ async def test_audio_is_no_longer_sent_to_a_client_that_is_gone(
         (Hang(), {"job_id": "11111111-2222-4333-8444-555555555555"}),
         (Hang(), {"endpoint": "delete"}),
         (Hang(), {"endpoint": None}),
+        (Hang(), {"endpoint": "create", "job_id": UUID("11111111-2222-4333-8444-555555555555")}),
         (Malformed(), {"endpoint": "audio"}),
     ],
     ids=[
@@ -322,6 +380,7 @@ async def test_audio_is_no_longer_sent_to_a_client_that_is_gone(
         "id as text",
         "unknown endpoint",
         "no endpoint",
+        "id of a job to be",
         "malformed audio",
     ],
 )

@@ -105,6 +105,14 @@ async def test_counts_can_be_reset(emulator: Emulator, client: PlainClient) -> N
     assert emulator.stats.by_status == {200: 1}
 
 
+async def test_an_arrival_holds_the_body_of_a_post(emulator: Emulator, client: PlainClient) -> None:
+    """As it came, good or bad, but it does not show: it is what somebody wants to have said."""
+    await client.create(b"{ no JSON")
+    await client.ask(emulator.add_job())
+    assert [arrival.body for arrival in emulator.arrivals] == [b"{ no JSON", b""]
+    assert "no JSON" not in repr(emulator.arrivals)
+
+
 async def test_requests_for_audio_are_kept_apart(emulator: Emulator, client: PlainClient) -> None:
     """They are no requests to the service, and are forgotten with those."""
     job_id = emulator.add_job()

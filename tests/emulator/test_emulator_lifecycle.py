@@ -153,6 +153,8 @@ def test_audio_url_needs_a_port() -> None:
         {"port": 65_536},
         {"port": "80"},
         {"audio_port": 65_536},
+        {"job_duration": -1.0},
+        {"job_duration": "1"},
         {"link_lifetime": -1.0},
         {"link_lifetime": math.inf},
         {"history": -1},

@@ -1,6 +1,7 @@
 """The quota: fixed windows, counted for each key."""
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -115,10 +116,33 @@ async def test_no_window_lets_more_than_the_quota_through() -> None:
     assert {window: accepted.count(window) for window in accepted} == dict.fromkeys(range(6), 3)
 
 
+async def test_creating_has_a_quota_of_its_own() -> None:
+    """For each key, in windows of the same length and phase, and neither quota spends the other."""
+    async with (
+        Emulator(quota=1, create_quota=2, window=10.0, phase=8.0, retry_after=True) as emulator,
+        PlainClient(emulator) as client,
+    ):
+        replies = [await client.create() for _ in range(3)]
+        assert [reply.status for reply in replies] == [201, 201, 429]
+        assert (replies[2].headers["Retry-After"], len(emulator.jobs)) == ("2", 2)
+        assert (await client.create(headers={"Authorization": "Bearer other", "X-USER-ID": "user"})).status == 201
+        assert await statuses(client, 2) == [404, 429]
+        await asyncio.sleep(2.0)
+        assert (await client.create()).status == 201
+
+
+async def test_the_quota_of_creating_can_be_changed_at_run_time(emulator: Emulator, client: PlainClient) -> None:
+    """There is none unless one is set."""
+    assert (emulator.create_quota, (await client.create()).status) == (None, 201)
+    emulator.create_quota = 1
+    assert (emulator.create_quota, (await client.create()).status) == (1, 429)
+
+
+@pytest.mark.parametrize("name", ["quota", "create_quota"])
 @pytest.mark.parametrize("quota", [-1, 1.5, True, "60"], ids=repr)
-async def test_a_quota_that_is_no_count_is_refused(emulator: Emulator, quota: int) -> None:
+async def test_a_quota_that_is_no_count_is_refused(emulator: Emulator, name: str, quota: Any) -> None:
     """At run time as at construction."""
-    with pytest.raises((TypeError, ValueError), match="quota"):
-        emulator.quota = quota
-    with pytest.raises((TypeError, ValueError), match="quota"):
-        Emulator(quota=quota)
+    with pytest.raises((TypeError, ValueError), match=f"^{name} "):
+        setattr(emulator, name, quota)
+    with pytest.raises((TypeError, ValueError), match=f"^{name} "):
+        Emulator(**{name: quota})

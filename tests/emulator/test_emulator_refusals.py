@@ -81,8 +81,8 @@ async def test_an_unknown_job_is_404(client: PlainClient) -> None:
 
 @pytest.mark.parametrize(
     "path",
-    ["/", "/api/v1/tts", "/api/v1/tts/", f"/api/v1/tts/{UNKNOWN}/audio"],
-    ids=["root", "bare", "empty", "below"],
+    ["/", "/api/v1", "/api/v1/tts/", f"/api/v1/tts/{UNKNOWN}/audio"],
+    ids=["root", "above", "empty", "below"],
 )
 async def test_an_unknown_endpoint_is_404(client: PlainClient, path: str) -> None:
     """It is so without credentials too."""
@@ -94,6 +94,13 @@ async def test_another_method_is_405(client: PlainClient, method: str) -> None:
     """The answer names the method there is, as HTTP wants."""
     reply = await client.send(method, f"/api/v1/tts/{UNKNOWN}")
     assert (reply.status, reply.headers["Allow"]) == (405, "GET")
+
+
+@pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
+async def test_another_method_where_jobs_are_created_is_405(client: PlainClient, method: str) -> None:
+    """There is no list of jobs."""
+    reply = await client.send(method, "/api/v1/tts")
+    assert (reply.status, reply.headers["Allow"]) == (405, "POST")
 
 
 async def test_refusals_come_in_a_fixed_order() -> None:
