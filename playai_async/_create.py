@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import itertools
 from collections.abc import Awaitable, Callable
 from functools import partial
 from typing import TypeAlias
@@ -44,6 +45,7 @@ class Creator:
     def __init__(self, post: _Post, pacing: Pacing, polling: Polling, slots: Slots) -> None:
         self._post = post
         self._loop = asyncio.get_running_loop()
+        self._places = itertools.count()
         # So seldom that a request has not been sent too often before a window is over.
         pacer = Pacer(Pacing(window=pacing.window), probes=min(PROBES_PER_WINDOW, polling.max_failures))
         self._dispatcher = Dispatcher(
@@ -68,16 +70,12 @@ class Creator:
         A cancellation gives the turn back, or ends the request, which may have been received.
         """
         request = _Request(partial(self._post, body))
-        since = self._loop.time()
-        limit = asyncio.timeout(timeout)
+        began, place = self._loop.time(), next(self._places)
         try:
-            async with limit:
-                return await resending_for(polling)(self._dispatcher.call, request.send, None, since)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # not ours
-            elapsed = self._loop.time() - since
-            late = request.too_late(elapsed)
+            async with asyncio.timeout(timeout):
+                return await resending_for(polling)(self._dispatcher.call, request.send, None, place)
+        except TimeoutError:  # ours: whatever else may time out does so with an error of this library
+            late = request.too_late(self._loop.time() - began)
         except TRANSIENT as error:
             if isinstance(error, TransportError) and not error.maybe_received:
                 raise
@@ -90,10 +88,8 @@ class Creator:
         return self._dispatcher.stats()
 
     async def close(self) -> None:
-        """End every call with `SessionClosedError`, and see the workers off."""
+        """Send nothing any more, and see the workers off; those who create have been interrupted before."""
         self._dispatcher.stop()
-        for _ in self._dispatcher.ending_calls():
-            pass
         await self._dispatcher.workers_gone()
 
 

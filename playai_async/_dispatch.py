@@ -78,20 +78,20 @@ class Dispatcher:
             pause_reason=self.pacer.pause_reason,
         )
 
-    async def call(self, send: Send, job_id: UUID | None, since: float) -> TtsJob:
+    async def call(self, send: Send, job_id: UUID | None, rank: float) -> TtsJob:
         """Make one request, ahead of every poll.
 
         Args:
             send: Makes it.
             job_id: The job that it is about, or None for one that is to be created.
-            since: When the caller first asked for it: the older goes first.
+            rank: Its place among calls: the lowest goes first.
 
         Raises:
             PlayAIError: What the request met.
 
         A cancellation gives the turn back, or ends the request.
         """
-        call = Call(send, job_id, since, self._loop.create_future())
+        call = Call(send, job_id, rank, self._loop.create_future())
         self._turns.add_call(call)
         self.pump()
         try:

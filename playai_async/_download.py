@@ -122,7 +122,8 @@ class Downloader:
     async def _attempt(self, link: URL, transfer: _Transfer) -> None:
         async with self._share, self._slots.one():
             if self._others.closed:
-                raise self._closed(transfer.job_id)
+                words = "The aiohttp session given to this session was closed."
+                raise SessionClosedError(words, job_id=transfer.job_id)
             limit = asyncio.timeout(None)
             try:
                 async with limit:
@@ -142,7 +143,7 @@ class Downloader:
         async with self._answer(link, transfer, limit) as response:
             transfer.begin(response.status, response.headers)
             while True:
-                with self._step(transfer.job_id, limit):
+                with self._step(limit):
                     chunk = await response.content.read(_CHUNK)
                 if not chunk:
                     break
@@ -156,7 +157,7 @@ class Downloader:
         """Follow a link to an answer that is no redirect."""
         headers = transfer.headers()
         for _ in range(MOST_REDIRECTS + 1):
-            with self._step(transfer.job_id, limit):
+            with self._step(limit):
                 response = await self._http().get(url, headers=headers, allow_redirects=False)
             try:
                 if response.status not in _REDIRECTS:
@@ -168,27 +169,17 @@ class Downloader:
         raise _error(transfer.job_id, f"more than {MOST_REDIRECTS} redirects")
 
     @contextlib.contextmanager
-    def _step(self, job_id: UUID, limit: asyncio.Timeout) -> Generator[None, None, None]:
+    def _step(self, limit: asyncio.Timeout) -> Generator[None, None, None]:
         """Bound one step of an exchange, and say what became of it."""
         limit.reschedule(self._loop.time() + self._idle_timeout)
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the table of failures ends with it
-            failure = self._failure(job_id, error)
+            broken = _BrokenOffError(f"{words_for(error)} ({type(error).__name__})")
+            broken.__cause__ = presentable(error, self._credentials)
         else:
             return
-        raise failure
-
-    def _failure(self, job_id: UUID, error: Exception) -> _BrokenOffError | SessionClosedError:
-        if self._others.closed:
-            return self._closed(job_id)
-        failure = _BrokenOffError(f"{words_for(error)} ({type(error).__name__})")
-        failure.__cause__ = presentable(error, self._credentials)
-        return failure
-
-    @staticmethod
-    def _closed(job_id: UUID) -> SessionClosedError:
-        return SessionClosedError("The aiohttp session given to this session was closed.", job_id=job_id)
+        raise broken
 
     def _http(self) -> aiohttp.ClientSession:
         if self._own is None:

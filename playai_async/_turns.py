@@ -45,8 +45,8 @@ class Turns:
         return len(self._calls) + len(self._first_polls) + self._polls.count(now)
 
     def add_call(self, call: Call) -> None:
-        """Put down a direct call: the one that was made first goes first, also where it is sent again."""
-        call.place = self._calls.add(call.since, call)
+        """Put down a direct call: the one of the lowest rank goes first."""
+        call.place = self._calls.add(call.rank, call)
 
     def drop_call(self, call: Call) -> None:
         """Take off a call, if its turn has not come."""

@@ -21,6 +21,7 @@ class Visitors:
 
     def __init__(self) -> None:
         self._stays: set[asyncio.Timeout] = set()
+        self._left = asyncio.Event()
         self._closed = False
 
     @contextlib.asynccontextmanager
@@ -44,6 +45,7 @@ class Visitors:
                     yield
                 finally:
                     self._stays.discard(stay)
+                    self._left.set()
         except TimeoutError:
             if not stay.expired():
                 raise  # an error of the block's own
@@ -54,5 +56,6 @@ class Visitors:
         self._closed = True
         for stay in self._stays:
             stay.reschedule(-1.0)  # which has passed: asyncio knows best how to interrupt its task
-        while self._stays:  # noqa: ASYNC110 - a few rounds of the loop
-            await asyncio.sleep(0)
+        while self._stays:
+            self._left.clear()
+            await self._left.wait()

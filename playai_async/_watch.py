@@ -76,7 +76,7 @@ class Call:
 
     send: Send
     job_id: UUID | None  # None: it is to create one
-    since: float
+    rank: float  # the lower goes first
     future: asyncio.Future[Outcome]
     place: Entry | None = None
     asked: float = 0.0

@@ -60,6 +60,11 @@ def job(output: dict[str, Any] = IN_PROGRESS, job_id: UUID = JOB_ID) -> Answer:
     return Answer(payload=job_json(output, job_id))
 
 
+def created(output: dict[str, Any] = IN_PROGRESS, job_id: UUID = JOB_ID) -> Answer:
+    """A good answer to a request to create a job."""
+    return Answer(201, payload=job_json(output, job_id))
+
+
 def throttled(retry_after: str | None = None) -> Answer:
     """A 429 as the contract has it."""
     headers = {} if retry_after is None else {"Retry-After": retry_after}
@@ -87,6 +92,10 @@ class ScriptedService:
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
         self._mock.stop()
+
+    def creates(self, *answers: Answer) -> None:
+        """Script what requests to create a job are answered with."""
+        self._mock.post(f"{BASE_URL}/api/v1/tts", callback=self._callback(list(answers)), repeat=True)
 
     def answers(self, *answers: Answer, job_id: UUID = JOB_ID, base_url: str = BASE_URL) -> None:
         """Script what a job's requests are answered with."""

@@ -415,7 +415,7 @@ def test_a_limit_that_was_counted_across_an_edge_is_corrected_once_the_edge_is_k
     waiting=st.sampled_from([0, 1_000]),
     found=st.sampled_from([None, True, False]),
 )
-def test_whatever_is_asked_of_whatever_service_429s_are_few(  # noqa: PLR0917 - drawn by name
+def test_whatever_is_asked_of_whatever_service_429s_are_few(
     seed: int,
     quota: int,
     phase: float,

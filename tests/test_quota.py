@@ -301,7 +301,7 @@ PATTERNS = {
     begin=st.floats(0.0, 1e8),
     early=st.sampled_from([0.0, 0.3, 0.9]),
 )
-def test_a_known_quota_is_never_exceeded_over_any_window(  # noqa: PLR0917 - drawn by name
+def test_a_known_quota_is_never_exceeded_over_any_window(
     pattern: str, seed: int, quota: int, window: float, begin: float, early: float
 ) -> None:
     """Whatever the phase of the service's windows, the length of the exchanges, and when in one it is counted."""

@@ -8,6 +8,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import datetime
+from pathlib import Path
 from typing import Any, Literal, assert_never, assert_type
 from uuid import UUID
 
@@ -254,3 +255,19 @@ def second_bases() -> tuple[TimeoutError, ValueError, RuntimeError]:
 
 
 version: str = __version__
+
+
+async def text_to_file(playai: PlayAISession) -> None:
+    """Creating, downloading, and both with the wait between them."""
+    parameters = make_parameters()
+    assert_type(await playai.create_job(parameters, timeout=None), TtsJob)
+    assert_type(await playai.download(JOB_ID, "speech.mp3", on_progress=print), Path)
+    job = await playai.speak(parameters, Path("out"), polling=Polling(), timeout=60, on_progress=show)
+    assert_type(job, TtsJob[Completed])
+    assert_type(job.output.duration, float)
+    assert_type(TransportError("lost").maybe_received, bool)
+
+
+def show(received: int, total: int | None) -> None:
+    """Show how far a download is."""
+    print(received, total)  # noqa: T201 - never run

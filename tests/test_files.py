@@ -1,0 +1,114 @@
+"""Files that come into being whole or not at all, and what they are called."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from uuid import UUID
+
+import pytest
+
+from playai_async._files import Destination, PartFile
+
+JOB_ID = UUID("6f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f")
+
+
+@pytest.mark.parametrize(
+    ("content_type", "ending"),
+    [
+        ("audio/mpeg", ".mp3"),
+        ("audio/wav", ".wav"),
+        ("audio/x-wav", ".wav"),
+        ("audio/ogg", ".ogg"),
+        ("audio/flac", ".flac"),
+        ("audio/basic", ".mulaw"),
+        ("audio/L16;rate=24000", ".raw"),
+        (" AUDIO/MPEG ; charset=x", ".mp3"),
+        ("text/html", ".bin"),
+        ("../../evil", ".bin"),
+        ("", ".bin"),
+    ],
+    ids=repr,
+)
+def test_in_a_directory_a_file_is_named_by_the_job_and_its_content_type(
+    content_type: str, ending: str, tmp_path: Path
+) -> None:
+    """Whatever a server says, its words are no part of a path."""
+    assert Destination.checked(tmp_path).file(JOB_ID, content_type) == tmp_path / f"{JOB_ID}{ending}"
+
+
+def test_a_file_keeps_the_name_that_it_was_given(tmp_path: Path) -> None:
+    """Also where its ending is another than the content type's."""
+    assert Destination.checked(str(tmp_path / "a.mp3")).file(JOB_ID, "audio/wav") == tmp_path / "a.mp3"
+
+
+@pytest.mark.parametrize("made", [False, True], ids=["missing", "there"])
+def test_a_path_that_ends_in_a_separator_is_a_directory(tmp_path: Path, *, made: bool) -> None:
+    """A file of that name would not be what was meant."""
+    if made:
+        (tmp_path / "out").mkdir()
+        assert Destination.checked(f"{tmp_path}/out/").file(JOB_ID, "audio/wav").parent == tmp_path / "out"
+    else:
+        with pytest.raises(FileNotFoundError, match="out"):
+            Destination.checked(f"{tmp_path}/out/")
+
+
+def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
+    """A device or a pipe, say, whose place a file would take."""
+    os.mkfifo(tmp_path / "pipe")
+    for place in (tmp_path / "pipe", Path(os.devnull)):
+        with pytest.raises(OSError, match="not a file"):
+            Destination.checked(place)
+
+
+def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
+    """What it leads to is replaced, beside which the part file lies."""
+    (tmp_path / "there").mkdir()
+    (tmp_path / "here").mkdir()
+    target, link = tmp_path / "there" / "a.wav", tmp_path / "here" / "a.wav"
+    link.symlink_to(target)
+    with PartFile(link) as part:
+        assert [path.parent.name for path in tmp_path.rglob("*.part")] == ["there"]
+        part.write(b"audio")
+        part.finish()
+    assert link.is_symlink()
+    assert target.read_bytes() == b"audio"
+
+
+def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
+    """That of the part file does not grow with it."""
+    path = tmp_path / ("x" * 255)
+    with PartFile(path) as part:
+        part.write(b"audio")
+        part.finish()
+    assert path.read_bytes() == b"audio"
+
+
+def test_a_file_has_the_mode_that_any_new_file_has(tmp_path: Path) -> None:
+    """Not that of a temporary one, which nobody else could read."""
+    (tmp_path / "usual").touch()
+    with PartFile(tmp_path / "made") as part:
+        part.finish()
+    assert (tmp_path / "made").stat().st_mode == (tmp_path / "usual").stat().st_mode
+
+
+def test_starting_over_forgets_what_was_written(tmp_path: Path) -> None:
+    """Also where the second time is shorter."""
+    with PartFile(tmp_path / "a") as part:
+        part.write(b"much that is wrong")
+        part.restart()
+        part.write(b"right")
+        assert part.size == 5
+        part.finish()
+    assert (tmp_path / "a").read_bytes() == b"right"
+
+
+def test_two_at_once_for_one_destination_do_not_mix(tmp_path: Path) -> None:
+    """The one that is finished last is there in the end, whole."""
+    with PartFile(tmp_path / "a") as one, PartFile(tmp_path / "a") as other:
+        one.write(b"one")
+        other.write(b"other")
+        other.finish()
+        one.finish()
+    assert (tmp_path / "a").read_bytes() == b"one"
+    assert [path.name for path in tmp_path.iterdir()] == ["a"]

@@ -1,0 +1,45 @@
+"""Where audio may be fetched from; the rest is shown by sessions and downloads."""
+
+from __future__ import annotations
+
+import pytest
+from yarl import URL
+
+from playai_async._urls import checked_link
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        "https://audio.example/a.mp3?Signature=a%2Bb%2fc~%7E&Key-Pair-Id=K",
+        "https://audio.example:8443/%E2%82%AC/a",
+        "https://[2001:db8::1]/a",
+        "http://127.0.0.1:8080/a?x=%7e",
+        "http://[::1]:8080/a",
+        "http://localhost/a",
+    ],
+)
+def test_a_link_is_sent_as_it_was_signed(link: str) -> None:
+    """Its escapes are not ours to tidy; what follows a # is not sent."""
+    assert str(checked_link(f"{link}#t=3")) == link
+
+
+@pytest.mark.parametrize(
+    ("location", "base", "found"),
+    [
+        ("/b?x=%7e", "https://a.example/a?y=1", "https://a.example/b?x=%7e"),
+        ("//b.example/b", "https://a.example/a", "https://b.example/b"),
+        ("https://b.example/b", "http://127.0.0.1/a", "https://b.example/b"),
+        ("http://127.0.0.2/b", "http://127.0.0.1/a", "http://127.0.0.2/b"),
+    ],
+)
+def test_a_redirect_may_be_relative_and_more_secure(location: str, base: str, found: str) -> None:
+    """Never less."""
+    assert str(checked_link(location, URL(base))) == found
+
+
+@pytest.mark.parametrize("location", ["http://127.0.0.1/b", "http://localhost/b", "http://[::1]/b"])
+def test_a_redirect_never_leads_from_https_to_http(location: str) -> None:
+    """Not even to a loopback host, which would be this machine."""
+    with pytest.raises(ValueError, match="from https to http"):
+        checked_link(location, URL("https://audio.example/a"))

@@ -1,0 +1,71 @@
+"""Callers whose own tasks are at work in a session, and what becomes of them when it closes."""
+
+from __future__ import annotations
+
+import asyncio
+from uuid import UUID
+
+import pytest
+
+from playai_async import SessionClosedError
+from playai_async._visitors import Visitors
+
+JOB_ID = UUID(int=1)
+
+
+async def test_who_is_inside_is_shown_out() -> None:
+    """Wherever they are, with an error that names their job; and may take their time to clean up."""
+    visitors, cleaned = Visitors(), list[str]()
+
+    async def visit() -> None:
+        async with visitors.inside(JOB_ID):
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(2)
+                cleaned.append("up")
+
+    visits = [asyncio.create_task(visit()) for _ in range(3)]
+    await asyncio.sleep(1)
+    closing = asyncio.create_task(visitors.show_out())
+    outcomes = await asyncio.gather(*visits, return_exceptions=True)
+    assert [(type(outcome), getattr(outcome, "job_id", None)) for outcome in outcomes] == [
+        (SessionClosedError, JOB_ID)
+    ] * 3
+    assert cleaned == ["up"] * 3
+    await closing
+
+
+async def test_nobody_gets_in_after_that() -> None:
+    """Not even for a moment."""
+    visitors = Visitors()
+    await visitors.show_out()
+    with pytest.raises(SessionClosedError):
+        async with visitors.inside(None):
+            pytest.fail("this must not be reached")
+
+
+@pytest.mark.parametrize("error", [TimeoutError("mine"), ValueError("mine")], ids=repr)
+async def test_an_error_of_their_own_is_left_as_it_is(error: Exception) -> None:
+    """Also where it looks like an interruption."""
+    visitors = Visitors()
+    with pytest.raises(type(error), match="mine") as caught:
+        async with visitors.inside(None):
+            raise error
+    assert caught.value is error
+
+
+async def test_a_cancellation_is_none_of_ours() -> None:
+    """It passes through."""
+    visitors = Visitors()
+
+    async def visit() -> None:
+        async with visitors.inside(None):
+            await asyncio.sleep(100)
+
+    task = asyncio.create_task(visit())
+    await asyncio.sleep(1)
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await task
+    await visitors.show_out()
