@@ -1,8 +1,9 @@
 """Runs the Python examples of README.md and docs/ against the emulator, in virtual time.
 
 An example may `await` at its top level, as `python -m asyncio` has it. All examples of one page share a namespace, an
-event loop and an emulator that the environment points to. Blocks in comments (`invisible-code-block: python`) run like
-the others: they set a stage, or hold the page to what it says, for which `printed` is the output of the block before.
+event loop, a directory to work in, and an emulator that the environment points to. Blocks in comments
+(`invisible-code-block: python`) run like the others: they set a stage, or hold the page to what it says, for which
+`printed` is the output of the block before, and `root` the directory of this file.
 """
 
 import ast
@@ -10,6 +11,8 @@ import asyncio
 import contextlib
 import inspect
 import io
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import looptime
@@ -27,6 +30,7 @@ class Page:
         self._runner = asyncio.Runner(loop_factory=looptime.new_event_loop)
         self._emulator = Emulator(api_key="a-key-for-examples", user_id="a-user-for-examples")
         self._environment = pytest.MonkeyPatch()
+        self._directory = tempfile.TemporaryDirectory()
 
     def open(self, namespace: dict[str, Any]) -> None:
         """Start the emulator, and give the page what its examples take for granted."""
@@ -34,7 +38,9 @@ class Page:
         self._environment.setenv("PLAYAI_API_KEY", "a-key-for-examples")
         self._environment.setenv("PLAYAI_USER_ID", "a-user-for-examples")
         self._environment.setenv("PLAYAI_BASE_URL", self._emulator.base_url)
+        self._environment.chdir(self._directory.name)
         namespace["__name__"] = "__main__"
+        namespace["root"] = Path(__file__).parent
         namespace["emulator"] = self._emulator
         namespace["job_id"] = self._runner.run(_job_of_two_seconds(self._emulator))
 
@@ -53,6 +59,7 @@ class Page:
             left = self._runner.run(_tasks_left_after(self._emulator))
         finally:
             self._environment.undo()
+            self._directory.cleanup()
             self._runner.close()
         assert not left, f"the examples left tasks running: {left}"
 

@@ -32,7 +32,7 @@ napoleon_use_ivar = True
 
 # No inventory is fetched, so the names of others have nothing to point to.
 nitpick_ignore_regex = [
-    ("py:.*", r"(aiohttp|asyncio|collections|datetime|tenacity|types|typing|uuid|yarl)\..*"),
+    ("py:.*", r"(aiohttp|asyncio|collections|datetime|os|pathlib|tenacity|types|typing|uuid|yarl)\..*"),
     ("py:class", r"UUID|datetime|(.*\.)?OutputT_co|WaitStrategy"),
 ]
 
