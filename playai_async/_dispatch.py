@@ -116,8 +116,7 @@ class Dispatcher:
             self._held_until = math.inf
         elif self._slots.full:
             self._held_until = math.inf  # or until a slot is free: asked then, or after a request of its own
-            if self._turns:
-                self._slots.wait(self.pump)
+            self._slots.wait(self.pump)  # also with nothing to send: what is put down later counts on it
         elif (when := self._turns.when(now)) > now + RESOLUTION:
             self._held_until = -math.inf
             self._alarm.set(when)  # which asks the pacer then

@@ -53,8 +53,8 @@ class Visitors:
 
     async def show_out(self) -> None:
         """Interrupt all who are inside, let nobody in, and wait until all have left."""
-        self._closed = True
-        for stay in self._stays:
+        interrupted, self._closed = self._closed, True
+        for stay in self._stays if not interrupted else ():
             stay.reschedule(-1.0)  # which has passed: asyncio knows best how to interrupt its task
         while self._stays:
             self._left.clear()

@@ -39,6 +39,7 @@ from tests.scripted import (
     API_KEY,
     FAILED,
     JOB_ID,
+    OTHER_ID,
     USER_ID,
     Answer,
     ScriptedService,
@@ -446,6 +447,25 @@ async def test_creations_and_polls_share_the_slots(service: ScriptedService) -> 
         await asyncio.gather(*waits)
     assert service.most_under_way == 4
     assert now() == pytest.approx(12.0, abs=0.1), "no slot was left free"
+
+
+@pytest.mark.parametrize("slots", [1, 2, 8], ids=str)
+async def test_a_wait_that_begins_while_creations_hold_every_slot_is_polled(
+    slots: int, service: ScriptedService
+) -> None:
+    """As soon as one of them is free, also where no wait was open when they took the last one."""
+    service.creates(Answer(201, payload=job_json(), takes=1))
+    service.answers(Answer(payload=job_json(FAILED), takes=0.1))
+    service.answers(Answer(payload=job_json(FAILED, OTHER_ID)), job_id=OTHER_ID)
+    async with PlayAISession(API_KEY, USER_ID, pacing=Pacing(max_in_flight=slots)) as session:
+        polled = asyncio.create_task(session.wait_for_completion(JOB_ID))
+        await asyncio.sleep(0.05)
+        creations = [asyncio.create_task(session.create_job(PARAMETERS)) for _ in range(slots)]
+        await polled
+        await asyncio.sleep(0.2)
+        await session.wait_for_completion(OTHER_ID, timeout=5)
+        assert now() <= 1.15
+        await asyncio.gather(*creations)
 
 
 async def test_ten_thousand_creations_that_are_given_up_leave_nothing(service: ScriptedService) -> None:

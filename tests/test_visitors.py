@@ -36,6 +36,28 @@ async def test_who_is_inside_is_shown_out() -> None:
     await closing
 
 
+async def test_showing_out_again_waits_for_the_same() -> None:
+    """Whoever asks second, or gave up the first time, sees the last one leave too."""
+    visitors = Visitors()
+
+    async def visit() -> None:
+        async with visitors.inside(JOB_ID):
+            try:
+                await asyncio.sleep(100)
+            finally:
+                await asyncio.sleep(2)
+
+    visiting = asyncio.create_task(visit())
+    await asyncio.sleep(1)
+    first = asyncio.create_task(visitors.show_out())
+    await asyncio.sleep(0.5)
+    first.cancel()
+    await asyncio.gather(visitors.show_out(), visitors.show_out())
+    assert asyncio.get_running_loop().time() == pytest.approx(3.0, abs=0.01)
+    with pytest.raises(SessionClosedError):
+        await visiting
+
+
 async def test_nobody_gets_in_after_that() -> None:
     """Not even for a moment."""
     visitors = Visitors()
