@@ -79,13 +79,14 @@ class Screen:
         """
         if self._out is None:
             return
-        with self._above_progress(self._out):
+        with self._above_progress() if self._out.isatty() else contextlib.nullcontext():
             self._out.write(line + "\n")
             self._out.flush()
 
     def note(self, line: str) -> None:
         """Write a line to standard error, above any progress."""
-        self._err.print(line, soft_wrap=True)
+        with self._above_progress():
+            self._err.print(line, soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table as a result, 80 columns wide or wider, its first two columns to the left."""
@@ -120,16 +121,16 @@ class Screen:
             progress.wipe()
 
     @contextlib.contextmanager
-    def _above_progress(self, stream: IO[str]) -> Generator[None, None, None]:
+    def _above_progress(self) -> Generator[None, None, None]:
         progress = self._progress
-        if progress is None or not stream.isatty():
+        if progress is None:
             yield
             return
         progress.wipe()
         try:
             yield
         finally:
-            progress.draw()
+            progress.draw_again()
 
 
 class _Progress:
@@ -138,9 +139,36 @@ class _Progress:
     def __init__(self, console: Console, render: Callable[[], Drawing]) -> None:
         self._console = console
         self._render = render
-        self.draw()
+        self._live: Live | None = None
+        self._may_draw = True
+        self._draw()
 
-    def draw(self) -> None:
+    def wipe(self) -> None:
+        """Take it off the terminal, if it is there."""
+        if self._live is not None:
+            self._live.stop()
+            self._live = None
+
+    def draw_again(self) -> None:
+        """Put it back: at once, if that was not done since the last refresh, and else at the next.
+
+        A drawing takes a millisecond or two, which thousands of lines one after another must not each cost.
+        """
+        if self._may_draw:
+            self._may_draw = False
+            self._draw()
+
+    async def keep_refreshing(self) -> None:
+        """Draw it as it is now, again and again."""
+        while True:
+            await asyncio.sleep(1 / _REFRESHES)
+            self._may_draw = True
+            if self._live is None:
+                self._draw()
+            else:
+                self._live.refresh()
+
+    def _draw(self) -> None:
         # A new one each time: one that was stopped remembers its height, and would go up over what came after it.
         # Standard output is left alone: rich would send what is written there to standard error.
         self._live = Live(
@@ -151,14 +179,6 @@ class _Progress:
             redirect_stdout=False,
         )
         self._live.start(refresh=True)
-
-    def wipe(self) -> None:
-        self._live.stop()
-
-    async def keep_refreshing(self) -> None:
-        while True:
-            await asyncio.sleep(1 / _REFRESHES)
-            self._live.refresh()
 
 
 class _Console(Console):

@@ -42,6 +42,10 @@ class Terminal(io.StringIO):
                 column += len(token)
         return lines
 
+    def lines(self) -> list[str]:
+        """The same, less blank lines, and with single blanks: how columns are set is rich's affair."""
+        return [" ".join(line.split()) for line in self.shows() if line.strip()]
+
 
 class Broken(io.StringIO):
     """A stream that fails; on a descriptor, where the program may redirect it."""

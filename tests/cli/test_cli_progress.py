@@ -9,7 +9,7 @@ from contextlib import asynccontextmanager
 
 import pytest
 
-from playai_async._cli._screen import Screen, progress
+from playai_async._cli._screen import Drawing, Screen, progress
 from playai_async.emulator import Emulator, Status
 from tests.cli.conftest import KEY, USER, Broken, Shell, Terminal
 
@@ -24,11 +24,6 @@ async def waiting(shell: Shell, *arguments: object) -> AsyncIterator[None]:
     await command
 
 
-def told(terminal: Terminal) -> list[str]:
-    """What a terminal shows, less the blanks at the end."""
-    return [line.rstrip() for line in terminal.shows() if line.strip()]
-
-
 async def test_progress_counts_states_and_requests(emulator: Emulator, shell: Shell) -> None:
     """A bar, the jobs by state, and what was sent for them, as of the last eighth of a second."""
     shell.err = err = Terminal()
@@ -36,14 +31,14 @@ async def test_progress_counts_states_and_requests(emulator: Emulator, shell: Sh
     emulator.inject(Status(404), job_id=jobs[3])
     async with waiting(shell, *jobs):
         await asyncio.sleep(8)
-        shown = told(err)
+        shown = err.lines()
         sent = emulator.stats.requests
     assert shown[0].startswith("PlayAI answered 404 for job")
     assert re.fullmatch(r"3 of 4 +━+[╸╺]?━*", shown[-4])
-    assert shown[-3] == "Jobs      1 waiting, 1 completed, 1 failed, 1 errors"
+    assert shown[-3] == "Jobs 1 waiting, 1 completed, 1 failed, 1 errors"
     # A poll may have gone out since the last drawing.
-    assert shown[-2] in {f"Requests  {drawn} sent, 0 answered with 429" for drawn in (sent - 1, sent)}
-    assert shown[-1] == "Pace      quota not known; 0 due"
+    assert shown[-2] in {f"Requests {drawn} sent, 0 answered with 429" for drawn in (sent - 1, sent)}
+    assert shown[-1] == "Pace quota not known; 0 due"
 
 
 async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> None:
@@ -52,11 +47,11 @@ async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> No
     emulator.inject(Status(429, headers={"Retry-After": "40"}))
     async with waiting(shell, emulator.add_job()):
         await asyncio.sleep(10)
-        first = told(err)[-1]
+        first = err.lines()[-1]
         await asyncio.sleep(10)
-        second = told(err)[-1]
+        second = err.lines()[-1]
         await asyncio.sleep(30)
-    pause = re.compile(r"Pace      throttled for ([\d.]+) s; quota not known; 1 due")
+    pause = re.compile(r"Pace throttled for ([\d.]+) s; quota not known; 1 due")
     left = [float(match[1]) for match in map(pause.fullmatch, (first, second)) if match]
     assert 29 < left[0] < 32.2
     assert left[0] - left[1] == pytest.approx(10, abs=0.15)
@@ -67,8 +62,8 @@ async def test_nothing_of_it_remains(emulator: Emulator, shell: Shell) -> None:
     shell.err = err = Terminal()
     async with waiting(shell, emulator.add_job(5), emulator.add_job(20)):
         await asyncio.sleep(3)
-        assert told(err)
-    assert told(err) == []
+        assert err.lines()
+    assert err.lines() == []
     assert err.getvalue().rfind("\x1b[?25h") > err.getvalue().rfind("\x1b[?25l")
 
 
@@ -78,9 +73,9 @@ async def test_results_and_progress_share_a_terminal(emulator: Emulator, shell: 
     jobs = [emulator.add_job(seconds) for seconds in (0, 5, 40)]
     async with waiting(shell, *jobs):
         await asyncio.sleep(20)
-        shown = told(terminal)
+        shown = terminal.lines()
         assert [line.split()[0] for line in shown] == [str(jobs[0]), str(jobs[1]), "2", "Jobs", "Requests", "Pace"]
-    assert [line.split()[:2] for line in told(terminal)] == [[str(job), "COMPLETED"] for job in jobs]
+    assert [line.split()[:2] for line in terminal.lines()] == [[str(job), "COMPLETED"] for job in jobs]
 
 
 async def test_results_go_to_standard_output_alone(emulator: Emulator, shell: Shell) -> None:
@@ -105,7 +100,7 @@ async def test_a_warning_of_the_library_does_not_spoil_it(
     emulator.set_output(job, {"status": "QUEUED"})
     async with waiting(shell, job):
         await asyncio.sleep(5)
-        shown = told(err)
+        shown = err.lines()
         emulator.set_output(job, None)
     assert " ".join(shown[:-4]).startswith(f"Job {job} is in a state that the contract does not list: 'QUEUED'")
     assert [line.split()[0] for line in shown[-4:]] == ["0", "Jobs", "Requests", "Pace"]
@@ -144,7 +139,7 @@ async def test_progress_gives_way_when_the_block_fails() -> None:
     with pytest.raises(ZeroDivisionError):
         await fail()
     assert "none" in err.getvalue()
-    assert told(err) == []
+    assert err.lines() == []
 
 
 async def test_closed_streams_are_nowhere(emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -167,7 +162,7 @@ async def test_a_narrow_terminal_gets_progress_that_fits(
     shell.err = err = Terminal()
     async with waiting(shell, emulator.add_job(5)):
         await asyncio.sleep(3)
-        shown = told(err)
+        shown = [line.rstrip() for line in err.shows() if line.strip()]
     assert len(shown) == 4
     assert all(len(line) <= 40 for line in shown)
 
@@ -176,3 +171,27 @@ async def test_a_table_that_nobody_reads_is_a_broken_pipe() -> None:
     """As any other result is, and not an end of rich's own."""
     with pytest.raises(BrokenPipeError):
         Screen(Broken(BrokenPipeError()), None).table(["a"], [["b"]])
+
+
+async def test_a_burst_of_lines_costs_few_drawings() -> None:
+    """Thousands of jobs may end at once: what is drawn then is the last of it, and every line is there."""
+    terminal = Terminal()
+    drawings = 0
+
+    def drawn() -> Drawing:
+        nonlocal drawings
+        drawings += 1
+        return progress(done=0, total=0, lines=[("Jobs", "many")])
+
+    screen = Screen(terminal, terminal)
+    async with screen.showing(drawn):
+        before = drawings
+        for number in range(500):
+            screen.result(f"result {number}")
+            screen.note(f"error {number}")
+        burst = drawings - before
+        await asyncio.sleep(1)
+        assert terminal.lines()[-1].split() == ["Jobs", "many"]
+    assert burst < 10  # a single one asks more than once
+    assert drawings - before < 40
+    assert terminal.lines() == [f"{kind} {number}" for number in range(500) for kind in ("result", "error")]
