@@ -1,5 +1,7 @@
 """The command line `playai-async`: the one part of the package that needs cyclopts and rich (extra `cli`).
 
-From the top down: `_app` (commands and options), `_jobs`, `_emulate` and `_demo` (what each one does), `_run` (the
-event loop), `_screen` (what is seen), `_exit` (the exit status). Nothing else in the package may import it.
+From the top down: `_main` (a command line from beginning to end), `_app` (commands and options), `_create`, `_jobs`,
+`_emulate`, `_demo` and `_completion` (what each one does), `_downloads` (audio into files), `_ends` (how a job's end is
+told and counted), `_input` (what is read), `_run` (the event loop), `_screen` (what is seen), and `_exit` (the exit
+status). Nothing else in the package may import it.
 """

@@ -1,4 +1,4 @@
-"""The commands and their options, and how each ends; what they do is in the modules beside.
+"""The commands and their options; what they do is in the modules beside.
 
 The home of cyclopts. A command here reads what it was given and returns the coroutine that does the work, so that all
 that is wrong with the command line, the ids or the settings is found before anything runs.
@@ -6,30 +6,28 @@ that is wrong with the command line, the ids or the settings is found before any
 
 from __future__ import annotations
 
-import contextlib
-import io
 import os
 import sys
-import traceback
 from collections.abc import Coroutine, Sequence
 from typing import Annotated, Any, TypeAlias
 
-from cyclopts import App, CycloptsError, Parameter
+from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
 from playai_async._cli._demo import demo
+from playai_async._cli._downloads import usable_directory
 from playai_async._cli._emulate import emulate
+from playai_async._cli._ends import Results
 from playai_async._cli._exit import Exit, UsageError
-from playai_async._cli._jobs import STANDARD_INPUT, Results, get, read_ids, wait
-from playai_async._cli._run import run
-from playai_async._cli._screen import Screen, one_line
-from playai_async._exceptions import ConfigurationError
+from playai_async._cli._input import STANDARD_INPUT, read_ids
+from playai_async._cli._jobs import get, wait
+from playai_async._cli._screen import Screen
 from playai_async._session import PlayAISession
 from playai_async._settings import Pacing, Polling, check_number
 from playai_async._version import __version__
 from playai_async.emulator import Emulator
 
-__all__ = ["command_line", "parse"]
+__all__ = ["parse"]
 
 _Command: TypeAlias = Coroutine[Any, Any, Exit]
 _POLLING = Polling()
@@ -39,7 +37,7 @@ app = App(
     version=__version__,
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
-    help="""Wait for PlayAI text-to-speech jobs.
+    help="""Wait for PlayAI text-to-speech jobs, and download their audio.
 
 In use:
 
@@ -83,6 +81,7 @@ _Seconds = Annotated[float, Parameter(validator=_positive)]
 _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 _Jobs = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000))]
 _More = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
+_Directory = Annotated[str | None, Parameter(name="--download")]
 
 
 @app.command(name="get")
@@ -114,19 +113,20 @@ def _wait(
     *job_ids: Annotated[str, _Ids],
     timeout: _Seconds | None = _POLLING.timeout,
     as_json: _Json = False,
+    download: _Directory = None,
     requests_per_minute: _Count | None = None,
 ) -> _Command:
     """Wait until jobs are done, all at once; print each as it ends.
 
-    Prints a job's id, its state and, if completed, the address of the audio. An
-    error goes to standard error, as a line that names the job, and does not stop
-    the other waits.
+    Prints a job's id, its state and, if completed, the address of the audio, or
+    the path of the file once that was downloaded. An error goes to standard error,
+    as a line that names the job, and does not stop the others.
 
     In use:
 
         playai-async wait 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42 --timeout 60
         playai-async wait --json - < ids.txt | jq -r .output.url
-        playai-async wait --requests-per-minute 60 - < ids.txt
+        playai-async wait --download audio/ --requests-per-minute 60 - < ids.txt
 
     Exit status: 0 all completed, 1 a job failed, 2 wrong usage or settings, 3 an
     error, 4 a wait timed out, 130 interrupted; where several hold, 3 comes before
@@ -136,15 +136,17 @@ def _wait(
         job_ids: Ids of jobs, or - for ids on standard input, one a line.
         timeout: Seconds for each job.
         as_json: Print each job as a JSON object on one line, in the service's own field names; errors have none.
+        download: Put the audio of completed jobs into this directory, which is made if it is missing.
         requests_per_minute: What of the quota of the key may be spent here; never exceeded. Left out, it is learned.
     """
     _refuse_options(job_ids)
     found = read_ids(job_ids, sys.stdin)
     playai = _session(Pacing(requests_per_window=requests_per_minute))
+    directory = None if download is None else usable_directory(download)
     screen = _screen()
     if not found:
         screen.note("playai-async: no ids on standard input")
-    return wait(playai, found, Results(screen, as_json), timeout=timeout)
+    return wait(playai, found, Results(screen, as_json), timeout=timeout, directory=directory)
 
 
 @app.command(name="emulate")
@@ -216,36 +218,6 @@ def parse(arguments: Sequence[str]) -> _Command | None:
     return command
 
 
-def command_line(arguments: Sequence[str]) -> int:
-    """Run a command line to its end.
-
-    Args:
-        arguments: What follows the program's name.
-
-    Returns:
-        The exit status.
-    """
-    for stream in (sys.stdout, sys.stderr):
-        if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # better than to end on a letter that a locale lacks
-    try:
-        command = parse(arguments)
-        return Exit.FINE if command is None else run(command)
-    except (CycloptsError, UsageError, ConfigurationError) as error:
-        return _complain(error, Exit.USAGE)
-    except KeyboardInterrupt:
-        return Exit.INTERRUPTED
-    except BrokenPipeError:  # whoever read the results has seen enough
-        return Exit.ERROR
-    except OSError as error:
-        return _complain(error, Exit.ERROR)
-    except Exception:  # noqa: BLE001 - a bug; but Python's own status for one means "a job failed" here
-        traceback.print_exc()
-        return Exit.ERROR
-    finally:
-        _abandon_broken_streams()
-
-
 def _refuse_options(texts: Sequence[str]) -> None:
     for text in texts:
         if text.startswith("-") and text != STANDARD_INPUT:
@@ -261,22 +233,3 @@ def _session(pacing: Pacing) -> PlayAISession:
 
 def _screen() -> Screen:
     return Screen(sys.stdout, sys.stderr)
-
-
-def _complain(error: Exception, status: Exit) -> Exit:
-    with contextlib.suppress(OSError):  # standard error is the last place to say anything
-        for line in str(error).splitlines():
-            _screen().note(f"playai-async: {one_line(line)}")
-    return status
-
-
-def _abandon_broken_streams() -> None:
-    # What a stream still holds Python would try to write once more on its way out, and complain of it.
-    for stream in (sys.stdout, sys.stderr):
-        if stream is None:
-            continue
-        try:
-            stream.flush()
-        except OSError:
-            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor is all that is wanted
-                os.dup2(nowhere.fileno(), stream.fileno())

@@ -9,8 +9,8 @@ from uuid import UUID
 
 import attrs
 
+from playai_async._cli._ends import Results, Tally, job_of
 from playai_async._cli._exit import Exit
-from playai_async._cli._jobs import Results, Tally, job_of
 from playai_async._cli._screen import Screen
 from playai_async._exceptions import PlayAIError
 from playai_async._session import PlayAISession
@@ -99,7 +99,7 @@ async def _ends(emulator: Emulator, playai: PlayAISession, screen: Screen, *, jo
             state: str | None = None
             tally.add(outcome)
             if isinstance(outcome, PlayAIError):
-                Results(screen).tell(job_id, outcome)
+                Results(screen).tell(outcome, job_id)
             else:
                 # The emulator counts what is due within a microsecond as due.
                 late = max(0.0, clock() - emulator.finishes_at(job_id))

@@ -5,12 +5,14 @@ import json
 import re
 import sys
 from collections.abc import AsyncIterator
+from pathlib import Path
 from typing import IO, Any
 
 import attrs
 import pytest
 
-from playai_async._cli._app import command_line, parse
+from playai_async._cli._app import parse
+from playai_async._cli._main import command_line
 from playai_async.emulator import Emulator
 
 KEY = "sk-4711-open-sesame"
@@ -105,6 +107,11 @@ class Shell:
     def _connect(self, stdin: str) -> None:
         for name, stream in (("stdin", io.StringIO(stdin)), ("stdout", self.out), ("stderr", self.err)):
             self.monkeypatch.setattr(sys, name, stream)
+
+
+def files_in(directory: Path) -> list[str]:
+    """The names of all files in a directory, part files among them."""
+    return sorted(path.name for path in directory.iterdir())
 
 
 @pytest.fixture

@@ -11,13 +11,15 @@ import time
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future
 from pathlib import Path
+from uuid import UUID
 
 import pytest
 
 import playai_async.__main__
 from playai_async._cli import _run
 from playai_async._cli._exit import Exit
-from tests.cli.conftest import Shell
+from playai_async.emulator import Emulator, Slow
+from tests.cli.conftest import Shell, files_in
 
 PROGRAM = [sys.executable, "-W", "error", "-m", "playai_async"]
 JOB = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
@@ -86,6 +88,36 @@ def test_ctrl_c_ends_a_wait_at_once_and_quietly(
         assert waiting.stderr.read() == ""
     assert server.stderr
     assert "Traceback" not in server.stderr.read()
+
+
+@pytest.mark.parametrize("command", ["wait"])
+def test_ctrl_c_ends_a_download_at_once_and_leaves_no_part_of_it(tmp_path: Path, command: str) -> None:
+    """Status 130 within a second, in the middle of the audio; a job that was created is not lost."""
+    errors, job = asyncio.run(_interrupted_in_a_download(command, tmp_path))
+    assert files_in(tmp_path) == []
+    assert errors.count("\n") == errors.count(f"playai-async wait {job} --download ") == int(command == "create")
+
+
+async def _interrupted_in_a_download(command: str, directory: Path) -> tuple[str, UUID]:
+    """What was written to standard error, and the job."""
+    async with Emulator(job_duration=0.1) as emulator:
+        emulator.inject(Slow(SECONDS), endpoint="audio")
+        arguments = ["--voice", "v", "--text", "x" * 1000] if command == "create" else [str(emulator.add_job())]
+        process = await asyncio.create_subprocess_exec(
+            *[*PROGRAM, command, *arguments, "--download", str(directory)],
+            env=environment(PLAYAI_API_KEY="key", PLAYAI_USER_ID="user", PLAYAI_BASE_URL=emulator.base_url),
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        async with asyncio.timeout(SECONDS):
+            while not any((directory / name).stat().st_size for name in files_in(directory)):
+                await asyncio.sleep(0.02)
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        out, errors = await process.communicate()
+        assert (process.returncode, out) == (130, b"")
+        assert time.monotonic() - began < 1
+        return errors.decode(), emulator.jobs[0]
 
 
 def test_ctrl_c_does_not_wait_for_a_name_server() -> None:

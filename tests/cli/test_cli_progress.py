@@ -9,6 +9,8 @@ from contextlib import asynccontextmanager
 
 import pytest
 
+from playai_async import SessionStats
+from playai_async._cli._ends import Tally
 from playai_async._cli._screen import Drawing, Screen, progress
 from playai_async.emulator import Emulator, Status
 from tests.cli.conftest import KEY, USER, Broken, Shell, Terminal
@@ -195,3 +197,30 @@ async def test_a_burst_of_lines_costs_few_drawings() -> None:
     assert burst < 10  # a single one asks more than once
     assert drawings - before < 40
     assert terminal.lines() == [f"{kind} {number}" for number in range(500) for kind in ("result", "error")]
+
+
+async def test_ninety_thousand_jobs_fit_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever the numbers: a line that wrapped could not be wiped off, and one that is cut says too little."""
+    monkeypatch.setenv("COLUMNS", "80")
+    err = Terminal()
+    tally = Tally(99_999, completed=30_000, failed=20_000, errors=10_000, downloading=32, received=10**13)
+    stats = SessionStats(
+        requests=999_999,
+        throttled=99_999,
+        transient_failures=99_999,
+        open_waits=99_999,
+        distinct_jobs=99_999,
+        in_flight=32,
+        paused_for=86_400.0,
+        quota=99_999,
+        queued=99_999,
+        pause_reason="throttled",
+    )
+    async with Screen(None, err).showing(lambda: tally.drawn(stats)):
+        shown = [line.rstrip() for line in err.shows() if line.strip()]
+    assert [line.split()[0] for line in shown] == ["60000", "Jobs", "Audio", "Requests", "Pace"]
+    assert shown[1].endswith(" 39967 waiting, 30000 completed, 20000 failed, 10000 errors")
+    assert shown[2].endswith(" 32 downloading, 10000000.0 MB received")
+    assert shown[4].endswith("; 99999 due")
+    assert max(map(len, shown)) <= 80
+    assert not any("…" in line for line in shown)

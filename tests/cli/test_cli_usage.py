@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from playai_async import __version__
-from playai_async._cli import _app
+from playai_async._cli import _app, _main
 from playai_async._cli._exit import Exit
 from tests.cli.conftest import KEY, USER, Broken, Shell
 
@@ -45,6 +45,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
         ("demo --longest 0", "--longest"),
         ("emulate --port 65536", "port"),
         ("emulate --quota -1", "quota"),
+        (f"wait {ID} --download", "--download"),
         ("emulate --window 0", "window"),
         ("emulate --jobs=-1", "--jobs"),
     ],
@@ -83,7 +84,7 @@ def test_standard_input_must_be_text(shell: Shell, monkeypatch: pytest.MonkeyPat
     """An audio file, say, has no ids."""
     shell._connect("")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfb\x90"), encoding="utf-8"))
-    assert _app.command_line(["wait", "-"]) == 2
+    assert _main.command_line(["wait", "-"]) == 2
     assert "standard input is not text" in shell.err.getvalue()
 
 
@@ -91,7 +92,7 @@ def test_a_closed_standard_input_has_no_ids(shell: Shell, monkeypatch: pytest.Mo
     """It is None in Python."""
     shell._connect("")
     monkeypatch.setattr(sys, "stdin", None)
-    assert _app.command_line(["get", "-"]) == 2
+    assert _main.command_line(["get", "-"]) == 2
 
 
 @pytest.mark.parametrize("command", ["get", "wait"])
@@ -146,10 +147,14 @@ def test_the_version_is_the_package_s(shell: Shell) -> None:
         ("--help", ["--version", "Show the version of this program."]),
         ("get --help", ["--json", "playai-async get 8a1f"]),
         ("wait --help", ["--timeout", "600", "--json", "--requests-per-minute", "playai-async wait --json - <"]),
-        ("emulate --help", ["--port", "--quota", "--window", "--retry-after", "--jobs", "playai-async emulate --"]),
+        ("wait --help", ["--download", "playai-async wait --download audio/"]),
+        (
+            "emulate --help",
+            ["--port", "--quota", "--window", "--retry-after", "--jobs", "playai-async emulate --"],
+        ),
         ("demo --help", ["--jobs", "28", "1,000", "--longest", "playai-async demo --jobs"]),
     ],
-    ids=["playai-async", "version", "get", "wait", "emulate", "demo"],
+    ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_help_has_every_option_and_an_example(shell: Shell, arguments: str, needed: list[str]) -> None:
     """On standard output, and it fits 80 columns."""
@@ -157,7 +162,7 @@ def test_help_has_every_option_and_an_example(shell: Shell, arguments: str, need
     assert (ending.status, ending.err) == (0, "")
     assert [word for word in needed if word not in ending.out] == []
     assert max(map(len, ending.lines)) <= 80
-    assert not any(option in ending.out for option in ("--no-json", "--api-key", "--ID"))
+    assert not any(option in ending.out for option in ("--no-", "--api-key", "--ID", "--as-json"))
 
 
 def test_an_interruption_is_quiet(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,7 +174,7 @@ def test_an_interruption_is_quiet(shell: Shell, monkeypatch: pytest.MonkeyPatch)
 
     shell._connect("")
     monkeypatch.setattr(sys, "stdin", interrupted())
-    assert _app.command_line(["wait", "-"]) == 130
+    assert _main.command_line(["wait", "-"]) == 130
     assert shell.out.getvalue() + shell.err.getvalue() == ""
 
 
@@ -198,14 +203,14 @@ def test_without_standard_error_there_is_the_status(shell: Shell, monkeypatch: p
     """The last place to say anything may be gone, too."""
     shell._connect("")
     monkeypatch.setattr(sys, "stderr", None)
-    assert _app.command_line(["wait", "nonsense"]) == 2
+    assert _main.command_line(["wait", "nonsense"]) == 2
 
 
 def test_a_letter_that_the_locale_lacks_is_written_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than that the command ends on it."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     monkeypatch.setattr(sys, "stdout", out)
-    assert _app.command_line(["--version"]) == 0
+    assert _main.command_line(["--version"]) == 0
     out.write("naïve")
 
 

@@ -1,0 +1,49 @@
+"""What a command is given to read: ids of jobs."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from uuid import UUID
+
+from playai_async._cli._exit import UsageError
+from playai_async._protocol import job_id_of
+
+__all__ = ["STANDARD_INPUT", "read_ids"]
+
+STANDARD_INPUT = "-"
+"""What stands for standard input."""
+
+
+def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
+    """Read the ids of jobs, each one once, in the order given.
+
+    Args:
+        texts: Ids, or `-` for those on standard input.
+        stdin: Standard input, an id a line; blank lines do not count. None, as Python has it for a closed descriptor:
+            nothing.
+
+    Returns:
+        The ids.
+
+    Raises:
+        UsageError: Some are malformed; it names every one of them.
+    """
+    ids: dict[UUID, None] = {}
+    malformed: list[str] = []
+    for text in texts:
+        for candidate in _lines_of(stdin) if text == STANDARD_INPUT else [text]:
+            try:
+                ids[job_id_of(candidate)] = None
+            except ValueError as error:
+                malformed.append(str(error))
+    if malformed:
+        raise UsageError("\n".join(malformed))
+    return list(ids)
+
+
+def _lines_of(stdin: Iterable[str] | None) -> list[str]:
+    try:
+        # A byte order mark, which some editors put at the start of a file, is no part of an id.
+        return [line for text in stdin or () if (line := text.strip().lstrip("\ufeff"))]
+    except UnicodeDecodeError:
+        raise UsageError("standard input is not text") from None
