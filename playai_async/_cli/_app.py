@@ -7,21 +7,25 @@ that is wrong with the command line, the ids or the settings is found before any
 from __future__ import annotations
 
 import os
+import re
 import sys
 from collections.abc import Coroutine, Sequence
-from typing import Annotated, Any, TypeAlias
+from typing import Annotated, Any, TypeAlias, cast
 
+import attrs
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from playai_async._cli._create import Plan, create, parameters_from
 from playai_async._cli._demo import demo
 from playai_async._cli._downloads import usable_directory
 from playai_async._cli._emulate import emulate
 from playai_async._cli._ends import Results
 from playai_async._cli._exit import Exit, UsageError
-from playai_async._cli._input import STANDARD_INPUT, read_ids
+from playai_async._cli._input import STANDARD_INPUT, read_ids, read_text
 from playai_async._cli._jobs import get, wait
 from playai_async._cli._screen import Screen
+from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession
 from playai_async._settings import Pacing, Polling, check_number
 from playai_async._version import __version__
@@ -31,17 +35,20 @@ __all__ = ["parse"]
 
 _Command: TypeAlias = Coroutine[Any, Any, Exit]
 _POLLING = Polling()
+_OPTION = re.compile(r"--?[a-zA-Z]\S*")
+"""What was hardly meant to be spoken, and would be paid for."""
 
 app = App(
     name="playai-async",
     version=__version__,
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
-    help="""Wait for PlayAI text-to-speech jobs, and download their audio.
+    help="""Create PlayAI text-to-speech jobs, wait for them, download their audio.
 
 In use:
 
     export PLAYAI_API_KEY=... PLAYAI_USER_ID=...
+    playai-async create --voice VOICE --file story.txt --download audio/
     playai-async wait 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42
     playai-async wait --json - < ids.txt | jq -r .output.url
     playai-async demo
@@ -56,11 +63,11 @@ Environment:
 
 Exit status:
 
-      0  fine (get: answered; wait: all completed)
+      0  fine (get: answered; create: created; wait: all completed)
       1  a job failed
       2  the command line, the ids or the settings are wrong; nothing was sent
       3  an error
-      4  a wait timed out; the job goes on
+      4  timed out; a job that was created goes on
     130  interrupted
 
 Where several hold, 3 comes before 4, and 4 before 1.
@@ -74,7 +81,7 @@ def _positive(_: object, value: object) -> None:
     check_number("the time", value)
 
 
-# A hyphen may lead, or cyclopts would take "-" for an option.
+# A hyphen may lead, or cyclopts would take "-", or a text that is a list, for an option.
 _Ids = Parameter(name="ID", required=True, allow_leading_hyphen=True)
 _Json = Annotated[bool, Parameter(name="--json", negative="")]
 _Seconds = Annotated[float, Parameter(validator=_positive)]
@@ -82,6 +89,60 @@ _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 _Jobs = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000))]
 _More = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 _Directory = Annotated[str | None, Parameter(name="--download")]
+_Flag = Annotated[bool, Parameter(negative="")]
+_Text = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
+
+_MODEL = cast("str", attrs.fields(TtsParameters).model.default)
+
+
+@app.command(name="create")
+def _create(
+    *,
+    voice: str,
+    text: _Text = None,
+    file: _Text = None,
+    model: str = _MODEL,
+    output_format: str | None = None,
+    wait: _Flag = False,
+    download: _Directory = None,
+    as_json: _Json = False,
+) -> _Command:
+    """Create a job from a text; wait for it, and download its audio, if told to.
+
+    Prints the job's id and its state; with --wait or --download once, as wait
+    does, when it is done. The id is also told if that is interrupted or fails.
+
+    In use:
+
+        playai-async create --voice VOICE --file story.txt --download audio/
+        playai-async create --voice VOICE --text "Hello." --output-format wav
+        echo Hello. | playai-async create --voice VOICE --file - --wait --json
+
+    Exit status: 0 created, and completed if it was waited for, 1 the job failed, 2
+    wrong usage or settings, 3 an error, 4 timed out, 130 interrupted.
+
+    Args:
+        voice: The id of a voice.
+        text: The text to speak.
+        file: A file with the text, in UTF-8, or - for standard input.
+        model: The model that speaks.
+        output_format: The audio format, such as mp3 or wav; left out, the service chooses.
+        wait: Wait until the job is done, for ten minutes at most.
+        download: Wait, and put the audio into this directory, which is made if it is missing.
+        as_json: Print the job as a JSON object on one line, in the service's own field names.
+    """
+    if (text is None) == (file is None):
+        raise UsageError("create takes either --text or --file")
+    if text == STANDARD_INPUT:
+        raise UsageError("--text takes the text itself; for standard input there is --file -")
+    if text is not None and _OPTION.fullmatch(text):
+        raise UsageError(f"--text was given an option, {text}; to have that spoken, use --file")
+    spoken = text if text is not None else read_text(str(file), sys.stdin)
+    parameters = parameters_from(spoken, voice, model=model, output_format=output_format)
+    playai = _session(Pacing())
+    directory = None if download is None else usable_directory(download)
+    plan = Plan(waiting=wait or download is not None, timeout=_POLLING.timeout, directory=directory)
+    return create(playai, parameters, Results(_screen(), as_json), plan)
 
 
 @app.command(name="get")

@@ -103,6 +103,7 @@ class Tally:
         errors: Of how many no end is known, or no audio could be had.
         downloading: Of how many the audio is on its way, or None where none is wanted.
         received: Bytes of audio that came.
+        job: What to call a single job, or None where there may be many.
     """
 
     total: int
@@ -111,6 +112,7 @@ class Tally:
     errors: int = 0
     downloading: int | None = None
     received: int = 0
+    job: str | None = None
 
     def add(self, outcome: Outcome) -> None:
         """Count one job's end."""
@@ -130,7 +132,10 @@ class Tally:
     def drawn(self, stats: SessionStats) -> Drawing:
         """Draw how the jobs stand and what that took."""
         waiting = self.total - self.done - (self.downloading or 0)
-        lines = [("Jobs", f"{waiting} waiting, {self.completed} completed, {self.failed} failed, {self.errors} errors")]
+        lines = [] if self.job is None else [("Job", self.job)]
+        lines += [
+            ("Jobs", f"{waiting} waiting, {self.completed} completed, {self.failed} failed, {self.errors} errors")
+        ]
         if self.downloading is not None:  # a line of its own: with thousands of jobs that one is full
             lines += [("Audio", f"{self.downloading} downloading, {self.received / _MEGABYTE:.1f} MB received")]
         requests = f"{stats.requests} sent, {stats.throttled} answered with 429"

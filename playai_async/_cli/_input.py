@@ -1,14 +1,16 @@
-"""What a command is given to read: ids of jobs."""
+"""What a command is given to read: ids of jobs, and a text to speak."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable
+from pathlib import Path
+from typing import TextIO
 from uuid import UUID
 
 from playai_async._cli._exit import UsageError
 from playai_async._protocol import job_id_of
 
-__all__ = ["STANDARD_INPUT", "read_ids"]
+__all__ = ["STANDARD_INPUT", "read_ids", "read_text"]
 
 STANDARD_INPUT = "-"
 """What stands for standard input."""
@@ -47,3 +49,33 @@ def _lines_of(stdin: Iterable[str] | None) -> list[str]:
         return [line for text in stdin or () if (line := text.strip().lstrip("\ufeff"))]
     except UnicodeDecodeError:
         raise UsageError("standard input is not text") from None
+
+
+def read_text(name: str, stdin: TextIO | None) -> str:
+    """Read a text to speak, as it is but for a byte order mark.
+
+    Args:
+        name: A file, or `-` for standard input.
+        stdin: Standard input, or None.
+
+    Returns:
+        The text, which is not blank.
+
+    Raises:
+        UsageError: It can't be read, or is not UTF-8, whatever the locale; or there is nothing in it.
+    """
+    source = "standard input" if name == STANDARD_INPUT else name
+    try:
+        data = _all_of(stdin) if name == STANDARD_INPUT else Path(name).read_bytes()
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{source} is not UTF-8 text") from None
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror}") from None
+    if not text.strip():
+        raise UsageError(f"{source} has no text in it")
+    return text
+
+
+def _all_of(stdin: TextIO | None) -> bytes:
+    return b"" if stdin is None else stdin.buffer.read()

@@ -89,6 +89,7 @@ class Shell:
     monkeypatch: pytest.MonkeyPatch
     out: io.StringIO = attrs.field(factory=io.StringIO)
     err: io.StringIO = attrs.field(factory=io.StringIO)
+    closed_stdin: bool = False
 
     async def run(self, *arguments: object, stdin: str = "") -> Ending:
         """Run a command in this loop; a command line that is refused raises."""
@@ -105,7 +106,8 @@ class Shell:
         return Ending(status, self.out.getvalue(), self.err.getvalue())
 
     def _connect(self, stdin: str) -> None:
-        for name, stream in (("stdin", io.StringIO(stdin)), ("stdout", self.out), ("stderr", self.err)):
+        text = None if self.closed_stdin else io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
+        for name, stream in (("stdin", text), ("stdout", self.out), ("stderr", self.err)):
             self.monkeypatch.setattr(sys, name, stream)
 
 

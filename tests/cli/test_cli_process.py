@@ -90,7 +90,7 @@ def test_ctrl_c_ends_a_wait_at_once_and_quietly(
     assert "Traceback" not in server.stderr.read()
 
 
-@pytest.mark.parametrize("command", ["wait"])
+@pytest.mark.parametrize("command", ["wait", "create"])
 def test_ctrl_c_ends_a_download_at_once_and_leaves_no_part_of_it(tmp_path: Path, command: str) -> None:
     """Status 130 within a second, in the middle of the audio; a job that was created is not lost."""
     errors, job = asyncio.run(_interrupted_in_a_download(command, tmp_path))

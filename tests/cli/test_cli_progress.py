@@ -203,7 +203,9 @@ async def test_ninety_thousand_jobs_fit_80_columns(monkeypatch: pytest.MonkeyPat
     """Whatever the numbers: a line that wrapped could not be wiped off, and one that is cut says too little."""
     monkeypatch.setenv("COLUMNS", "80")
     err = Terminal()
-    tally = Tally(99_999, completed=30_000, failed=20_000, errors=10_000, downloading=32, received=10**13)
+    tally = Tally(
+        99_999, completed=30_000, failed=20_000, errors=10_000, downloading=32, received=10**13, job=str(USER)
+    )
     stats = SessionStats(
         requests=999_999,
         throttled=99_999,
@@ -218,9 +220,9 @@ async def test_ninety_thousand_jobs_fit_80_columns(monkeypatch: pytest.MonkeyPat
     )
     async with Screen(None, err).showing(lambda: tally.drawn(stats)):
         shown = [line.rstrip() for line in err.shows() if line.strip()]
-    assert [line.split()[0] for line in shown] == ["60000", "Jobs", "Audio", "Requests", "Pace"]
-    assert shown[1].endswith(" 39967 waiting, 30000 completed, 20000 failed, 10000 errors")
-    assert shown[2].endswith(" 32 downloading, 10000000.0 MB received")
-    assert shown[4].endswith("; 99999 due")
+    assert [line.split()[0] for line in shown] == ["60000", "Job", "Jobs", "Audio", "Requests", "Pace"]
+    assert shown[2].endswith(" 39967 waiting, 30000 completed, 20000 failed, 10000 errors")
+    assert shown[3].endswith(" 32 downloading, 10000000.0 MB received")
+    assert shown[5].endswith("; 99999 due")
     assert max(map(len, shown)) <= 80
     assert not any("…" in line for line in shown)

@@ -45,6 +45,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
         ("demo --longest 0", "--longest"),
         ("emulate --port 65536", "port"),
         ("emulate --quota -1", "quota"),
+        ("create --text x", "--voice"),
         (f"wait {ID} --download", "--download"),
         ("emulate --window 0", "window"),
         ("emulate --jobs=-1", "--jobs"),
@@ -145,6 +146,9 @@ def test_the_version_is_the_package_s(shell: Shell) -> None:
     [
         ("--help", ["get", "wait", "emulate", "demo", "PLAYAI_API_KEY", "PLAYAI_USER_ID", "PLAYAI_BASE_URL", "130"]),
         ("--help", ["--version", "Show the version of this program."]),
+        ("--help", ["create --voice VOICE --file story.txt --download audio/"]),
+        ("create --help", ["--voice", "--text", "--file", "--model", "[default: PlayDialog]", "--output-format"]),
+        ("create --help", ["--wait", "--download", "--json", "playai-async create --voice VOICE --file story.txt"]),
         ("get --help", ["--json", "playai-async get 8a1f"]),
         ("wait --help", ["--timeout", "600", "--json", "--requests-per-minute", "playai-async wait --json - <"]),
         ("wait --help", ["--download", "playai-async wait --download audio/"]),
