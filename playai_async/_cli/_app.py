@@ -10,12 +10,14 @@ import os
 import re
 import sys
 from collections.abc import Coroutine, Sequence
+from pathlib import Path
 from typing import Annotated, Any, TypeAlias, cast
 
 import attrs
 from cyclopts import App, Parameter
 from cyclopts.validators import Number
 
+from playai_async._cli._completion import Shell, install_completion
 from playai_async._cli._create import Plan, create, parameters_from
 from playai_async._cli._demo import demo
 from playai_async._cli._downloads import usable_directory
@@ -259,6 +261,26 @@ def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0) -> _Command:
         longest: Seconds that the longest of them takes.
     """
     return demo(_screen(), jobs=jobs, longest=longest)
+
+
+@app.command(name="--install-completion")
+def _install_completion(
+    *, shell: Shell | None = None, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
+) -> _Command:
+    """Write a script with which the shell completes commands and options.
+
+    Prints the path of the script, and tells what is left to do; no start-up file
+    of the shell is changed.
+
+    In use:
+
+        playai-async --install-completion --shell bash
+
+    Args:
+        shell: The shell; left out, the one that this runs in.
+        output: Where to write instead of where the shell looks for it.
+    """
+    return install_completion(app, _screen(), shell=shell, output=output)
 
 
 def parse(arguments: Sequence[str]) -> _Command | None:
