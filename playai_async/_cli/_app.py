@@ -217,6 +217,7 @@ def _emulate(
     *,
     port: int = 0,
     quota: int | None = None,
+    create_quota: int | None = None,
     window: float = 60.0,
     retry_after: Annotated[bool, Parameter(negative="")] = False,
     jobs: Annotated[int, Parameter(validator=Number(gte=0))] = 5,
@@ -228,17 +229,18 @@ def _emulate(
 
     In use:
 
-        playai-async emulate --quota 60
+        playai-async emulate --quota 60 --create-quota 20
 
     Args:
         port: The port to listen on; 0 for a free one.
-        quota: Requests a window, past which comes 429; left out, there is no limit.
+        quota: Requests for jobs a window, past which comes 429; left out, there is no limit.
+        create_quota: The same for requests that create jobs.
         window: Seconds that a window takes.
         retry_after: Say in each 429 when to come back, which the service does not promise.
         jobs: How many jobs to make, ending 5 s after one another.
     """
     try:
-        emulator = Emulator(quota, window, port=port, retry_after=retry_after)
+        emulator = Emulator(quota, window, create_quota=create_quota, port=port, retry_after=retry_after)
     except ValueError as error:
         raise UsageError(str(error)) from error
     return emulate(emulator, _screen(), jobs=jobs)

@@ -2,12 +2,14 @@
 
 import asyncio
 import re
+import shlex
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from pathlib import Path
 
 import pytest
 
-from tests.cli.conftest import Shell
+from tests.cli.conftest import Shell, files_in
 
 pytestmark = pytest.mark.looptime
 
@@ -62,6 +64,30 @@ async def test_it_throttles_as_told(shell: Shell, monkeypatch: pytest.MonkeyPatc
         monkeypatch.setenv("PLAYAI_USER_ID", "anything")
         ending = await Shell(monkeypatch).run("wait", lines[3].split()[0])
         assert ending.status == 0
+        assert 29 < asyncio.get_running_loop().time() < 33
+
+
+async def test_what_it_says_to_make_audio_with_works(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    """Word for word, in a shell with its settings."""
+    monkeypatch.chdir(tmp_path)
+    async with emulating(shell) as lines:
+        for line in lines[:3]:
+            name, _, value = line.removeprefix("export ").partition("=")
+            monkeypatch.setenv(name, value)
+        (hint,) = re.findall(r"playai-async (create .*)", shell.err.getvalue())
+        ending = await Shell(monkeypatch).run(*shlex.split(hint))
+    assert ending.status == 0
+    assert ending.out.split()[2] == f"out/{files_in(tmp_path / 'out')[0]}"
+
+
+async def test_it_throttles_creations_apart(shell: Shell, monkeypatch: pytest.MonkeyPatch, credentials: None) -> None:
+    """As the service does."""
+    async with emulating(shell, "--create-quota", 1, "--window", 30, "--retry-after", "--jobs", 0) as lines:
+        monkeypatch.setenv("PLAYAI_BASE_URL", lines[0].partition("=")[2])
+        for _ in range(2):
+            assert (await Shell(monkeypatch).run("create", "--voice", "v", "--text", "x")).status == 0
         assert 29 < asyncio.get_running_loop().time() < 33
 
 

@@ -45,6 +45,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
         ("demo --longest 0", "--longest"),
         ("emulate --port 65536", "port"),
         ("emulate --quota -1", "quota"),
+        ("emulate --create-quota -1", "create_quota"),
         ("create --text x", "--voice"),
         (f"wait {ID} --download", "--download"),
         ("--install-completion --shell tcsh", "tcsh"),
@@ -155,7 +156,7 @@ def test_the_version_is_the_package_s(shell: Shell) -> None:
         ("wait --help", ["--download", "playai-async wait --download audio/"]),
         (
             "emulate --help",
-            ["--port", "--quota", "--window", "--retry-after", "--jobs", "playai-async emulate --"],
+            ["--create-quota", "--port", "--quota", "--window", "--retry-after", "--jobs", "playai-async emulate --"],
         ),
         ("--install-completion --help", ["--shell", "--output", "playai-async --install-completion --shell bash"]),
         ("demo --help", ["--jobs", "28", "1,000", "--longest", "playai-async demo --jobs"]),
