@@ -74,7 +74,7 @@ class Group:
         self._polling = polling
         self._timeout = timeout
         self._news: News[tuple[int, Outcome]] = News()
-        self._members: list[Member] = []
+        self._members: dict[int, Member] = {}
         self._poller: Poller | None = None
 
     async def ends(
@@ -84,7 +84,8 @@ class Group:
         try:
             await self._begin(poller_for)
             for _ in self._jobs:
-                _, outcome = await self._news.next()
+                index, outcome = await self._news.next()
+                self._members.pop(index, None)  # it holds the job, and there may be thousands
                 yield outcome if return_exceptions else job_of(outcome)
         finally:
             await self._let_go()
@@ -121,11 +122,11 @@ class Group:
                 continue
             member = Member(self._news, index)
             self._poller.join(member, job, self._polling, self._timeout)
-            self._members.append(member)
+            self._members[index] = member
             if len(self._members) % _OPENED_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
     async def _let_go(self) -> None:
         """Let go of those that have not ended."""
         if self._poller is not None:
-            await self._poller.let_go(self._members)
+            await self._poller.let_go(self._members.values())

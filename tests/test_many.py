@@ -7,6 +7,7 @@ import contextlib
 import gc
 import itertools
 import warnings
+import weakref
 from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine, Iterable, Iterator
 from datetime import UTC, datetime
 from typing import Any
@@ -33,6 +34,7 @@ from playai_async import (
     WaitTimeoutError,
 )
 from playai_async._service import Service
+from playai_async.emulator import Emulator
 from tests.scripted import API_KEY, COMPLETED, FAILED, USER_ID, Answer, ScriptedService, job, lost
 
 STEADY = Polling(initial=1.0, multiplier=1.0, jitter=0.0)
@@ -978,3 +980,16 @@ async def test_ten_thousand_readers_of_one_job_are_told_of_a_change_in_slices(cr
             reader.cancel()
         await asyncio.wait(readers)
     assert max(in_each_round) <= SOME_HUNDREDS
+
+
+async def test_a_job_is_not_kept_once_it_was_yielded(emulator: Emulator, playai: PlayAISession) -> None:
+    """A list of thousands is waited for in the memory of those that are still open."""
+    jobs = [emulator.add_job(number / 100) for number in range(200)]
+    alive = weakref.WeakSet[TtsJob]()
+    most = 0
+    async with contextlib.aclosing(playai.as_completed(jobs)) as ended:
+        async for done in ended:
+            alive.add(done)
+            most = max(most, len(alive))
+            await asyncio.sleep(1)
+    assert most <= 5

@@ -28,7 +28,7 @@ async def emulate(emulator: Emulator, screen: Screen, *, jobs: int) -> NoReturn:
         screen.result(f"export PLAYAI_BASE_URL={emulator.base_url}")
         screen.result("export PLAYAI_API_KEY=anything")
         screen.result("export PLAYAI_USER_ID=anything")
-        screen.note('To make audio: playai-async create --voice v --text "Hello." --wait --download out/')
+        screen.note('To make audio: playai-async create --voice v --text "Hello." --download out/')
         if jobs:
             screen.note("Jobs to try, such as with: playai-async wait ID")
         for number in range(1, jobs + 1):
