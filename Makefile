@@ -32,7 +32,7 @@ demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
 	$(BIN)/playai-async demo
 
 test: $(VENV)/.developer  ## Run the tests
-	$(BIN)/python -m pytest
+	$(BIN)/coverage run -m pytest
 
 check: format lint types coverage docs  ## Everything that a change must pass
 
@@ -46,8 +46,7 @@ types: $(VENV)/.developer  ## Do mypy and pyright agree with the annotations?
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-coverage: $(VENV)/.developer  ## Run the tests, and see that every branch was taken
-	$(BIN)/coverage run -m pytest
+coverage: test  ## Run the tests, and see that every branch was taken
 	$(BIN)/coverage report
 
 docs: $(VENV)/.developer  ## Build the documentation, warnings as errors

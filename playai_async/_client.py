@@ -102,9 +102,11 @@ class Client:
         self._check_loop()
         self.closed = True
         if self._layers is not None:
+            self._layers.speech.end_all()  # both before anything is awaited: a cancellation finds all ended
+            self._layers.poller.end_all()
             try:
-                await self._layers.speech.close()  # first: what speaks may be about to wait
-                await self._layers.poller.close()
+                await self._layers.poller.gone()
+                await self._layers.speech.gone()
             finally:
                 await self._layers.transport.close()
 

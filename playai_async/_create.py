@@ -75,11 +75,12 @@ class Creator:
             async with asyncio.timeout(timeout):
                 return await resending_for(polling)(self._dispatcher.call, request.send, None, place)
         except TimeoutError:  # ours: whatever else may time out does so with an error of this library
+            if request.job is not None:
+                return request.job  # it came at that very moment, and is paid for
             late = request.too_late(self._loop.time() - began)
         except TRANSIENT as error:
-            if isinstance(error, TransportError) and not error.maybe_received:
-                raise
-            error.add_sentence(_MAY_EXIST)
+            if _may_have_made_one(error):
+                error.add_sentence(_MAY_EXIST)
             raise
         raise late
 
@@ -93,28 +94,34 @@ class Creator:
         await self._dispatcher.workers_gone()
 
 
+def _may_have_made_one(error: PlayAIError) -> bool:
+    return isinstance(error, TRANSIENT) and not (isinstance(error, TransportError) and not error.maybe_received)
+
+
 @attrs.define
 class _Request:
     """One request, sent once or several times."""
 
     post: Callable[[], Awaitable[TtsJob]]
     times: int = 0
-    unanswered: bool = False
+    job: TtsJob | None = None
     last_error: PlayAIError | None = None
+    may_have_made_one: bool = False
 
     async def send(self) -> TtsJob:
         self.times += 1
-        self.unanswered = True
+        self.may_have_made_one = True
         try:
-            return await self.post()
+            self.job = await self.post()
         except PlayAIError as error:
-            self.unanswered, self.last_error = False, error
+            self.last_error, self.may_have_made_one = error, _may_have_made_one(error)
             raise
+        return self.job
 
     def too_late(self, elapsed: float) -> WaitTimeoutError:
         words = f"No job was created within {elapsed:.1f} s (requests: {self.times})."
         return WaitTimeoutError(
-            f"{words} {_MAY_EXIST}" if self.unanswered else words,
+            f"{words} {_MAY_EXIST}" if self.may_have_made_one else words,
             last_error=self.last_error,
             elapsed=elapsed,
             polls=self.times,

@@ -51,6 +51,7 @@ _REDIRECTS = {301, 302, 303, 307, 308}
 _EXPIRED = {401, 403, 404, 410}
 _BUSY = {408, 425, 429}
 _SERVER_ERRORS = 500
+_VISIBLE = re.compile(r"[ -~]+")
 _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", re.ASCII)
 
@@ -176,7 +177,7 @@ class Downloader:
             yield
         except Exception as error:  # noqa: BLE001 - the table of failures ends with it
             broken = _BrokenOffError(f"{words_for(error)} ({type(error).__name__})")
-            broken.__cause__ = presentable(error, self._credentials)
+            broken.__cause__ = presentable(error, self._credentials, quotes=False)
         else:
             return
         raise broken
@@ -238,8 +239,7 @@ class _Transfer:
     def begin(self, status: int, headers: Mapping[str, str]) -> None:
         """Take the head of an answer."""
         if self.asked_for_rest and status == _PARTIAL:
-            found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-            if found is None or int(found[1]) != self.part.size or int(found[2]) != self.promised:
+            if not self._is_the_rest(headers):
                 self.resumable = False
                 raise _BrokenOffError("not what was asked for came")
         elif status == _OK:
@@ -255,17 +255,21 @@ class _Transfer:
         else:
             raise _error(self.job_id, f"it was answered with {status}")
 
+    def _is_the_rest(self, headers: Mapping[str, str]) -> bool:
+        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        if found is None or int(found[1]) != self.part.size or int(found[2]) != self.promised:
+            return False
+        return not _is_encoded(headers) and self.validator in {None, _validator_of(headers)}
+
     def _begin_anew(self, headers: Mapping[str, str]) -> None:
         self.part.restart()
-        encoding = headers.get("Content-Encoding", "identity")
-        if encoding.lower() != "identity":
+        if _is_encoded(headers):
             raise _error(self.job_id, "it came encoded, which was not asked for")
         length = headers.get("Content-Length", "")
         self.total = int(length) if _LENGTH.fullmatch(length) else None
         if self.total is not None and self.total != self.promised:
             raise self._wrong_length(f"{self.total}")
-        etag = headers.get("ETag", "")
-        self.validator = etag if etag.startswith('"') else headers.get("Last-Modified")
+        self.validator = _validator_of(headers)
         self.resumable = headers.get("Accept-Ranges", "").strip().lower() == "bytes"
 
     def add(self, chunk: bytes) -> None:
@@ -284,6 +288,17 @@ class _Transfer:
 
     def _wrong_length(self, length: str) -> DownloadError:
         return _error(self.job_id, f"the job has {self.promised:.0f} bytes, and its link {length}")
+
+
+def _is_encoded(headers: Mapping[str, str]) -> bool:
+    return headers.get("Content-Encoding", "identity").lower() != "identity"
+
+
+def _validator_of(headers: Mapping[str, str]) -> str | None:
+    """Return what a host knows some audio by, if that is good enough for ranges and can be sent back."""
+    etag = headers.get("ETag", "")
+    validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
+    return validator if _VISIBLE.fullmatch(validator) else None
 
 
 def _checked(job_id: UUID, link: str, base: URL | None = None) -> URL:

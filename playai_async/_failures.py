@@ -43,12 +43,13 @@ def was_not_sent(error: Exception) -> bool:
     return isinstance(error, _NO_CONNECTION)
 
 
-def presentable(error: Exception, credentials: Credentials) -> Exception:
+def presentable(error: Exception, credentials: Credentials, *, quotes: bool = True) -> Exception:
     """Strip a lower error of what would show a secret: request, link, echoed credentials, and frames with their locals.
 
     Args:
         error: The lower error; its frames, and those of what caused it, are taken off it.
         credentials: What must not be shown.
+        quotes: Whether what aiohttp quotes of an answer may be shown: not where links are secrets, too.
 
     Returns:
         The error, or a copy that shows less.
@@ -56,7 +57,8 @@ def presentable(error: Exception, credentials: Credentials) -> Exception:
     if isinstance(error, aiohttp.ClientResponseError):
         url = error.request_info.url.with_query(None)
         request = aiohttp.RequestInfo(url, error.request_info.method, CIMultiDictProxy(CIMultiDict[str]()))
-        return type(error)(request, (), status=error.status, message=credentials.redact(error.message))
+        message = credentials.redact(error.message) if quotes else ""
+        return type(error)(request, (), status=error.status, message=message)
     shown = repr(error)
     if credentials.redact(shown) != shown:
         return aiohttp.ClientError(credentials.redact(shown))

@@ -11,10 +11,11 @@ import contextlib
 import errno
 import os
 import secrets
-from collections.abc import Mapping
+import stat
+from collections.abc import Generator, Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import BinaryIO, Self
 from uuid import UUID
 
 import attrs
@@ -42,6 +43,7 @@ _ENDINGS: Mapping[str, str] = {
 """By media type, the service's own names of its formats; not the machine's table, which differs between machines."""
 
 _OTHER_ENDING = ".bin"
+_SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
 @attrs.frozen
@@ -59,28 +61,41 @@ class Destination:
         """Accept where a file can be put, before anything is asked for that costs money.
 
         Raises:
-            OSError: There is no such directory, or something is there that is no file.
+            OSError: There is no such directory, it cannot be written to, or something is there that is no file.
+            ValueError: It cannot be a path.
             TypeError: It is of the wrong type.
         """
         text = os.fspath(destination)
         if not isinstance(text, str):
             raise TypeError(f"destination must be a str or a path of one, not {type(text).__name__}")
-        path = Path(text)
-        if not path.is_dir():
-            ends_in_separator = text.endswith(tuple(filter(None, (os.sep, os.altsep))))
-            directory = path if ends_in_separator else path.parent
-            if not directory.is_dir():
-                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
-            if path.exists() and not path.is_file():
-                raise OSError(errno.EINVAL, "not a file", str(path))  # such as a device, which must not be replaced
+        if "\0" in text:
+            raise ValueError("destination has a null character in it")
+        os.fsencode(text)  # a lone surrogate is a ValueError, too
+        path, real = Path(text), _real(text)
+        directory = real if real.is_dir() else real.parent
+        if directory != real and text.endswith(_SEPARATORS):
+            code = errno.ENOTDIR if real.exists() else errno.ENOENT
+            raise OSError(code, os.strerror(code), text)
+        if not directory.is_dir():
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), str(directory))
+        if not os.access(directory, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES), str(directory))
+        if directory != real:
+            _check_replaceable(path)
         return cls(path)
 
     def file(self, job_id: UUID, content_type: str) -> Path:
-        """Return the path of the file; never a name that a server chose."""
+        """Return the path of the file; never a name that a server chose.
+
+        Raises:
+            OSError: Something is there that is no file.
+        """
         if not self.path.is_dir():
             return self.path
         kind = content_type.partition(";")[0].strip().lower()
-        return self.path / f"{job_id}{_ENDINGS.get(kind, _OTHER_ENDING)}"
+        path = self.path / f"{job_id}{_ENDINGS.get(kind, _OTHER_ENDING)}"
+        _check_replaceable(path)
+        return path
 
 
 class PartFile:
@@ -91,32 +106,57 @@ class PartFile:
 
     Attributes:
         size: Bytes written.
-
-    Raises:
-        OSError: It cannot be made; or, later, written or put in its place.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = path.resolve()
+        self._path = _real(path)
         self._part = self._path.with_name(f".{secrets.token_hex(8)}.part")
-        self._file = self._part.open("xb")
+        self._file: BinaryIO | None = None
         self.size = 0
-
-    def write(self, data: bytes) -> None:
-        """Write what comes next."""
-        self._file.write(data)
-        self.size += len(data)
 
     def restart(self) -> None:
-        """Forget what was written."""
-        self._file.seek(0)
-        self._file.truncate()
-        self.size = 0
+        """Begin to write, and forget what was written.
+
+        Raises:
+            OSError: The file cannot be made.
+        """
+        if self._file is None:  # not before there is something to write: thousands may wait for their turn
+            with self._named():
+                self._file = self._part.open("xb")
+        elif self.size:
+            self._file.seek(0)
+            self._file.truncate()
+            self.size = 0
+
+    def write(self, data: bytes) -> None:
+        """Write what comes next.
+
+        Raises:
+            OSError: It cannot be written.
+        """
+        assert self._file is not None, "restart begins"  # noqa: S101 - for type checkers
+        with self._named():
+            self._file.write(data)
+        self.size += len(data)
 
     def finish(self) -> None:
-        """Put the file in its place, and in that of one that is there."""
-        self._file.close()
-        self._part.replace(self._path)
+        """Put the file in its place, and in that of one that is there.
+
+        Raises:
+            OSError: It cannot be put there.
+        """
+        assert self._file is not None, "restart begins"  # noqa: S101 - for type checkers
+        with self._named():
+            self._file.close()
+            self._part.replace(self._path)
+
+    @contextlib.contextmanager
+    def _named(self) -> Generator[None, None, None]:
+        """Let an error name the destination, which is what the caller knows."""
+        try:
+            yield
+        except OSError as error:
+            raise OSError(error.errno, error.strerror, str(self._path)) from None
 
     def __enter__(self) -> Self:
         return self
@@ -124,7 +164,23 @@ class PartFile:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
+        if self._file is None:
+            return
         with contextlib.suppress(OSError):  # what it could not write it could not write before, and that was raised
             self._file.close()
         with contextlib.suppress(OSError):
             self._part.unlink(missing_ok=True)
+
+
+def _real(path: str | Path) -> Path:
+    """Follow symbolic links, as far as they lead somewhere."""
+    return Path(os.path.realpath(path))  # Path.resolve raises an error of its own where they lead in a circle
+
+
+def _check_replaceable(path: Path) -> None:
+    try:
+        mode = path.stat().st_mode
+    except FileNotFoundError:
+        return
+    if not stat.S_ISREG(mode):
+        raise OSError(errno.EINVAL, "not a file", str(path))  # such as a device, whose place a file would take

@@ -192,7 +192,7 @@ class PlayAISession(Waits):
         Raises:
             JobFailedError: The job failed.
             WaitTimeoutError: The deadline passed. Its `job`, if there is one, goes on, and can be waited for or
-                downloaded.
+                downloaded. Its `elapsed` and `polls` are those of the one that took too long.
             PlayAIError: What the three raise; `job_id` is the job's, once it was created.
             OSError: The file cannot be written.
             ValueError, TypeError: An argument is wrong; nothing was sent.

@@ -101,8 +101,12 @@ class Speech:
             job_id=job.id,
         )
 
-    async def close(self) -> None:
-        """Interrupt all creations and downloads, with `SessionClosedError`, and see them off."""
-        await self._visitors.show_out()
+    def end_all(self) -> None:
+        """Interrupt all creations and downloads, with `SessionClosedError`."""
+        self._visitors.interrupt()
+
+    async def gone(self) -> None:
+        """See them off, once they were interrupted."""
+        await self._visitors.gone()
         await self._creator.close()
         await self._downloader.close()

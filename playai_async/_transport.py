@@ -6,6 +6,7 @@ The home of aiohttp. This module must not know what a reply means, nor whether o
 from __future__ import annotations
 
 import asyncio
+import io
 import math
 
 import aiohttp
@@ -29,6 +30,9 @@ _CONNECT_SHARE = 0.99
 
 Where that runs out first, it is known that nothing was sent.
 """
+
+_LONGEST_PIECE = 2**20
+"""Bytes. aiohttp warns of a longer body that is not read piece by piece."""
 
 _GOOD = range(200, 300)
 
@@ -129,7 +133,7 @@ class Transport:
         async with self.http.request(
             method,
             url,
-            data=body,
+            data=io.BytesIO(body) if body is not None and len(body) > _LONGEST_PIECE else body,
             headers=self._headers if body is None else self._body_headers,
             allow_redirects=False,
             auto_decompress=True,

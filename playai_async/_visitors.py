@@ -51,11 +51,15 @@ class Visitors:
                 raise  # an error of the block's own
             raise closing from None
 
-    async def show_out(self) -> None:
-        """Interrupt all who are inside, let nobody in, and wait until all have left."""
-        interrupted, self._closed = self._closed, True
-        for stay in self._stays if not interrupted else ():
-            stay.reschedule(-1.0)  # which has passed: asyncio knows best how to interrupt its task
+    def interrupt(self) -> None:
+        """Interrupt all who are inside, and let nobody in."""
+        if not self._closed:
+            self._closed = True
+            for stay in self._stays:
+                stay.reschedule(-1.0)  # which has passed: asyncio knows best how to interrupt its task
+
+    async def gone(self) -> None:
+        """Wait until all have left."""
         while self._stays:
             self._left.clear()
             await self._left.wait()

@@ -11,6 +11,7 @@ import ssl
 from typing import Any
 
 import aiohttp
+import attrs
 import pytest
 from tenacity import wait_fixed
 
@@ -34,6 +35,7 @@ from playai_async import (
     UnexpectedServiceError,
     WaitTimeoutError,
 )
+from playai_async.emulator import Emulator
 from tests.raw_server import raw_server
 from tests.scripted import (
     API_KEY,
@@ -357,6 +359,37 @@ async def test_a_deadline_in_the_middle_of_a_request_says_that_the_job_may_exist
         await session.create_job(PARAMETERS, timeout=3)
     assert caught.value.last_error is None
     assert service.under_way == 0
+
+
+@pytest.mark.parametrize(
+    ("answer", "message"),
+    [
+        (created(), ""),
+        (Answer(503), MAY_EXIST),
+        (Answer(201, body="{"), MAY_EXIST),
+        (throttled(), "(requests: 1)."),
+        (Answer(exception=REFUSED), "(requests: 1)."),
+    ],
+    ids=["created", "503", "broken", "429", "refused"],
+)
+async def test_an_answer_that_comes_at_the_very_deadline_counts(
+    answer: Answer, message: str, service: ScriptedService, session: PlayAISession
+) -> None:
+    """A job that was made is returned, and one that may have been made is told of."""
+    service.creates(attrs.evolve(answer, takes=3.0 - 1e-9))
+    creation = asyncio.create_task(session.create_job(PARAMETERS, timeout=3.0))
+    if not message:
+        assert (await creation).id == JOB_ID
+    else:
+        with pytest.raises(WaitTimeoutError) as caught:
+            await creation
+        assert str(caught.value).endswith(message)
+
+
+async def test_a_body_of_any_length_is_sent_in_peace(emulator: Emulator, playai: PlayAISession) -> None:
+    """Though aiohttp warns of a long one that is held as bytes, and warnings are errors here."""
+    with pytest.raises(InvalidParametersError, match="too long"):
+        await playai.create_job(TtsParameters("x" * 2_000_000, "v"))
 
 
 async def test_left_out_the_timeout_is_the_sessions(service: ScriptedService) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
@@ -341,8 +342,10 @@ async def test_what_has_changed_meanwhile_starts_over(host: AudioHost, playai: P
         ('W/"weak"', "", None),
         ('W/"weak"', "Fri, 02 Jan 2026 12:00:00 GMT", "Fri, 02 Jan 2026 12:00:00 GMT"),
         ("", "", None),
+        ("", "Fri, 02 Jan\t2026", None),
+        ('"\u00e9"', "", None),
     ],
-    ids=["weak", "dated", "neither"],
+    ids=["weak", "dated", "neither", "odd date", "odd tag"],
 )
 async def test_the_rest_is_asked_for_by_what_the_host_knows_it_by(
     etag: str, last_modified: str, condition: str | None, host: AudioHost, playai: PlayAISession, path: Path
@@ -362,9 +365,12 @@ async def test_the_rest_is_asked_for_by_what_the_host_knows_it_by(
         answer(206, **{"Content-Range": f"bytes 100001-{SIZE - 1}/{SIZE}"}),
         answer(206, **{"Content-Range": f"bytes 100000-{SIZE - 1}/{SIZE + 1}"}),
         answer(206, **{"Content-Range": "nonsense"}),
+        answer(206, **{"Content-Range": f"bytes 100000-{SIZE - 1}/{SIZE}", "ETag": '"two"'}),
+        answer(206, **{"Content-Range": f"bytes 100000-{SIZE - 1}/{SIZE}"}),
+        answer(206, **{"Content-Range": f"bytes 100000-{SIZE - 1}/{SIZE}", "ETag": '"one"', "Content-Encoding": "br"}),
         answer(206),
     ],
-    ids=["no range", "wrong place", "wrong length", "nonsense", "no place"],
+    ids=["no range", "wrong place", "wrong length", "nonsense", "another", "unknown", "encoded", "no place"],
 )
 async def test_a_wrong_rest_makes_it_start_over(wrong: Any, host: AudioHost, playai: PlayAISession, path: Path) -> None:
     """The host does not know its ranges, and is not asked for any again."""
@@ -462,6 +468,14 @@ async def test_garbage_is_no_audio(host: AudioHost, playai: PlayAISession, path:
     async with raw_server(b"SSH-2.0-OpenSSH_9.2\r\n") as raw:
         error = await failure_of(playai, host.job(f"{raw.base_url}/a?Signature=s"), path)
     assert "the answer was no HTTP" in str(error)
+
+
+async def test_what_is_quoted_of_an_answer_is_not_shown(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """It may be another signed link, in a head that is too long."""
+    location = b"https://audio.example/a?Signature=" + b"s" * 9_000
+    async with raw_server(b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\n\r\n") as raw:
+        error = await failure_of(playai, host.job(raw.base_url), path)
+    assert "Signature" not in "".join(traceback.format_exception(error))
 
 
 # Ends that come early

@@ -51,6 +51,9 @@ def test_a_path_that_ends_in_a_separator_is_a_directory(tmp_path: Path, *, made:
     else:
         with pytest.raises(FileNotFoundError, match="out"):
             Destination.checked(f"{tmp_path}/out/")
+        (tmp_path / "out").touch()
+        with pytest.raises(NotADirectoryError, match="out"):
+            Destination.checked(f"{tmp_path}/out/")
 
 
 def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
@@ -59,6 +62,46 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     for place in (tmp_path / "pipe", Path(os.devnull)):
         with pytest.raises(OSError, match="not a file"):
             Destination.checked(place)
+    os.mkfifo(tmp_path / f"{JOB_ID}.wav")
+    with pytest.raises(OSError, match="not a file"):
+        Destination.checked(tmp_path).file(JOB_ID, "audio/wav")
+
+
+def test_what_can_be_no_path_is_refused(tmp_path: Path) -> None:
+    """Before a job is created whose audio could not be kept."""
+    (tmp_path / "circle").symlink_to("circle")
+    (tmp_path / "nowhere").symlink_to("missing/a.wav")
+    for name, error in (
+        ("a\0b", ValueError),
+        ("\ud800", ValueError),
+        ("circle", OSError),
+        ("nowhere", FileNotFoundError),
+        ("x" * 256, OSError),
+    ):
+        with pytest.raises(error):
+            Destination.checked(f"{tmp_path}/{name}")
+
+
+def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether the file is named or not; to the superuser there is none, hence the double."""
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    for place in (tmp_path, tmp_path / "a.wav"):
+        with pytest.raises(PermissionError):
+            Destination.checked(place)
+
+
+def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
+    """The name of a part file would tell nobody anything."""
+    path = tmp_path / "there" / "a.wav"
+    with pytest.raises(FileNotFoundError, match=r"a\.wav") as caught, PartFile(path) as part:
+        part.restart()
+    assert caught.value.filename == str(path)
+
+
+def test_no_file_is_made_before_there_is_something_to_write(tmp_path: Path) -> None:
+    """Thousands may wait for their turn, and each file open is one that others cannot open."""
+    with PartFile(tmp_path / "a"):
+        assert list(tmp_path.iterdir()) == []
 
 
 def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
@@ -68,6 +111,7 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
     target, link = tmp_path / "there" / "a.wav", tmp_path / "here" / "a.wav"
     link.symlink_to(target)
     with PartFile(link) as part:
+        part.restart()
         assert [path.parent.name for path in tmp_path.rglob("*.part")] == ["there"]
         part.write(b"audio")
         part.finish()
@@ -79,6 +123,7 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
     """That of the part file does not grow with it."""
     path = tmp_path / ("x" * 255)
     with PartFile(path) as part:
+        part.restart()
         part.write(b"audio")
         part.finish()
     assert path.read_bytes() == b"audio"
@@ -88,6 +133,7 @@ def test_a_file_has_the_mode_that_any_new_file_has(tmp_path: Path) -> None:
     """Not that of a temporary one, which nobody else could read."""
     (tmp_path / "usual").touch()
     with PartFile(tmp_path / "made") as part:
+        part.restart()
         part.finish()
     assert (tmp_path / "made").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
@@ -95,6 +141,7 @@ def test_a_file_has_the_mode_that_any_new_file_has(tmp_path: Path) -> None:
 def test_starting_over_forgets_what_was_written(tmp_path: Path) -> None:
     """Also where the second time is shorter."""
     with PartFile(tmp_path / "a") as part:
+        part.restart()
         part.write(b"much that is wrong")
         part.restart()
         part.write(b"right")
@@ -106,6 +153,8 @@ def test_starting_over_forgets_what_was_written(tmp_path: Path) -> None:
 def test_two_at_once_for_one_destination_do_not_mix(tmp_path: Path) -> None:
     """The one that is finished last is there in the end, whole."""
     with PartFile(tmp_path / "a") as one, PartFile(tmp_path / "a") as other:
+        one.restart()
+        other.restart()
         one.write(b"one")
         other.write(b"other")
         other.finish()

@@ -250,3 +250,28 @@ async def test_redirects_of_the_audio_carry_no_credentials(
     for arrival in (*emulator.arrivals, *emulator.audio_arrivals):
         assert "Authorization" not in arrival.headers
         assert "X-USER-ID" not in arrival.headers
+
+
+async def test_a_close_that_is_given_up_has_ended_everything(emulator: Emulator, tmp_path: Path) -> None:
+    """Waits, creations and downloads alike, whenever the closing is cancelled; what follows is refused."""
+    for steps in range(8):
+        playai = PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url)
+        done = await playai.get_job(emulator.add_job())
+        emulator.inject(Hang(), endpoint="create")
+        emulator.inject(Hang(), endpoint="audio")
+        tasks = [
+            asyncio.create_task(playai.wait_for_completion(emulator.add_job(float("inf")))),
+            asyncio.create_task(playai.create_job(PARAMETERS)),
+            asyncio.create_task(playai.download(done, tmp_path)),
+        ]
+        await asyncio.sleep(0.5)
+        closing = asyncio.create_task(playai.aclose())
+        for _ in range(steps):
+            await asyncio.sleep(0)
+        closing.cancel()
+        await asyncio.sleep(0.5)
+        assert all(task.done() for task in tasks) == (steps > 0), "before its first step it has not begun"
+        await playai.aclose()
+        outcomes = await asyncio.gather(*tasks, return_exceptions=True)
+        assert [type(outcome) for outcome in outcomes] == [SessionClosedError] * 3
+        emulator.clear_faults()

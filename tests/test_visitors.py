@@ -27,7 +27,8 @@ async def test_who_is_inside_is_shown_out() -> None:
 
     visits = [asyncio.create_task(visit()) for _ in range(3)]
     await asyncio.sleep(1)
-    closing = asyncio.create_task(visitors.show_out())
+    visitors.interrupt()
+    closing = asyncio.create_task(visitors.gone())
     outcomes = await asyncio.gather(*visits, return_exceptions=True)
     assert [(type(outcome), getattr(outcome, "job_id", None)) for outcome in outcomes] == [
         (SessionClosedError, JOB_ID)
@@ -49,10 +50,12 @@ async def test_showing_out_again_waits_for_the_same() -> None:
 
     visiting = asyncio.create_task(visit())
     await asyncio.sleep(1)
-    first = asyncio.create_task(visitors.show_out())
+    visitors.interrupt()
+    first = asyncio.create_task(visitors.gone())
     await asyncio.sleep(0.5)
     first.cancel()
-    await asyncio.gather(visitors.show_out(), visitors.show_out())
+    visitors.interrupt()
+    await asyncio.gather(visitors.gone(), visitors.gone())
     assert asyncio.get_running_loop().time() == pytest.approx(3.0, abs=0.01)
     with pytest.raises(SessionClosedError):
         await visiting
@@ -61,7 +64,8 @@ async def test_showing_out_again_waits_for_the_same() -> None:
 async def test_nobody_gets_in_after_that() -> None:
     """Not even for a moment."""
     visitors = Visitors()
-    await visitors.show_out()
+    visitors.interrupt()
+    await visitors.gone()
     with pytest.raises(SessionClosedError):
         async with visitors.inside(None):
             pytest.fail("this must not be reached")
@@ -90,4 +94,5 @@ async def test_a_cancellation_is_none_of_ours() -> None:
     task.cancel()
     with pytest.raises(asyncio.CancelledError):
         await task
-    await visitors.show_out()
+    visitors.interrupt()
+    await visitors.gone()
