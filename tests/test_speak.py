@@ -19,10 +19,12 @@ from playai_async import (
     Polling,
     SessionClosedError,
     TransportError,
+    TtsJob,
     TtsParameters,
     WaitTimeoutError,
 )
 from playai_async._files import PartFile
+from playai_async._service import Service
 from playai_async.emulator import Emulator, Hang, Reset, Slow, Status
 from tests.contract_checks import assert_request_conforms
 from tests.scripted import API_KEY, USER_ID
@@ -275,3 +277,28 @@ async def test_a_close_that_is_given_up_has_ended_everything(emulator: Emulator,
         outcomes = await asyncio.gather(*tasks, return_exceptions=True)
         assert [type(outcome) for outcome in outcomes] == [SessionClosedError] * 3
         emulator.clear_faults()
+
+
+async def test_a_session_that_closes_between_two_steps_ends_the_speaking(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """At the very moment at which the job was created: nothing waits for it any more, and the error names it."""
+    about_to_wait = asyncio.Event()
+    creates = Service.create
+
+    async def create(service: Service, body: bytes) -> TtsJob:
+        job = await creates(service, body)
+        about_to_wait.set()
+        return job
+
+    async def close() -> None:
+        await about_to_wait.wait()
+        await playai.aclose()
+
+    monkeypatch.setattr(Service, "create", create)
+    playai = PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url)
+    closing = asyncio.create_task(close())
+    with pytest.raises(SessionClosedError) as caught:
+        await playai.speak(PARAMETERS, tmp_path, timeout=50)
+    assert caught.value.job_id == emulator.jobs[0]
+    await closing
