@@ -15,6 +15,7 @@ from rich.console import Console, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
+from rich.text import Text
 
 __all__ = ["Drawing", "Screen", "one_line", "progress"]
 
@@ -50,11 +51,13 @@ def progress(*, done: int, total: int, lines: Sequence[tuple[str, str]]) -> Draw
     """
     grid = Table.grid(padding=(0, 2))
     names = [f"{done} of {total}", *(name for name, _ in lines)]
-    grid.add_column(style="cyan", no_wrap=True, min_width=max(map(len, names)))
-    grid.add_column(no_wrap=True, overflow="ellipsis")
-    grid.add_row(names[0], ProgressBar(total=max(total, 1), completed=done, width=_BAR))
+    grid.add_column(style="cyan", no_wrap=True)
+    grid.add_column(overflow="ellipsis")
+    # Not by `min_width`, which older versions of rich take without the padding, and newer with it.
+    width = max(map(len, names))
+    grid.add_row(names[0].ljust(width), ProgressBar(total=max(total, 1), completed=done, width=_BAR))
     for name, text in lines:
-        grid.add_row(name, text)
+        grid.add_row(name.ljust(width), Text(text, no_wrap=True))
     return grid
 
 

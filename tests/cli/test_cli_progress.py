@@ -159,7 +159,7 @@ async def test_closed_streams_are_nowhere(emulator: Emulator, shell: Shell, monk
 async def test_a_narrow_terminal_gets_progress_that_fits(
     emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line that wrapped could not be wiped off."""
+    """A line that wrapped could not be wiped off; names stay whole, and what is cut says so."""
     monkeypatch.setenv("COLUMNS", "40")
     shell.err = err = Terminal()
     async with waiting(shell, emulator.add_job(5)):
@@ -167,6 +167,7 @@ async def test_a_narrow_terminal_gets_progress_that_fits(
         shown = [line.rstrip() for line in err.shows() if line.strip()]
     assert len(shown) == 4
     assert all(len(line) <= 40 for line in shown)
+    assert re.fullmatch(r"Jobs      1 waiting, .*…", shown[1])
 
 
 async def test_a_table_that_nobody_reads_is_a_broken_pipe() -> None:
