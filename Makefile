@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format lint types coverage docs matrix bench clean
+.PHONY: help demo test check format lint types coverage docs matrix floors bench clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -54,6 +54,9 @@ docs: $(VENV)/.developer  ## Build the documentation, warnings as errors
 
 matrix:  ## Run the tests on every supported Python found here
 	.ci/matrix
+
+floors:  ## Run the tests on the lowest supported Python and dependencies
+	.ci/floors
 
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
 	$(BIN)/python bench/fleet.py --short
