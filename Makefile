@@ -5,7 +5,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format lint types coverage docs matrix floors bench clean
+.PHONY: help demo test check format lint types coverage docs matrix floors audit dist bench clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -26,6 +26,10 @@ $(VENV)/.developer: pyproject.toml $(VENV)/.user
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.developer
 	$(PIP) install --group bench --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.release: pyproject.toml $(VENV)/.developer
+	$(PIP) install --group release --editable '.[cli]'
 	@touch $@
 
 demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
@@ -57,6 +61,14 @@ matrix:  ## Run the tests on every supported Python found here
 
 floors:  ## Run the tests on the lowest supported Python and dependencies
 	.ci/floors
+
+audit: $(VENV)/.release  ## Ask for known vulnerabilities in the dependencies; needs the network
+	.ci/audit $(BIN)/python
+
+dist: $(VENV)/.release  ## Build the sdist and the wheel into dist/, and check them
+	rm -rf dist
+	$(BIN)/python -m build --outdir dist
+	$(BIN)/python -m twine check --strict dist/*
 
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
 	$(BIN)/python bench/fleet.py --short
