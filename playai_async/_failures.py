@@ -44,7 +44,7 @@ def was_not_sent(error: Exception) -> bool:
 
 
 def presentable(error: Exception, credentials: Credentials, *, quotes: bool = True) -> Exception:
-    """Strip a lower error of what would show a secret: request, link, echoed credentials, and frames with their locals.
+    """Strip a lower error of what would show a secret: request, link, credentials, and frames with their locals.
 
     Args:
         error: The lower error; its frames, and those of what caused it, are taken off it.
@@ -59,11 +59,19 @@ def presentable(error: Exception, credentials: Credentials, *, quotes: bool = Tr
         request = aiohttp.RequestInfo(url, error.request_info.method, CIMultiDictProxy(CIMultiDict[str]()))
         message = credentials.redact(error.message) if quotes else ""
         return type(error)(request, (), status=error.status, message=message)
-    shown = repr(error)
+    links = _links(error)
+    shown = "\n".join(f"{link!r} {link} {vars(link)}" for link in links)  # `vars` has the notes, too
     if credentials.redact(shown) != shown:
-        return aiohttp.ClientError(credentials.redact(shown))
-    link: BaseException | None = error
-    while link is not None:
+        return aiohttp.ClientError(credentials.redact(repr(error)))
+    for link in links:
         link.__traceback__ = None
-        link = link.__cause__ or link.__context__
     return error
+
+
+def _links(error: BaseException) -> list[BaseException]:
+    """An error, and all that it came of, which is printed with it."""
+    links = [error]
+    for link in links:  # which grows as it goes
+        came_of = (link.__cause__, link.__context__)
+        links += [other for other in came_of if other is not None and all(other is not known for known in links)]
+    return links

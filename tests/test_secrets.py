@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import json
 import logging
-import pickle
-import traceback
 import urllib.parse
 
 import aiohttp
@@ -15,31 +13,7 @@ from playai_async import Pacing, PlayAIError, PlayAISession, Polling, TransportE
 from playai_async.emulator import Emulator, Malformed, Reset, Status
 from tests.raw_server import raw_server
 from tests.scripted import JOB_ID
-
-API_KEY = 'ak-"quoted\\and/slashed'
-USER_ID = "user+id=fedcba98"
-
-
-def assert_hidden(text: str) -> None:
-    """Fail if a secret shows, in any spelling that a reply or a `repr` may give it."""
-    for secret in (API_KEY, USER_ID):
-        for spelling in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")):
-            assert spelling not in text
-
-
-def assert_error_hides(error: BaseException) -> None:
-    """Look at an error as a log, a crash reporter and another process would."""
-    report = traceback.TracebackException.from_exception(error, capture_locals=True)
-    # The frames of this file aside: the tests themselves hold the secrets.
-    report.stack = traceback.StackSummary.from_list([frame for frame in report.stack if frame.filename != __file__])
-    assert_hidden("".join(report.format()))
-    assert_hidden(repr(error) + str(error) + repr(vars(error)))
-    assert_hidden(pickle.dumps(error, 0).decode("latin-1"))
-    for link in (error.__cause__, error.__context__):
-        if link is not None:
-            assert_hidden(repr(link) + str(link))
-            assert_error_hides(link) if isinstance(link, PlayAIError) else None
-
+from tests.secret_checks import API_KEY, USER_ID, assert_error_hides, assert_hidden
 
 ECHO = {"errorMessage": f"bad key {API_KEY} of {USER_ID}", "errorId": f"{API_KEY}"}
 
@@ -79,9 +53,10 @@ async def test_no_error_shows_a_secret(
         b"HTTP/1.1 200 OK\r\nContent-Length: " + API_KEY.encode() + b"\r\n\r\n",
         b"HTTP/1.1 200 OK\r\nX-Echo: " + API_KEY.encode() + b"\r\nContent-Length: 100\r\n\r\n",
         b"HTTP/1.1 200 " + API_KEY.encode() + b"\r\nContent-Encoding: gzip\r\n\r\n" + API_KEY.encode(),
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + API_KEY.encode() + b"\r\n\r\n",
         b"",
     ],
-    ids=["status line", "header", "cut short", "no gzip", "nothing"],
+    ids=["status line", "header", "cut short", "no gzip", "no chunks", "nothing"],
 )
 async def test_no_lower_error_shows_a_secret(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
     """The errors of aiohttp carry the request's headers, or quote what the server sent."""
@@ -110,6 +85,28 @@ async def test_a_lower_error_that_quotes_headers_is_replaced(emulator: Emulator)
         PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
     ):
         with pytest.raises(TransportError, match="LookupError") as caught:
+            await playai.get_job(JOB_ID)
+    assert isinstance(caught.value.__cause__, aiohttp.ClientError)
+    assert_error_hides(caught.value)
+
+
+@pytest.mark.parametrize("noted", [True, False], ids=["a note", "a cause"])
+async def test_what_is_printed_with_a_lower_error_shows_no_secret(emulator: Emulator, *, noted: bool) -> None:
+    """A note on it, and what it came of: whoever prints the error prints these, too."""
+
+    async def fail(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
+        failure = RuntimeError("no such thing")
+        if noted:
+            failure.add_note(f"in {dict(params.headers)}")
+        raise failure from (None if noted else LookupError(dict(params.headers)))
+
+    trace = aiohttp.TraceConfig()
+    trace.on_request_start.append(fail)
+    async with (
+        aiohttp.ClientSession(trace_configs=[trace]) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
+    ):
+        with pytest.raises(TransportError, match="RuntimeError") as caught:
             await playai.get_job(JOB_ID)
     assert isinstance(caught.value.__cause__, aiohttp.ClientError)
     assert_error_hides(caught.value)
