@@ -209,13 +209,21 @@ class PlayAISession(Waits):
         return self._client.stats()
 
     def __repr__(self) -> str:
-        return f"<PlayAISession {self._client.base_url} {'closed' if self._client.closed else 'open'}>"
+        client = self._made
+        if client is None:
+            return "<PlayAISession never made>"
+        return f"<PlayAISession {client.base_url} {'closed' if client.closed else 'open'}>"
 
     def __reduce__(self) -> NoReturn:
         raise TypeError("a PlayAISession holds a key and connections, and is not pickled or copied")
 
+    @property
+    def _made(self) -> Client | None:
+        """What the session is made of; none after a call that never got through `__init__`."""
+        return getattr(self, "_client", None)
+
     def __del__(self) -> None:
-        client: Client | None = getattr(self, "_client", None)  # none after a call that never got through `__init__`
+        client = self._made
         if client is not None and client.used and not client.closed:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=1)
 

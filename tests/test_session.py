@@ -8,6 +8,7 @@ import copy
 import gc
 import os
 import pickle
+import traceback
 import warnings
 from collections.abc import AsyncGenerator, Callable, Coroutine
 from typing import Any
@@ -408,6 +409,14 @@ async def test_repr_tells_where_and_whether_open(session: PlayAISession) -> None
     assert repr(session) == "<PlayAISession https://api.play.ai open>"
     await session.aclose()
     assert repr(session) == "<PlayAISession https://api.play.ai closed>"
+
+
+def test_a_session_that_was_never_made_has_a_repr() -> None:
+    """Who looks at the locals of a traceback looks at that one, too, and must get to the error."""
+    with pytest.raises(ConfigurationError) as caught:
+        PlayAISession("two words", USER_ID)
+    report = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
+    assert "self = <PlayAISession never made>" in report
 
 
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])
