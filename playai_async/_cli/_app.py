@@ -299,6 +299,8 @@ def parse(arguments: Sequence[str]) -> _Command | None:
     """
     if not arguments:
         raise UsageError("a command is missing; see: playai-async --help")
+    if "=" in arguments[0]:
+        raise UsageError("the command comes first, and the key and the user id from the environment")
     command: _Command | None = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     return command
 
@@ -306,7 +308,7 @@ def parse(arguments: Sequence[str]) -> _Command | None:
 def _refuse_options(texts: Sequence[str]) -> None:
     for text in texts:
         if text.startswith("-") and text != STANDARD_INPUT:
-            raise UsageError(f"unknown option: {text}")
+            raise UsageError(f"unknown option: {text.partition('=')[0]}")  # the value may be the key
 
 
 def _session(pacing: Pacing) -> PlayAISession:
