@@ -290,6 +290,18 @@ def test_between_two_polls_there_is_no_outcome() -> None:
     assert (kept[0].outcome, kept[0].seconds_since_start) == (None, None)
 
 
+def test_a_strategy_sees_attempts_without_arguments() -> None:
+    """As tenacity has it for a call of nothing: a tuple and a dict, and no function."""
+    seen = []
+
+    def strategy(state: RetryCallState) -> float:
+        seen.append((state.fn, state.args, state.kwargs))
+        return 1.0
+
+    a_wait(Polling(wait=strategy)).pause_after(GOING_ON)
+    assert seen == [(None, (), {})]
+
+
 def test_a_strategy_leaves_the_ends_of_a_wait_alone() -> None:
     """It decides how long, never whether."""
     asked: list[int] = []
@@ -313,7 +325,9 @@ def test_what_is_no_time_to_wait_is_none(result: float, pause: float) -> None:
     assert pauses(a_wait(Polling(wait=lambda _: result)), GOING_ON) == [pause]
 
 
-@pytest.mark.parametrize("result", [None, "soon", [1.0], 1j, object(), timedelta(seconds=1), 10**400], ids=kind_of)
+@pytest.mark.parametrize(
+    "result", [None, "soon", [1.0], 1j, object(), timedelta(seconds=1), 10**400, True, "1.5"], ids=kind_of
+)
 def test_a_strategy_that_returns_no_number_is_a_configuration_error(result: object) -> None:
     """With the lower error as its cause, and no other exception out of a wait."""
     with pytest.raises(
@@ -321,6 +335,13 @@ def test_a_strategy_that_returns_no_number_is_a_configuration_error(result: obje
     ) as caught:
         a_wait(Polling(wait=lambda _: result)).pause_after(GOING_ON)  # type: ignore[arg-type]  # the point
     assert isinstance(caught.value.__cause__, TypeError | ValueError | OverflowError)
+
+
+def test_what_a_strategy_returned_is_named_by_its_type() -> None:
+    """In the cause: whoever wrote it knows where to look."""
+    with pytest.raises(ConfigurationError) as caught:
+        a_wait(Polling(wait=lambda _: "soon")).pause_after(GOING_ON)  # type: ignore[arg-type]  # the point
+    assert str(caught.value.__cause__) == "seconds must be a number, not str"
 
 
 def test_a_strategy_that_raises_is_a_configuration_error() -> None:

@@ -386,7 +386,10 @@ def test_an_edge_after_a_window_of_no_requests_tells_nothing_of_the_limit() -> N
     pacer = Pacer(Pacing())
     now = refused(pacer, accepting(pacer, 40), hint=600.0)
     now = refused(pacer, now)
-    accepting(pacer, 1, now=now)
+    now = accepting(pacer, 1, now=now)
+    assert pacer.quota == 38
+    # Nor do the requests that follow, for whom nothing was closed.
+    accepting(pacer, 1, now=accepting(pacer, 3, now=now) + 60.0)
     assert pacer.quota == 38
 
 

@@ -194,7 +194,7 @@ def test_a_429_to_an_earlier_request_can_only_put_the_time_off(hint: float | Non
     sending(pacer, 0.0, 2)
     assert pacer.throttled(1.0, 0.0, 10.0) is True
     assert pacer.throttled(3.0, 0.0, hint) is False
-    assert pacer.delay(3.0) == left
+    assert (pacer.delay(3.0), pacer.pause_reason) == (left, "throttled")
 
 
 def test_a_probes_hint_is_its_own_even_after_a_long_pause(dice: Dice) -> None:
@@ -220,6 +220,7 @@ def test_a_delay_too_short_for_a_timer_is_none(dice: Dice) -> None:
     pacer = closed_pacer(0.0, 10.0)
     assert pacer.delay(10.0 - RESOLUTION / 2) == 0.0
     assert pacer.delay(10.0 - 2 * RESOLUTION) == pytest.approx(2 * RESOLUTION)
+    assert closed_pacer(0.0, RESOLUTION).delay(0.0) == RESOLUTION
 
 
 # Edges between the service's windows

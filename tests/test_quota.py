@@ -263,6 +263,18 @@ def test_what_is_left_goes_at_once_where_polls_find_jobs_done_and_others_have_lo
     assert times(exchanges) == [5.0] * 50 + [60.0] * 5
 
 
+def test_a_request_of_which_nothing_is_said_has_just_become_due() -> None:
+    """Where others may go at once, it waits, and is counted as one that does."""
+    pacer = Pacer(Pacing(requests_per_window=60, window=1.5))
+    spend(pacer, [FINDS] * 10)
+    now = 1.0
+    while not pacer.delay(now):
+        pacer.sent(now)
+        pacer.accepted(now)
+    assert pacer.delay(now) == pytest.approx(0.025)
+    assert pacer.delay(now, 1.0) == 0.0
+
+
 @pytest.mark.parametrize("finds", [0, 6], ids=["never", "six times"])
 def test_what_has_long_been_due_waits_its_turn_where_polls_find_nothing(finds: int) -> None:
     """Another poll sooner would most likely be in vain."""
