@@ -443,7 +443,7 @@ async def test_closing_ends_every_open_wait(phase: str, service: ScriptedService
     throttling = [error for error in errors if isinstance(error, RateLimitedError)]
     assert len(ended) + len(throttling) == len(errors)
     assert len(ended) >= len(waits)
-    assert all(error.job_id == JOB_ID for error in ended)
+    assert {(str(error), error.job_id) for error in ended} == {("The session was closed.", JOB_ID)}
     assert asyncio.get_running_loop().time() == start
     assert asyncio.all_tasks() == tasks
     assert session.stats.open_waits == session.stats.in_flight == 0

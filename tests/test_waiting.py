@@ -335,10 +335,10 @@ async def test_an_unknown_status_is_polled_on_and_logged_once(
 
 
 async def test_the_deadline_bounds_a_pause(service: ScriptedService, session: PlayAISession) -> None:
-    """The wait ends at its deadline, not after the pause."""
+    """The wait ends at its deadline, not after the pause; that there were no more polls was nobody's doing."""
     service.answers(job())
     start = now()
-    with pytest.raises(WaitTimeoutError):
+    with pytest.raises(WaitTimeoutError, match=r"\(polls: 2; last seen InProgress\);"):
         await session.wait_for_completion(JOB_ID, polling=Polling(wait=tenacity.wait_fixed(1000)), timeout=20)
     assert now() - start == pytest.approx(20)
 
@@ -366,6 +366,7 @@ async def test_the_deadline_bounds_queueing(service: ScriptedService) -> None:
             await session.wait_for_completion(OTHER_ID, timeout=4)
         assert now() - start == pytest.approx(4)
         assert caught.value.polls == 0
+        assert "no answer yet; its poll was due and waited for its turn);" in str(caught.value)
         with pytest.raises(WaitTimeoutError):
             await first
 
@@ -389,6 +390,30 @@ async def test_who_joins_with_a_short_deadline_gets_a_last_poll_too(
     assert (await session.wait_for_completion(JOB_ID, polling=polling, timeout=20)).done
     assert (await first).done
     assert service.pauses == [119.0]
+
+
+async def test_a_last_poll_is_sent_right_after_one_that_was_not_the_last(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """One that came when its pause was over was not meant for the deadline, however close that is."""
+    service.answers(job(), job(), job(COMPLETED))
+    assert (await session.wait_for_completion(JOB_ID, polling=STEADY, timeout=2.2)).done
+    assert service.pauses == [1.0, 0.98]
+
+
+async def test_a_poll_for_one_who_joined_is_a_last_one_for_those_with_hardly_more_time(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """Who joins moves the poll up, and it serves all whose own would follow within their lead."""
+    service.answers(job())
+    polling = Polling(wait=tenacity.wait_fixed(500))
+    first = asyncio.create_task(session.wait_for_completion(JOB_ID, polling=polling))
+    await asyncio.sleep(100)
+    waits = [session.wait_for_completion(JOB_ID, polling=polling, timeout=timeout) for timeout in (20, 20.5)]
+    errors = await asyncio.gather(*waits, return_exceptions=True)
+    assert [type(error) for error in errors] == [WaitTimeoutError] * 2
+    assert service.pauses == [119.0]
+    first.cancel()
 
 
 async def test_the_last_poll_of_a_short_wait_leaves_most_of_its_time(
@@ -565,6 +590,33 @@ async def test_cancelling_ninety_nine_of_a_hundred_changes_nothing_for_the_last(
     assert all(wait.cancelled() for wait in waits[:-1])
 
 
+async def test_cancelling_one_does_not_cut_the_request_of_the_others(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """It is under way for both, and is answered; it is not sent anew."""
+    service.answers(Answer(payload=job_json(COMPLETED), takes=5))
+    one, other = (asyncio.create_task(session.wait_for_completion(JOB_ID)) for _ in range(2))
+    await asyncio.sleep(1)
+    one.cancel()
+    assert (await other).done
+    assert one.cancelled()
+    assert service.arrivals == [0.0]
+    assert now() == pytest.approx(5)
+
+
+async def test_a_cancellation_that_comes_with_the_deadline_does_not_cut_the_request_of_the_others(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """Who is cancelled before they are woken has left already, and has nothing to give up."""
+    service.answers(Answer(payload=job_json(COMPLETED), takes=9))
+    one = asyncio.create_task(session.wait_for_completion(JOB_ID, timeout=5))
+    other = asyncio.create_task(session.wait_for_completion(JOB_ID))
+    asyncio.get_running_loop().call_at(5.0 + 5e-10, one.cancel)  # in the round of the deadline, and after it
+    assert (await other).done
+    assert one.cancelled()
+    assert service.arrivals == [0.0]
+
+
 async def test_cancelling_the_last_stops_the_polling_at_once(service: ScriptedService, session: PlayAISession) -> None:
     """A request under way is cut, none follows, and no task is left by the time the caller goes on."""
     service.answers(Answer(takes=5))
@@ -704,10 +756,22 @@ async def test_a_bug_in_reading_one_job_ends_that_wait_and_no_other(
     await asyncio.sleep(0.1)
     with monkeypatch.context() as patch:
         patch.setattr("playai_async._protocol.Protocol.read_status", lambda *_, **__: 1 / 0)
-        with pytest.raises(PlayAIError, match="bug") as caught:
+        with pytest.raises(PlayAIError) as caught:
             await session.wait_for_completion(JOB_ID)
+    assert str(caught.value) == f"Waiting for job {JOB_ID} met a bug (ZeroDivisionError)."
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert (await other).done
+
+
+async def test_a_bug_in_deciding_what_follows_names_the_job(
+    service: ScriptedService, session: PlayAISession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It ends the wait, and is no bug in creating a job."""
+    service.answers(job())
+    monkeypatch.setattr("playai_async._backoff.Backoff.pause_after", lambda *_: 1 / 0)
+    with pytest.raises(PlayAIError) as caught:
+        await session.wait_for_completion(JOB_ID)
+    assert str(caught.value) == f"Waiting for job {JOB_ID} met a bug (ZeroDivisionError)."
 
 
 async def test_unknown_output_keeps_the_services_fields(service: ScriptedService, session: PlayAISession) -> None:
