@@ -1,0 +1,270 @@
+"""Whether a wait of the soak ended as it must: what was planned, what was promised, and what befell the service.
+
+Pure functions over values. A result is judged when it comes; an error at the end, when the service has told what befell
+it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+from uuid import UUID
+
+import attrs
+
+from bench.soak_plan import REQUEST_TIMEOUT, Soak, job_of, number_of
+from playai_async import (
+    APIStatusError,
+    Completed,
+    Failed,
+    JobFailedError,
+    PlayAIError,
+    SessionClosedError,
+    TtsJob,
+    WaitTimeoutError,
+)
+
+LATE = 1.0
+"""Seconds by which a deadline, a cancellation or a close may be overrun, where the machine was not late itself."""
+
+EARLY = 0.01
+"""Seconds: what the clocks of two processes, or two readings of one, may differ by."""
+
+OUTCOMES = ("finished", "failed", "errors", "timed out", "cancelled", "closed")
+
+STATUS_WAYS = {"wait", "watch", "as_completed", "wait_for_all", "unknown"}
+"""Ways that poll: these go on after a 429, and after some failures."""
+
+ENDPOINTS: Mapping[str, tuple[str, ...]] = {
+    "create_job": ("create",),
+    "download": ("status", "audio"),
+    "speak": ("create", "status", "audio"),
+}
+"""Which endpoints a way asks; all others the status alone."""
+
+_PASSING = {"TransportError", "InvalidResponseError", "UnexpectedServiceError"}
+_SILENT = ("Hang", "Slow", "Reset", "Reset midway")
+
+
+@attrs.define(eq=False)
+class Wait:
+    """One wait, from its opening to its one end.
+
+    Attributes:
+        caller: The number of who waits.
+        way: How.
+        job_id: For what; None: for a job that is to be created.
+        timeout: Seconds, or None.
+        patience: How many failures in a row it bears.
+        began: When it was opened, in seconds from the beginning.
+        asked: When its caller last asked for something, likewise; infinity: it is busy with what it was told.
+    """
+
+    caller: int
+    way: str
+    job_id: UUID | None
+    timeout: float | None
+    patience: int
+    began: float
+    asked: float
+
+    @property
+    def deadline(self) -> float | None:
+        """When it must be over."""
+        return None if self.timeout is None else self.began + self.timeout
+
+    def __str__(self) -> str:
+        return (
+            f"caller {self.caller} ({self.way}, job {self.job_id}, timeout {self.timeout},"
+            f" patience {self.patience}, since {self.began:.3f} s)"
+        )
+
+
+def outcome_of(result: TtsJob | PlayAIError) -> str:
+    """Return what an account counts a result as."""
+    match result:
+        case TtsJob():
+            return "failed" if isinstance(result.output, Failed) else "finished"
+        case WaitTimeoutError():
+            return "timed out"
+        case SessionClosedError():
+            return "closed"
+        case JobFailedError():
+            return "failed"
+        case _:
+            return "errors"
+
+
+def problems_of_end(soak: Soak, wait: Wait, job: TtsJob, now: float) -> Iterator[str]:
+    """Say what is wrong with the job that a wait ended with."""
+    if wait.way != "get_job" and not job.done:
+        yield f"it ended with a job that is not done: {job}"
+    yield from problems_of_state(soak, wait, job, now)
+
+
+def problems_of_state(soak: Soak, wait: Wait, job: TtsJob, now: float) -> Iterator[str]:
+    """Say what is wrong with a state that a wait was told."""
+    if wait.job_id is not None and job.id != wait.job_id:
+        yield f"it was told of job {job.id}"
+    number = number_of(job.id)
+    if number is None:
+        if isinstance(job.output, Failed):
+            yield "it was told that a created job failed"
+        return
+    planned = job_of(soak, number)
+    if dict(job.input) != planned.input:
+        yield f"it was told of an input that is another's: {dict(job.input)}"
+    if job.done and now < planned.finishes - EARLY:
+        yield f"it was told of the end at {now:.3f} s, which is at {planned.finishes:.3f} s"
+    if job.done and isinstance(job.output, Completed) is planned.fails:
+        yield f"it was told {type(job.output).__name__}, which is wrong"
+    if wait.way == "get_job" and not job.done and planned.finishes < wait.began - EARLY:
+        yield f"it was told that the job is not done, which it was at {planned.finishes:.3f} s"
+
+
+def problems_of_error(soak: Soak, wait: Wait, error: PlayAIError, now: float, slack: float) -> Iterator[str]:
+    """Say what is wrong with an error, as far as the wait itself tells.
+
+    Args:
+        soak: What was asked for.
+        wait: The wait.
+        error: What it raised.
+        now: When, in seconds from the beginning.
+        slack: By how much the machine was late lately.
+    """
+    if wait.job_id is not None and error.job_id != wait.job_id:
+        yield f"its error is about job {error.job_id}: {error!r}"
+    if isinstance(error, JobFailedError):
+        yield from problems_of_state(soak, wait, error.job, now)
+    if not isinstance(error, WaitTimeoutError):
+        return
+    if wait.deadline is None:
+        yield f"it has no deadline, and timed out: {error!r}"
+        return
+    if now < wait.deadline - EARLY:
+        yield f"it timed out {wait.deadline - now:.3f} s early"
+    late = now - max(wait.deadline, wait.asked)
+    if late > LATE + slack:
+        yield f"it timed out {late:.3f} s late, the machine being {slack:.3f} s late"
+    if error.job is not None and error.job.done and wait.way != "speak":
+        yield f"it timed out though it knew the end: {error.job}"
+
+
+def lost(soak: Soak, waits: Sequence[Wait], now: float, calm_since: float) -> dict[Wait, str]:
+    """Say which of a caller's open waits, after a while of calm, should not be open, and why."""
+    reasons = {wait: why for wait in waits if (why := _should_be_over(soak, wait, now, calm_since)) is not None}
+    # All together are told of as one, when the last has ended.
+    return {} if waits[0].way == "wait_for_all" and len(reasons) < len(waits) else reasons
+
+
+def _should_be_over(soak: Soak, wait: Wait, now: float, calm_since: float) -> str | None:
+    if now < wait.asked + LATE:
+        return None
+    if wait.deadline is not None and now > wait.deadline + LATE:
+        return f"its deadline passed {now - wait.deadline:.3f} s ago"
+    number = None if wait.job_id is None else number_of(wait.job_id)
+    if number is None:
+        return f"nothing has befallen the service since {calm_since:.3f} s" if wait.deadline is None else None
+    job = job_of(soak, number)
+    return f"its job was done at {job.finishes:.3f} s" if job.finishes < calm_since else None
+
+
+@attrs.frozen(kw_only=True)
+class Met:
+    """An error that a wait ended with; times are in seconds from the beginning."""
+
+    caller: int
+    way: str
+    job_id: str | None
+    kind: str
+    status: int | None
+    words: str
+    patience: int
+    began: float
+    ended: float
+
+    @classmethod
+    def of(cls, wait: Wait, error: PlayAIError, now: float) -> Met:
+        """Note an error."""
+        return cls(
+            caller=wait.caller,
+            way=wait.way,
+            job_id=None if error.job_id is None else str(error.job_id),
+            kind=type(error).__name__,
+            status=error.status if isinstance(error, APIStatusError) else None,
+            words=f"{error!r} from {error.__cause__!r}",
+            patience=wait.patience,
+            began=wait.began,
+            ended=now,
+        )
+
+
+class History:
+    """What befell the service, arranged to explain errors.
+
+    Args:
+        faults: When, at which endpoint, which job, and what.
+        spans: From when to when nobody answered.
+        quotas: From when on, the quota of status requests and that of creations.
+    """
+
+    def __init__(
+        self,
+        faults: Sequence[tuple[float, str, str | None, str]],
+        spans: Sequence[tuple[float, float]],
+        quotas: Sequence[tuple[float, int | None, int | None]],
+    ) -> None:
+        self._spans = spans
+        self._quotas = quotas
+        self._faults: dict[tuple[str, str | None], list[tuple[float, str]]] = defaultdict(list)
+        for at, endpoint, job_id, name in faults:
+            self._faults[endpoint, None if endpoint == "create" else job_id].append((at, name))
+
+    @classmethod
+    def of(cls, report: Mapping[str, Any]) -> History:
+        """Take what the service reported."""
+        return cls(report["faults"], report["spans"], report["quotas"])
+
+    def unexplained(self, met: Met) -> str | None:
+        """Say why nothing that befell the service explains an error; None if something does."""
+        if met.way == "unknown" and met.kind == "NotFoundError":
+            return None
+        since, until = met.began - REQUEST_TIMEOUT - 0.5, met.ended + 0.1
+        names = self._names(met, since, until)
+        if met.kind == "RateLimitedError" and met.way in STATUS_WAYS:
+            return "a 429 never ends a wait"
+        down = any(start < until and end > since for start, end in self._spans)
+        explained = {
+            "RateLimitedError": "Status 429" in names or self._limited(since, until),
+            "TransportError": down or any(name in _SILENT for name in names),
+            "InvalidResponseError": any(name.startswith("Malformed") for name in names),
+            "DownloadError": down or bool(names),
+        }
+        if not explained.get(met.kind, f"Status {met.status}" in names):
+            return f"no request met this, but {sorted(set(names)) or 'nothing'}"
+        return self._impatient(met) if met.kind in _PASSING else None
+
+    def _names(self, met: Met, since: float, until: float) -> list[str]:
+        endpoints = ENDPOINTS.get(met.way, ("status",))
+        keys = [(endpoint, None if endpoint == "create" else met.job_id) for endpoint in endpoints]
+        return [name for key in keys for at, name in self._faults.get(key, ()) if since <= at <= until]
+
+    def _limited(self, since: float, until: float) -> bool:
+        """Whether there was a quota at any moment."""
+        earlier = [quotas for at, *quotas in self._quotas if at < since][-1:]
+        during = [quotas for at, *quotas in self._quotas if since <= at <= until]
+        return any(quota is not None for quotas in earlier + during for quota in quotas)
+
+    def _impatient(self, met: Met) -> str | None:
+        """Say that a wait was given up after fewer failures than it bears; from how many requests, others share."""
+        if met.way not in STATUS_WAYS or any(start < met.ended for start, end in self._spans if end > met.ended - 60):
+            return None
+        passing = [
+            at
+            for at, name in self._faults.get(("status", met.job_id), ())
+            if at <= met.ended and (name in _SILENT or name.startswith(("Malformed", "Status 5")))
+        ]
+        if len(passing) < met.patience:
+            return f"it was given up after {len(passing)} failures, and not {met.patience}"
+        return None

@@ -1,0 +1,105 @@
+"""The sessions of the soak: a few at a time, each closed sooner or later under whoever waits in it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+
+from bench.soak_account import Account
+from bench.soak_callers import OWN
+from bench.soak_checks import LATE
+from bench.soak_plan import REQUEST_TIMEOUT
+from playai_async import Pacing, PlayAISession
+
+SEATS = 3
+"""Sessions that are open at once, each with a key, and so a quota, of its own."""
+
+SHORTEST, LONGEST = 12.0, 45.0
+"""Seconds that a session lives."""
+
+
+class Sessions:
+    """Opens and closes sessions.
+
+    Args:
+        account: Says how, and is told.
+        url: Where the service is.
+        window: Seconds of its windows.
+
+    Attributes:
+        opened: How many there were.
+        requests: What they sent, those that are closed.
+        throttled: How many 429s they met, likewise.
+        transient: How many failures, likewise.
+    """
+
+    def __init__(self, account: Account, url: str, window: float) -> None:
+        self._account = account
+        self._url = url
+        self._window = window
+        self._seated: dict[int, PlayAISession] = {}
+        self._keepers: list[asyncio.Task[None]] = []
+        self.opened = self.requests = self.throttled = self.transient = 0
+
+    def at(self, seat: int) -> PlayAISession:
+        """Return the session of a seat."""
+        return self._seated[seat]
+
+    def open(self) -> None:
+        """Open the first ones, and keep replacing them."""
+        for seat in range(SEATS):
+            self._seated[seat] = self._new(seat, 0)
+            self._keepers.append(asyncio.create_task(self._keep(seat)))
+
+    async def stay(self) -> None:
+        """Replace none any more."""
+        for keeper in self._keepers:
+            keeper.cancel()
+        for keeper in self._keepers:
+            with contextlib.suppress(asyncio.CancelledError):
+                await keeper
+
+    async def close(self) -> None:
+        """Close them all, of which one has nobody left to wait in it."""
+        for session in self._seated.values():
+            await self._close(session)
+
+    async def _keep(self, seat: int) -> None:
+        for generation in itertools.count(1):
+            await asyncio.sleep(self._account.soak.dice("life", seat, generation).uniform(SHORTEST, LONGEST))
+            old, self._seated[seat] = self._seated[seat], self._new(seat, generation)
+            # Once begun it is seen through, also where the calm begins meanwhile.
+            closing = asyncio.create_task(self._close(old))
+            try:
+                await asyncio.shield(closing)
+            except asyncio.CancelledError:
+                await closing
+                raise
+
+    def _new(self, seat: int, generation: int) -> PlayAISession:
+        dice = self._account.soak.dice("session", seat, generation)
+        known = dice.randint(40, 400) if dice.random() < 0.4 else None
+        self.opened += 1
+        return PlayAISession(
+            f"key-{seat}-{generation}",
+            f"user-{seat}",
+            base_url=self._url,
+            polling=OWN,
+            pacing=Pacing(requests_per_window=known, window=self._window, max_in_flight=dice.randint(4, 32)),
+            request_timeout=REQUEST_TIMEOUT,
+        )
+
+    async def _close(self, session: PlayAISession) -> None:
+        account = self._account
+        began = account.now
+        await session.aclose()
+        took = account.now - began
+        if took > LATE + account.slack():
+            account.breach(f"at {began:.3f} s a session took {took:.3f} s to close")
+        stats = session.stats
+        if stats.open_waits or stats.distinct_jobs or stats.in_flight or stats.queued:
+            account.breach(f"at {began:.3f} s a session was closed, and is left with {stats}")
+        self.requests += stats.requests
+        self.throttled += stats.throttled
+        self.transient += stats.transient_failures
