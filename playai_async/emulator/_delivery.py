@@ -56,8 +56,9 @@ async def _whole(request: web.BaseRequest, answer: Answer) -> web.StreamResponse
     """Send the answer at once."""
     if isinstance(answer.body, bytes):
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
-    response = await _begin(request, answer)
+    response = _response(answer)
     with _client_may_go():
+        await response.prepare(request)
         await _write(request, response, answer.body, len(answer.body))
         await response.write_eof()
     return response
@@ -69,8 +70,9 @@ async def _dripping(request: web.BaseRequest, answer: Answer, seconds: float) ->
     began = loop.time()
     size = len(answer.body)
     drops = min(size, MOST_DROPS)
-    response = await _begin(request, answer)
+    response = _response(answer)
     with _client_may_go():
+        await response.prepare(request)
         for drop in range(drops):
             # Each pause is reckoned from the beginning, so that rounding does not add up.
             await asyncio.sleep(began + seconds * (drop + 1) / drops - loop.time())
@@ -87,8 +89,9 @@ async def _cut(request: web.BaseRequest, answer: Answer, *, midway: bool) -> web
     linger = struct.pack("ii", 1, 0)
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     if midway:
-        response = await _begin(request, answer)
+        response = _response(answer)
         with _client_may_go():
+            await response.prepare(request)
             await _write(request, response, answer.body, len(answer.body) // 2)
         if not isinstance(answer.body, bytes):
             await asyncio.sleep(TIME_TO_READ)
@@ -98,10 +101,9 @@ async def _cut(request: web.BaseRequest, answer: Answer, *, midway: bool) -> web
     return await never
 
 
-async def _begin(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+def _response(answer: Answer) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = len(answer.body)
-    await response.prepare(request)
     return response
 
 

@@ -6,12 +6,18 @@ import json
 from collections.abc import Mapping
 from itertools import pairwise
 from typing import Any
+from unittest.mock import Mock
 from uuid import UUID
 
 import aiohttp
 import pytest
+from aiohttp import web
+from aiohttp.test_utils import make_mocked_request
 
 from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Slow, Status
+from playai_async.emulator._answers import Answer
+from playai_async.emulator._audio import Content
+from playai_async.emulator._delivery import deliver
 from tests.emulator.plain_client import CREDENTIALS, PARAMETERS, PlainClient
 
 pytestmark = pytest.mark.looptime
@@ -409,3 +415,30 @@ def test_a_fault_that_cannot_be_is_refused(fault: Any, argument: Any) -> None:
     """At construction, where the mistake is."""
     with pytest.raises((TypeError, ValueError)):
         fault(argument)
+
+
+@pytest.mark.parametrize(
+    ("fault", "body"),
+    [
+        (Slow(1.0), b"{}"),
+        (Reset(midway=True), b"{}"),
+        (None, Content(header=b"", tune=b"la", start=0, stop=2)),
+    ],
+    ids=["slow", "reset", "long"],
+)
+async def test_client_that_goes_before_the_head_is_no_error(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault | None, body: bytes | Content
+) -> None:
+    """A connection can be cut when its request has come in and aiohttp has not yet cancelled what answers it."""
+
+    async def prepare(*_: object) -> None:
+        raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
+
+    monkeypatch.setattr(web.StreamResponse, "prepare", prepare)
+    request = make_mocked_request("GET", "/", transport=Mock())
+    answering = asyncio.create_task(deliver(request, Answer(200, body, {}), fault, asyncio.Event()))
+    await asyncio.wait([answering], timeout=5.0)
+    if isinstance(fault, Reset):
+        assert answering.cancel(), "it waits for aiohttp to cancel it"
+    else:
+        assert answering.result().status == 200
