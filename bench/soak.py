@@ -28,13 +28,13 @@ from bench.memory import open_descriptors
 from bench.processes import Child
 from bench.soak_account import Account
 from bench.soak_callers import Callers
-from bench.soak_checks import History, Wait
+from bench.soak_checks import History
 from bench.soak_plan import Soak, caller_of
-from bench.soak_report import Memory, account_of
+from bench.soak_report import account_of
 from bench.soak_sessions import SEATS, Sessions
-from bench.soak_vitals import Complaints, Vitals
+from bench.soak_vitals import Complaints, Memory, Vitals
 
-FILLING = 8.0
+FILLING = 6.5
 """Seconds in which all waits may be opened; it bounds the callers, and by them the requests."""
 
 TICK = 0.02
@@ -51,6 +51,11 @@ class Run:
         account: What is accounted for.
         service: Where the service is, when the soak begins, and how long the service's windows are.
         directory: Where audio goes.
+
+    Attributes:
+        vitals: How the process is.
+        sessions: The sessions.
+        objects_left: How many more objects there are at the end than at the beginning.
     """
 
     def __init__(self, account: Account, service: dict[str, Any], directory: Path) -> None:
@@ -62,11 +67,12 @@ class Run:
         self.sessions = Sessions(account, service["url"], service["window"])
         self._callers = Callers(account, self.sessions.at, directory)
         self._tasks: set[asyncio.Task[None]] = set()
+        self.objects_left = 0
 
     async def perform(self) -> None:
         """Soak, and see everybody off."""
         Complaints(lambda words: self._account.breach(f"at {self._account.now:.3f} s: {words}")).listen()
-        descriptors = open_descriptors()
+        descriptors, objects = open_descriptors(), sys.getallocatedblocks()
         vitals = asyncio.create_task(self.vitals.watch())
         await asyncio.sleep(-self._account.now)
         self.sessions.open()
@@ -77,6 +83,7 @@ class Run:
         await asyncio.wait([vitals])
         gc.collect()  # what was forgotten complains when it is collected
         await asyncio.sleep(0.1)
+        self.objects_left = sys.getallocatedblocks() - objects
         self._account.balance()
         if left := asyncio.all_tasks() - {asyncio.current_task()}:
             self._account.breach(f"{len(left)} tasks are left, such as {next(iter(left))!r}")
@@ -110,17 +117,16 @@ class Run:
 
     async def _calm(self) -> None:
         """Let all waits end that can, and find those that do not."""
-        account, soak = self._account, self._soak
+        account = self._account
         await self.sessions.stay()
         calm_since = account.now
-        lost: dict[Wait, str] = {}
-        while account.now < soak.seconds:
-            await asyncio.sleep(0.5)
-            lost = account.lost(calm_since)
-            if not lost and account.now > calm_since + 2.0:
-                break
+        while account.now < self._soak.seconds and account.open:
+            await asyncio.sleep(0.2)
+        lost = account.lost(calm_since, self.sessions.queue)
+        if lost:
+            account.breach(f"{len(lost)} waits are lost at {account.now:.3f} s; sessions: {self.sessions}")
         for wait, why in lost.items():
-            account.breach(f"{wait}: it is lost; {why}; it is {account.now:.3f} s")
+            account.breach(f"{wait}: it is lost; {why}")
 
     async def _part(self) -> None:
         """Cancel half of those that are left, close the sessions under the others, and see all off."""
@@ -161,7 +167,7 @@ def soak(asked: Soak) -> int:
             account.breach(f"{path} is left")
         report = service.ask("report")
         account.explain(History.of(report), report["created"])
-    memory = Memory.of(run.vitals.samples, asked.stormy)
+    memory = Memory.of(run.vitals.samples, asked.stormy, run.objects_left)
     text = account_of(account, run.sessions, run.vitals, memory, report)
     print(f"{text}\ntook: {time.monotonic() - began:.0f} s")
     if account.breaches:

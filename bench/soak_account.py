@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from typing import TextIO
 from uuid import UUID
+from weakref import WeakSet
 
 import attrs
 
@@ -45,6 +46,20 @@ class Account:
     Args:
         soak: What was asked for.
         journal: Where errors are noted until the end.
+
+    Attributes:
+        opened: Waits by way.
+        ended: Waits by way and outcome.
+        errors: Errors by class.
+        whole_files: Downloads that came to their end.
+        open: The waits that have not ended.
+        visits: The callers that are not done.
+        broken: The first promises that were broken, each in words.
+        breaches: How many there were.
+        ending: Whether callers are being cancelled, and sessions closed, since the soak is over.
+        closed: Sessions that are closed, or being closed.
+        slack: Says by how much the machine was late lately.
+        begins: The loop's time at the beginning.
     """
 
     def __init__(self, soak: Soak, journal: TextIO) -> None:
@@ -58,6 +73,7 @@ class Account:
         self.broken: list[str] = []
         self.breaches = 0
         self.ending = False
+        self.closed: WeakSet[object] = WeakSet()
         self.slack: Callable[[], float] = lambda: 0.0
         self.begins = 0.0
         self._journal = journal
@@ -75,14 +91,26 @@ class Account:
 
     @contextlib.contextmanager
     def visit(
-        self, caller: Caller, jobs: Sequence[UUID | None], timeout: float | None, patience: int
+        self,
+        caller: Caller,
+        session: object,
+        jobs: Sequence[UUID | None],
+        *,
+        timeout: float | None,
+        patience: int,
     ) -> Iterator[Visit]:
-        """Open a caller's waits, and see that each ends, by whatever way the block is left."""
-        visit = Visit(
-            self,
-            caller,
-            [Wait(caller.number, caller.way, job_id, timeout, patience, self.now, self.now) for job_id in jobs],
-        )
+        """Open a caller's waits, and see that each ends, by whatever way the block is left.
+
+        Args:
+            caller: Whose waits they are.
+            session: In which session.
+            jobs: For which jobs; None: for one that is to be created.
+            timeout: Seconds, or None.
+            patience: How many failures in a row they bear.
+        """
+        now = self.now
+        waits = [Wait(caller.number, caller.way, job_id, timeout, patience, now, now) for job_id in jobs]
+        visit = Visit(self, caller, session, waits)
         self.opened[caller.way] += len(jobs)
         self.open.update(visit.waits)
         self.visits.add(visit)
@@ -146,9 +174,17 @@ class Account:
         lines.append(["all", *(f"{count:,}" for count in [self.opened.total(), *totals])])
         return table(["waits", "opened", *OUTCOMES], lines)
 
-    def lost(self, calm_since: float) -> dict[Wait, str]:
-        """Say which waits should not be open any more, since all has been calm."""
-        return {wait: why for visit in self.visits for wait, why in visit.lost(calm_since).items()}
+    def lost(self, calm_since: float, queues: Callable[[int], bool]) -> dict[Wait, str]:
+        """Say which waits should not be open any more.
+
+        Args:
+            calm_since: Since when nothing has befallen the service.
+            queues: Says of a seat whether its session has polls that wait for their turn.
+        """
+        waits: dict[Wait, str] = {}
+        for visit in self.visits:
+            waits |= visit.lost(calm_since, queues=queues(visit.caller.seat))
+        return waits
 
     def balance(self) -> None:
         """Find waits that have not ended, or not once."""
@@ -162,15 +198,18 @@ class Visit:
     """The waits of one caller; at least one.
 
     Attributes:
+        caller: Whose they are.
+        session: In which session.
         waits: All of them, in the caller's order.
         left: Whether the caller broke off, or an error let go of the rest.
     """
 
-    def __init__(self, account: Account, caller: Caller, waits: Sequence[Wait]) -> None:
+    def __init__(self, account: Account, caller: Caller, session: object, waits: Sequence[Wait]) -> None:
+        self.caller = caller
+        self.session = session
         self.waits = waits
         self.left = False
         self._account = account
-        self._caller = caller
         self._open = list(waits)
 
     def asks(self) -> None:
@@ -178,14 +217,19 @@ class Visit:
         for wait in self._open:
             wait.asked = self._account.now
 
+    def outstays(self) -> bool:
+        """Say whether the caller asks for more, although it must have been told by now that its session is closed."""
+        return any(wait.asked < math.inf for wait in self._open)
+
     def is_busy(self) -> None:
         """Note that the caller does not ask for a while."""
         for wait in self._open:
             wait.asked = math.inf
 
-    def lost(self, calm_since: float) -> dict[Wait, str]:
+    def lost(self, calm_since: float, *, queues: bool) -> dict[Wait, str]:
         """Say which of the waits should not be open any more."""
-        return lost(self._account.soak, self._open, self._account.now, calm_since) if self._open else {}
+        account = self._account
+        return lost(account.soak, self._open, account.now, calm_since, queues=queues) if self._open else {}
 
     def saw(self, job: TtsJob, before: TtsJob | None) -> None:
         """Judge a state that the caller was told, after another."""
@@ -206,13 +250,15 @@ class Visit:
         about = result.id if isinstance(result, TtsJob) else result.job_id
         wait = wait or next((wait for wait in self._open if wait.job_id in {about, None}), None)
         if wait is None:
-            account.breach(f"caller {self._caller.number}: there is no wait for {result!r}; {self._caller}")
+            account.breach(f"caller {self.caller.number}: there is no wait for {result!r}; {self.caller}")
             return
         if isinstance(result, TtsJob):
             self._tell(wait, problems_of_end(account.soak, wait, result, account.now))
         else:
             self._tell(wait, problems_of_error(account.soak, wait, result, account.now, account.slack()))
         outcome = outcome_of(result)
+        if outcome == "closed" and self.session not in account.closed:
+            account.breach(f"{wait}: its session was not closed: {result!r}; {self.caller}")
         if outcome == "errors" and isinstance(result, PlayAIError):
             account.note_error(wait, result)
         self.end(wait, outcome)
@@ -224,26 +270,24 @@ class Visit:
 
     def raised(self, error: PlayAIError) -> None:
         """Judge an error that was raised: of one wait, which lets go of the others."""
-        if len(self.waits) > 1 and self._caller.return_exceptions:
-            self._account.breach(f"caller {self._caller.number}: {error!r} was raised, not returned; {self._caller}")
+        if len(self.waits) > 1 and self.caller.return_exceptions:
+            self._account.breach(f"caller {self.caller.number}: {error!r} was raised, not returned; {self.caller}")
         self.take(error)
         self.left = True
 
     def cancelled(self) -> None:
         """Judge a cancellation, which must be somebody's."""
-        if self._caller.leaving == "stays" and not self._account.ending:
-            self._account.breach(f"caller {self._caller.number} was cancelled by nobody; {self._caller}")
+        if self.caller.leaving == "stays" and not self._account.ending:
+            self._account.breach(f"caller {self.caller.number} was cancelled by nobody; {self.caller}")
         self.left = True
 
     def over(self) -> None:
         """End what is still open: the caller has let go of it."""
         if self._open and not self.left:
-            self._account.breach(
-                f"{self._open[0]}: it has no result, like {len(self._open) - 1} others; {self._caller}"
-            )
+            self._account.breach(f"{self._open[0]}: it has no result, like {len(self._open) - 1} others; {self.caller}")
         for wait in list(self._open):
             self.end(wait, "cancelled")
 
     def _tell(self, wait: Wait, problems: Iterator[str] | list[str]) -> None:
         for problem in problems:
-            self._account.breach(f"{wait}: {problem}; {self._caller}")
+            self._account.breach(f"{wait}: {problem}; {self.caller}")

@@ -85,7 +85,7 @@ class Callers:
     async def _wait(self, caller: Caller) -> None:
         job_id = self._job_ids(caller)[0]
         session = self._session_at(caller.seat)
-        with self._visit(caller, [job_id]) as visit:
+        with self._visit(caller, session, [job_id]) as visit:
             # Half of them as text: it names the same job.
             job = str(job_id) if caller.number % 2 else job_id
             visit.take(await session.wait_for_completion(job, **_settings(caller)))
@@ -93,7 +93,7 @@ class Callers:
     async def _watch(self, caller: Caller) -> None:
         job_id = self._job_ids(caller)[0]
         session = self._session_at(caller.seat)
-        with self._visit(caller, [job_id]) as visit:
+        with self._visit(caller, session, [job_id]) as visit:
             async with _kept(session.watch(job_id, **_settings(caller)), caller) as changes:
                 before: TtsJob | None = None
                 taken = 0
@@ -110,7 +110,7 @@ class Callers:
         job_ids = self._job_ids(caller)
         session = self._session_at(caller.seat)
         several = session.as_completed(job_ids, return_exceptions=caller.return_exceptions, **_settings(caller))
-        with self._visit(caller, job_ids) as visit:
+        with self._visit(caller, session, job_ids) as visit:
             async with _kept(several, caller) as ends:
                 taken = 0
                 async for outcome in ends:
@@ -122,7 +122,7 @@ class Callers:
     async def _wait_for_all(self, caller: Caller) -> None:
         job_ids = self._job_ids(caller)
         session = self._session_at(caller.seat)
-        with self._visit(caller, job_ids) as visit:
+        with self._visit(caller, session, job_ids) as visit:
             results = await session.wait_for_all(
                 job_ids, return_exceptions=caller.return_exceptions, **_settings(caller)
             )
@@ -133,13 +133,13 @@ class Callers:
     async def _get_job(self, caller: Caller) -> None:
         job_id = self._job_ids(caller)[0]
         session = self._session_at(caller.seat)
-        with self._visit(caller, [job_id], timeout=None) as visit:
+        with self._visit(caller, session, [job_id], timeout=None) as visit:
             visit.take(await session.get_job(job_id))
 
     async def _create_job(self, caller: Caller) -> None:
         session = self._session_at(caller.seat)
         parameters = _parameters(caller)
-        with self._visit(caller, [None], polling=OWN) as visit:
+        with self._visit(caller, session, [None], polling=OWN) as visit:
             if caller.timeout == "left out":
                 job = await session.create_job(parameters)
             else:
@@ -164,7 +164,7 @@ class Callers:
         else:
             path.write_bytes(OLD)
         try:
-            with self._visit(caller, [job.id], timeout=None) as visit:
+            with self._visit(caller, session, [job.id], timeout=None) as visit:
                 found = await session.download(job.id, place)
                 if found != path:
                     self._account.breach(f"caller {caller.number}: its audio went to {found}; {caller}")
@@ -181,7 +181,7 @@ class Callers:
         path = self._directory / f"{caller.number}.wav"
         said = {"text": parameters.text, "voice": "v", "model": "PlayDialog", "sampleRate": 8000}
         try:
-            with self._visit(caller, [None]) as visit:
+            with self._visit(caller, session, [None]) as visit:
                 job = await session.speak(parameters, path, **_settings(caller))
                 self._check_created(caller, job, parameters)
                 self._check_file(caller, path, said, whole=True)
@@ -192,6 +192,7 @@ class Callers:
     def _visit(
         self,
         caller: Caller,
+        session: PlayAISession,
         job_ids: list[UUID] | list[None],
         *,
         timeout: float | None = math.nan,
@@ -200,7 +201,7 @@ class Callers:
         polling = polling or _polling(caller)
         if timeout is not None:
             timeout = polling.timeout if caller.timeout == "left out" else caller.timeout
-        return self._account.visit(caller, job_ids, timeout, polling.max_failures)
+        return self._account.visit(caller, session, job_ids, timeout=timeout, patience=polling.max_failures)
 
     async def _is_enough(self, caller: Caller, visit: Visit, taken: int) -> bool:
         """Do what there is to do with a result, and say whether to break off."""

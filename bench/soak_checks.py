@@ -28,6 +28,12 @@ from playai_async import (
 LATE = 1.0
 """Seconds by which a deadline, a cancellation or a close may be overrun, where the machine was not late itself."""
 
+PATIENCE = 8.0
+"""Seconds of calm after which a session that has nothing to catch up with must have noticed every end.
+
+It is the longest pause between two polls, 6 s, and some.
+"""
+
 EARLY = 0.01
 """Seconds: what the clocks of two processes, or two readings of one, may differ by."""
 
@@ -151,21 +157,35 @@ def problems_of_error(soak: Soak, wait: Wait, error: PlayAIError, now: float, sl
         yield f"it timed out though it knew the end: {error.job}"
 
 
-def lost(soak: Soak, waits: Sequence[Wait], now: float, calm_since: float) -> dict[Wait, str]:
-    """Say which of a caller's open waits, after a while of calm, should not be open, and why."""
-    reasons = {wait: why for wait in waits if (why := _should_be_over(soak, wait, now, calm_since)) is not None}
+def lost(soak: Soak, waits: Sequence[Wait], now: float, calm_since: float, *, queues: bool) -> dict[Wait, str]:
+    """Say which of a caller's open waits, after a while of calm, should not be open, and why.
+
+    Args:
+        soak: What was asked for.
+        waits: All that the caller has open.
+        now: When it is, in seconds from the beginning.
+        calm_since: Since when nothing has befallen the service.
+        queues: Whether polls of the session are due and wait for their turn: then a job's end may not be known yet.
+    """
+    reasons = {}
+    for wait in waits:
+        why = _overdue(wait, now) or (None if queues else _known(soak, wait, now, calm_since))
+        if why is not None:
+            reasons[wait] = why
     # All together are told of as one, when the last has ended.
     return {} if waits[0].way == "wait_for_all" and len(reasons) < len(waits) else reasons
 
 
-def _should_be_over(soak: Soak, wait: Wait, now: float, calm_since: float) -> str | None:
-    if now < wait.asked + LATE:
+def _overdue(wait: Wait, now: float) -> str | None:
+    if wait.deadline is None or now <= max(wait.deadline, wait.asked) + LATE:
         return None
-    if wait.deadline is not None and now > wait.deadline + LATE:
-        return f"its deadline passed {now - wait.deadline:.3f} s ago"
+    return f"its deadline passed {now - wait.deadline:.3f} s ago"
+
+
+def _known(soak: Soak, wait: Wait, now: float, calm_since: float) -> str | None:
     number = None if wait.job_id is None else number_of(wait.job_id)
-    if number is None:
-        return f"nothing has befallen the service since {calm_since:.3f} s" if wait.deadline is None else None
+    if number is None or now <= max(wait.asked, calm_since) + PATIENCE:
+        return None
     job = job_of(soak, number)
     return f"its job was done at {job.finishes:.3f} s" if job.finishes < calm_since else None
 

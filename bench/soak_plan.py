@@ -258,7 +258,7 @@ def storm(soak: Soak) -> Iterator[tuple[float, Event]]:
         dice = soak.dice("event", number)
         pause = dice.uniform(0.1, 0.9)
         kind = dice.random()
-        if number == 0 or 0.82 < kind < 0.93:
+        if number == 0 or 0.78 < kind < 0.93:
             yield (
                 pause,
                 Quotas(

@@ -17,6 +17,7 @@ import aiohttp
 
 from bench.processes import answer, told
 from bench.soak_plan import AHEAD, Event, Injection, Outage, Quotas, Relief, Soak, job_of, name_of, number_of, storm
+from bench.soak_vitals import Complaints
 from playai_async.emulator import Emulator, Fault
 from playai_async.emulator._faults import Endpoint, FaultPlan
 
@@ -38,6 +39,7 @@ class Notes:
         spans: From when to when nobody listened, or this process had no turn.
         quotas: From when on, the quota of status requests and that of creations.
         restarts: How often it was restarted.
+        complaints: What it would have said on standard error.
     """
 
     def __init__(self) -> None:
@@ -46,6 +48,7 @@ class Notes:
         self.spans: list[tuple[float, float]] = []
         self.quotas: list[tuple[float, int | None, int | None]] = []
         self.restarts = 0
+        self.complaints: list[str] = []
 
     def now(self) -> float:
         """Seconds from the beginning."""
@@ -83,6 +86,7 @@ class SoakService:
 
     async def begin(self) -> dict[str, Any]:
         """Start everything."""
+        Complaints(lambda words: self._notes.complaints.append(f"at {self._notes.now():.3f} s: {words}")).listen()
         self._emulator = Emulator(
             window=self.window,
             retry_after=self._retry_after,
@@ -109,6 +113,7 @@ class SoakService:
             "faults": self._notes.faults,
             "spans": self._notes.spans,
             "quotas": self._notes.quotas,
+            "complaints": self._notes.complaints,
             "restarts": self._notes.restarts,
             "created": await self._created(),
         }

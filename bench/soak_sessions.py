@@ -19,6 +19,14 @@ SHORTEST, LONGEST = 12.0, 45.0
 """Seconds that a session lives."""
 
 
+KNOWN = 60.0, 150.0
+"""Requests a second that a session may send where it knows its quota; for fewer the calm would be too short."""
+
+
+TURNS = 0.2
+"""Seconds after a close in which everybody who waited in the session has had a turn."""
+
+
 class Sessions:
     """Opens and closes sessions.
 
@@ -45,6 +53,13 @@ class Sessions:
     def at(self, seat: int) -> PlayAISession:
         """Return the session of a seat."""
         return self._seated[seat]
+
+    def __str__(self) -> str:
+        return "; ".join(f"{seat}: {session.stats}" for seat, session in self._seated.items())
+
+    def queue(self, seat: int) -> bool:
+        """Say whether polls of a session are due and wait for their turn."""
+        return self._seated[seat].stats.queued > 0
 
     def open(self) -> None:
         """Open the first ones, and keep replacing them."""
@@ -79,7 +94,7 @@ class Sessions:
 
     def _new(self, seat: int, generation: int) -> PlayAISession:
         dice = self._account.soak.dice("session", seat, generation)
-        known = dice.randint(40, 400) if dice.random() < 0.4 else None
+        known = int(self._window * dice.uniform(*KNOWN)) if dice.random() < 0.4 else None
         self.opened += 1
         return PlayAISession(
             f"key-{seat}-{generation}",
@@ -93,6 +108,7 @@ class Sessions:
     async def _close(self, session: PlayAISession) -> None:
         account = self._account
         began = account.now
+        account.closed.add(session)
         await session.aclose()
         took = account.now - began
         if took > LATE + account.slack():
@@ -100,6 +116,10 @@ class Sessions:
         stats = session.stats
         if stats.open_waits or stats.distinct_jobs or stats.in_flight or stats.queued:
             account.breach(f"at {began:.3f} s a session was closed, and is left with {stats}")
+        await asyncio.sleep(TURNS)
+        for visit in account.visits:
+            if visit.session is session and visit.outstays():
+                account.breach(f"{visit.waits[0]}: at {began:.3f} s its session was closed; {visit.caller}")
         self.requests += stats.requests
         self.throttled += stats.throttled
         self.transient += stats.transient_failures

@@ -35,37 +35,48 @@ class Sample:
     """
 
     at: float
-    resident: int
-    blocks: int
-    waits: int
+    resident: float
+    blocks: float
+    waits: float
 
 
 @attrs.frozen
-class Growth:
-    """By how much memory grew from the second quarter to the last, median to median.
+class Memory:
+    """What the process held, over the first waits to the last.
 
     Attributes:
-        resident: Bytes.
-        blocks: Objects.
-        share: The objects' share of those there were.
+        peak: The most bytes resident at any time.
+        grown: Bytes by which the last quarter, in the median, is above the second; the first is for warming up.
+        objects: By what share of what they were Python's objects grew meanwhile, each open wait taken for as many as
+            it was in the second quarter.
+        left: Objects more at the end, when nothing is open, than at the beginning.
     """
 
-    resident: float
-    blocks: float
-    share: float
+    peak: int
+    grown: float
+    objects: float
+    left: int
 
     @classmethod
-    def of(cls, samples: list[Sample], seconds: float) -> Growth:
-        """Compare the quarters; the first is for warming up."""
+    def of(cls, samples: list[Sample], seconds: float, left: int) -> Memory:
+        """Compare quarters of what was sampled over so many seconds."""
+        first = samples[0]
         second = [sample for sample in samples if 0.25 <= sample.at / seconds < 0.5]
         last = [sample for sample in samples if 0.75 <= sample.at / seconds < 1.0]
-        grown = median(last, "blocks") - median(second, "blocks")
-        return cls(median(last, "resident") - median(second, "resident"), grown, grown / median(second, "blocks"))
+        before, after = _medians(second), _medians(last)
+        a_wait = (before.blocks - first.blocks) / max(1, before.waits)
+        grown = after.blocks - before.blocks - a_wait * (after.waits - before.waits)
+        return cls(
+            peak=resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024,
+            grown=after.resident - before.resident,
+            objects=grown / before.blocks,
+            left=left,
+        )
 
 
-def median(samples: list[Sample], what: str) -> float:
-    """Return the median of one of the two."""
-    return statistics.median([float(getattr(sample, what)) for sample in samples])
+def _medians(samples: list[Sample]) -> Sample:
+    columns = zip(*(attrs.astuple(sample) for sample in samples), strict=True)
+    return Sample(*map(statistics.median, columns))
 
 
 class Vitals:
@@ -86,6 +97,7 @@ class Vitals:
 
     async def watch(self) -> None:
         """Watch until cancelled."""
+        self._sample()
         while True:
             with Ticker() as ticker:
                 self._lately.append(ticker)
@@ -93,7 +105,10 @@ class Vitals:
             if ticker.block.own > self.block.own:
                 self.blocked_at = self._now()
             self.block = self.block.or_longer(ticker.block)
-            self.samples.append(Sample(self._now(), resident_now(), sys.getallocatedblocks(), self._waits()))
+            self._sample()
+
+    def _sample(self) -> None:
+        self.samples.append(Sample(self._now(), resident_now(), sys.getallocatedblocks(), self._waits()))
 
     def lateness(self) -> float:
         """Return by how many seconds the loop was late lately, at most."""
@@ -119,18 +134,14 @@ class Complaints(logging.Handler):
 
     def emit(self, record: logging.LogRecord) -> None:
         """Take what is logged."""
-        self._tell(f"logged by {record.name}: {record.getMessage()}")
+        error = record.exc_info[1] if record.exc_info else None
+        self._tell(f"logged by {record.name}: {record.getMessage()} ({error!r})")
 
     def _unraisable(self, what: Any) -> None:
         self._tell(f"unraisable: {what.exc_value!r} in {what.object!r} ({what.err_msg})")
 
     def _lost(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._tell(f"lost by the event loop: {context}")
-
-
-def peak() -> int:
-    """Return the most bytes that this process had resident."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
 
 
 def resident_now() -> int:
