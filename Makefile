@@ -3,9 +3,11 @@
 PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(name))))
 VENV := .venv
 BIN := $(VENV)/bin
+SECONDS ?= 600
+SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format lint types coverage docs matrix floors audit dist bench clean
+.PHONY: help demo test check format lint types coverage docs matrix floors audit dist bench soak clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -73,6 +75,9 @@ dist: $(VENV)/.release  ## Build the sdist and the wheel into dist/, and check t
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
 	$(BIN)/python bench/fleet.py --short
 	$(BIN)/python bench/cost.py --short
+
+soak: $(VENV)/.developer  ## Soak the client in faults for ten minutes, or SECONDS=60; SEED=1 decides which
+	$(BIN)/python -W error bench/soak.py --seconds $(SECONDS) --seed $(SEED)
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) .venv-* docs/_build bench/out .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

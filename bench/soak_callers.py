@@ -210,7 +210,7 @@ class Callers:
             if caller.raises:
                 raise LeftEarlyError
             return True
-        if caller.slowness and taken <= SLOW:
+        if caller.slowness and taken <= SLOW and not self._account.ending:
             visit.is_busy()
             await asyncio.sleep(caller.slowness)
         visit.asks()

@@ -1,0 +1,164 @@
+"""The soak's own judgement: what it lets pass, and what it does not. The soak itself is `make soak`."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import math
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from uuid import UUID
+
+import pytest
+
+from bench.soak_account import Account
+from bench.soak_checks import History, Met, Wait, lost, problems_of_end, problems_of_error
+from bench.soak_plan import Injection, Soak, caller_of, job_of, number_of, storm
+from playai_async import Completed, Failed, InProgress, TransportError, TtsJob, WaitTimeoutError
+
+SOAK = Soak(seed=7, seconds=60.0, waits=3000)
+
+PLANNED = next(job for number in range(100) if (job := job_of(SOAK, number)).duration < math.inf and not job.fails)
+
+
+def wait_for(job_id: UUID = PLANNED.id, *, way: str = "wait", timeout: float | None = 10.0, began: float = 0.0) -> Wait:
+    """A wait that began with the soak."""
+    return Wait(1, way, job_id, timeout, 2, began, began)
+
+
+def told(job_id: UUID, output: Completed | Failed | InProgress) -> TtsJob:
+    """A job as the service might tell of it."""
+    return TtsJob(id=job_id, created_at=datetime.now(UTC), input=PLANNED.input, completed_at=None, output=output)
+
+
+COMPLETED = Completed(url="https://audio.invalid/a.wav", content_type="audio/wav", file_size=1.0, duration=1.0)
+
+
+def test_a_seed_decides_everything() -> None:
+    """Jobs, callers and events are the same for the same seed, and others for another."""
+    other = Soak(seed=8, seconds=60.0, waits=3000)
+    for number in range(200):
+        assert job_of(SOAK, number) == job_of(SOAK, number)
+        assert caller_of(SOAK, number, 3) == caller_of(SOAK, number, 3)
+    assert list(itertools.islice(storm(SOAK), 50)) == list(itertools.islice(storm(SOAK), 50))
+    assert [job_of(SOAK, n).duration for n in range(20)] != [job_of(other, n).duration for n in range(20)]
+
+
+def test_a_storm_has_faults_at_every_endpoint() -> None:
+    """Aimed at one job, and at all."""
+    faults = [event for _, event in itertools.islice(storm(SOAK), 500) if isinstance(event, Injection)]
+    assert {fault.endpoint for fault in faults} == {"status", "create", "audio"}
+    assert {fault.age is None for fault in faults} == {True, False}
+
+
+def test_a_job_is_known_by_its_number() -> None:
+    """And one that was not planned has none."""
+    assert number_of(PLANNED.id) == PLANNED.number
+    assert number_of(UUID(int=5)) is None
+
+
+@pytest.mark.parametrize(
+    ("job", "after", "problem"),
+    [
+        (told(PLANNED.id, COMPLETED), 0.1, None),
+        (told(PLANNED.id, COMPLETED), -0.1, "it was told of the end at"),
+        (told(PLANNED.id, Failed()), 0.1, "it was told Failed, which is wrong"),
+        (told(PLANNED.id, InProgress()), 0.1, "it ended with a job that is not done"),
+        (told(UUID(int=5), COMPLETED), 0.1, "it was told of job"),
+    ],
+    ids=["right", "early", "wrong outcome", "not done", "another job"],
+)
+def test_a_result_is_held_against_the_plan(job: TtsJob, after: float, problem: str | None) -> None:
+    """The right job, the right outcome, and not before its end."""
+    problems = list(problems_of_end(SOAK, wait_for(), job, PLANNED.finishes + after))
+    assert [words[: len(problem or "")] for words in problems] == ([] if problem is None else [problem])
+
+
+@pytest.mark.parametrize(
+    ("now", "problem"),
+    [(10.0, None), (9.0, "early"), (10.9, None), (11.1, "late")],
+    ids=["right", "early", "some", "late"],
+)
+def test_a_timeout_is_held_against_its_deadline(now: float, problem: str | None) -> None:
+    """Not before it, and no more than a second later, unless the machine was late itself."""
+    error = WaitTimeoutError("late", elapsed=10.0, polls=1, job_id=PLANNED.id)
+    problems = list(problems_of_error(SOAK, wait_for(), error, now, 0.0))
+    assert [problem in words for words in problems if problem] == ([True] if problem else [])
+    assert bool(problems) is bool(problem)
+    assert not list(problems_of_error(SOAK, wait_for(), error, max(10.0, now), 0.5))
+
+
+@pytest.mark.parametrize(
+    ("kind", "status", "names", "why"),
+    [
+        ("TransportError", None, ["Hang", "Reset"], None),
+        ("TransportError", None, ["Hang"], "given up after 1 failures, and not 2"),
+        ("TransportError", None, ["Status 503", "Status 503"], "no request met this"),
+        ("UnexpectedServiceError", 503, ["Malformed html", "Status 503"], None),
+        ("UnexpectedServiceError", 503, ["Status 500"], "no request met this"),
+        ("UnauthorizedError", 401, ["Status 401"], None),
+        ("UnauthorizedError", 401, [], "no request met this"),
+        ("RateLimitedError", 429, ["Status 429"], "a 429 never ends a wait"),
+        ("PlayAIError", None, ["Hang", "Reset"], "no request met this"),
+    ],
+)
+def test_an_error_needs_a_cause(kind: str, status: int | None, names: Sequence[str], why: str | None) -> None:
+    """A fault of that kind that a request for the job met, and as many as the wait bears."""
+    job_id = str(PLANNED.id)
+    met = Met(
+        caller=1, way="wait", job_id=job_id, kind=kind, status=status, words="", patience=2, began=100.0, ended=110.0
+    )
+    history = History([(105.0, "status", job_id, name) for name in names], [], [])
+    found = history.unexplained(met)
+    assert (found is None) if why is None else (found is not None and why in found)
+
+
+def test_an_outage_explains_lost_connections() -> None:
+    """Nobody listened, so no fault was met."""
+    met = Met.of(wait_for(began=100.0), TransportError("refused", job_id=PLANNED.id), 110.0)
+    assert History([], [(104.0, 106.0)], []).unexplained(met) is None
+    assert History([], [(10.0, 20.0)], []).unexplained(met) is not None
+
+
+def test_a_wait_is_lost_once_nothing_holds_it_up() -> None:
+    """Its deadline has passed; or its job was done long ago, and its session has nothing to catch up with."""
+    now = PLANNED.finishes + 100.0
+    waits = [wait_for(timeout=None, began=now - 90.0)]
+    assert lost(SOAK, waits, now, now - 50.0, queues=False)
+    assert not lost(SOAK, waits, now, now - 50.0, queues=True)
+    assert not lost(SOAK, waits, now, now - 1.0, queues=False)
+    assert lost(SOAK, [wait_for(timeout=10.0, began=now - 90.0)], now, now - 1.0, queues=True)
+
+
+def test_waits_for_all_are_lost_together() -> None:
+    """What is told at the end of all is not owed before."""
+    now = PLANNED.finishes + 100.0
+    done, endless = (
+        wait_for(way="wait_for_all", timeout=None, began=now - 90.0),
+        wait_for(UUID(int=5), way="wait_for_all", timeout=None, began=now - 90.0),
+    )
+    assert not lost(SOAK, [done, endless], now, now - 50.0, queues=False)
+    assert lost(SOAK, [done], now, now - 50.0, queues=False)
+
+
+async def test_an_account_finds_waits_without_an_end_or_with_two() -> None:
+    """What is opened ends once."""
+    account = Account(SOAK, io.StringIO())
+    caller = caller_of(SOAK, 1, 3)
+    with account.visit(caller, object(), [PLANNED.id], timeout=None, patience=2) as visit:
+        visit.take(told(PLANNED.id, COMPLETED))
+        account.end(visit.waits[0], "finished")
+    with account.visit(caller, object(), [PLANNED.id], timeout=None, patience=2):
+        pass
+    assert [words.partition("): ")[2][:19] for words in account.broken] == [
+        "it was told of the ",  # for it is the beginning, and no job is done
+        "it ended a second t",
+        "it has no result, l",
+    ]
+
+
+def test_a_request_that_made_two_jobs_is_found() -> None:
+    """Each call has a text of its own."""
+    account = Account(SOAK, io.StringIO())
+    account.explain(History([], [], []), [("a", "caller 1"), ("b", "caller 1"), ("c", "caller 2")])
+    assert account.broken == ["2 jobs were created by one call: 'caller 1'"]
