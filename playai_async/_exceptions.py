@@ -203,13 +203,13 @@ class UnexpectedServiceError(APIStatusError):
 
 
 class WaitTimeoutError(PlayAIError, TimeoutError):
-    """The deadline of a wait passed; the job itself goes on and can be waited for again.
+    """The deadline of a wait passed; the job itself, if there is one, goes on and can be waited for again.
 
     Attributes:
         job: The job as last seen, or None where no good answer came.
         last_error: The last error met during the wait, or None.
         elapsed: Seconds that the wait took.
-        polls: Status requests sent for the job during the wait.
+        polls: Status requests sent for the job during the wait; from `create_job`, its requests.
     """
 
     job: TtsJob | None

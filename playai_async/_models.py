@@ -148,8 +148,12 @@ def _is_not_blank(_: object, attribute: attrs.Attribute[str], value: str) -> Non
         raise ValueError(f"{attribute.name} is empty")
 
 
-_TEXT = validators.instance_of(str)
-_OPTIONAL_TEXT = validators.optional(_TEXT)
+def _is_text(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if not isinstance(value, str):  # attrs' own validator shows the whole attribute
+        raise TypeError(f"{attribute.name} must be a str, not {type(value).__name__}")
+
+
+_OPTIONAL_TEXT = validators.optional(_is_text)
 _OPTIONAL_NUMBER = validators.optional(_is_number)
 
 
@@ -186,9 +190,9 @@ class TtsParameters:
         ValueError: The text or the voice is empty.
     """
 
-    text: str = attrs.field(validator=[_TEXT, _is_not_blank])
-    voice: str = attrs.field(validator=[_TEXT, _is_not_blank])
-    model: str = attrs.field(default="PlayDialog", kw_only=True, validator=_TEXT)
+    text: str = attrs.field(validator=[_is_text, _is_not_blank])
+    voice: str = attrs.field(validator=[_is_text, _is_not_blank])
+    model: str = attrs.field(default="PlayDialog", kw_only=True, validator=_is_text)
     voice2: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
     turn_prefix: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
     turn_prefix2: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)

@@ -47,7 +47,8 @@ class PlayAISession(Waits):
             an `auth` of its own is refused.
         polling: How waits poll, where a wait does not say otherwise.
         pacing: What is known of the quota.
-        request_timeout: Seconds for one HTTP exchange, from connecting to the last byte; 10 if left out.
+        request_timeout: Seconds for one HTTP exchange, from connecting to the last byte, or of a download's without a
+            byte; 10 if left out.
 
     Raises:
         ConfigurationError: A setting is missing or cannot work.
@@ -117,7 +118,7 @@ class PlayAISession(Waits):
             The job, normally in progress.
 
         Raises:
-            WaitTimeoutError: The deadline passed; `polls` is how often the request was sent.
+            WaitTimeoutError: The deadline passed, and no job is known; `polls` is how often the request was sent.
             TransportError, UnexpectedServiceError, InvalidResponseError: No job came of it, as far as is known; the
                 message says where one may exist all the same.
             APIStatusError: The service refused: 400, 401, 403, any other 4xx, a redirect; or 429 too often.
@@ -197,7 +198,8 @@ class PlayAISession(Waits):
             OSError: The file cannot be written.
             ValueError, TypeError: An argument is wrong; nothing was sent.
 
-        A cancellation ends whatever is under way, and leaves no file behind; a job that was created goes on.
+        A cancellation ends whatever is under way, and leaves no file behind; a job that was created goes on, and
+        nothing names it. Any other error that is no `PlayAIError` names it in a note.
         """
         checked("parameters", parameters, TtsParameters)
         settings = self._wait_settings(polling, timeout)

@@ -6,13 +6,15 @@ Puts `_create`, `_poller` and `_download` together; each step's own rules are ke
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
+from collections.abc import Generator
 from pathlib import Path
 from uuid import UUID
 
 from playai_async._create import Creator
 from playai_async._download import Downloader, OnProgress
-from playai_async._exceptions import WaitTimeoutError
+from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._files import Destination
 from playai_async._models import Completed, TtsJob, TtsParameters
 from playai_async._poller import Poller
@@ -83,13 +85,11 @@ class Speech:
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
-                await self.download(completed, destination, on_progress)
+                with _naming(job.id):
+                    await self.download(completed, destination, on_progress)
         except TimeoutError:
             if not limit.expired():
                 raise  # out of `on_progress`
-        except OSError as error:
-            error.add_note(f"The audio is that of job {job.id}, and can still be downloaded.")
-            raise
         else:
             return completed
         elapsed = self._loop.time() - began
@@ -110,3 +110,15 @@ class Speech:
         await self._visitors.gone()
         await self._creator.close()
         await self._downloader.close()
+
+
+@contextlib.contextmanager
+def _naming(job_id: UUID) -> Generator[None, None, None]:
+    """Note on an error out of the block whose audio it was, where it does not say so by itself."""
+    try:
+        yield
+    except PlayAIError:
+        raise
+    except Exception as error:
+        error.add_note(f"The audio is that of job {job_id}, and can still be downloaded.")
+        raise

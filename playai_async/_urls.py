@@ -34,13 +34,15 @@ def checked_base_url(base_url: str | URL | None) -> URL:
         url = URL(base_url)
         host, _ = url.raw_host, url.port
     except ValueError:
-        raise ConfigurationError("base_url is not a URL") from None
+        raise ConfigurationError("base_url (PLAYAI_BASE_URL) is not a URL") from None
     if url.user is not None or url.password is not None or url.query_string or url.fragment:
-        raise ConfigurationError("base_url must have no user, password, query or fragment")
+        raise ConfigurationError("base_url (PLAYAI_BASE_URL) must have no user, password, query or fragment")
     if not host or not (_HOST.fullmatch(host) or _is_address(host)):
-        raise ConfigurationError("base_url has no host that could be")
+        raise ConfigurationError(
+            "base_url (PLAYAI_BASE_URL) has no host; it is https:// and a name, or http:// on loopback"
+        )
     if not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
-        raise ConfigurationError(f"base_url must be https, or http for a loopback host: {url}")
+        raise ConfigurationError(f"base_url (PLAYAI_BASE_URL) must be https, or http for a loopback host: {url}")
     return url
 
 

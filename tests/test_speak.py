@@ -229,8 +229,10 @@ async def test_a_full_disk_does_not_lose_the_job(
     assert str(emulator.jobs[0]) in caught.value.__notes__[0]
 
 
-async def test_what_on_progress_raises_passes_through(playai: PlayAISession, tmp_path: Path) -> None:
-    """Also where it looks like our own deadline."""
+async def test_what_on_progress_raises_passes_through(
+    emulator: Emulator, playai: PlayAISession, tmp_path: Path
+) -> None:
+    """Also where it looks like our own deadline; a note tells whose audio it was."""
 
     def late(*_: object) -> None:
         raise TimeoutError("mine")
@@ -238,6 +240,7 @@ async def test_what_on_progress_raises_passes_through(playai: PlayAISession, tmp
     with pytest.raises(TimeoutError, match="mine") as caught:
         await playai.speak(PARAMETERS, tmp_path, on_progress=late)
     assert type(caught.value) is TimeoutError
+    assert str(emulator.jobs[0]) in caught.value.__notes__[0]
 
 
 async def test_redirects_of_the_audio_carry_no_credentials(
