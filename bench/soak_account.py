@@ -22,6 +22,7 @@ from bench.soak_checks import (
     History,
     Met,
     Wait,
+    is_suspicious,
     lost,
     outcome_of,
     problems_of_end,
@@ -137,11 +138,6 @@ class Account:
             return
         self.open.remove(wait)
         self.ended[wait.way, outcome] += 1
-
-    def note_error(self, wait: Wait, error: PlayAIError) -> None:
-        """Keep an error until it can be explained."""
-        self.errors[type(error).__name__] += 1
-        self.note({"error": attrs.asdict(Met.of(wait, error, self.now))})
 
     def note(self, what: object) -> None:
         """Keep something until the end."""
@@ -259,8 +255,11 @@ class Visit:
         outcome = outcome_of(result)
         if outcome == "closed" and self.session not in account.closed:
             account.breach(f"{wait}: its session was not closed: {result!r}; {self.caller}")
-        if outcome == "errors" and isinstance(result, PlayAIError):
-            account.note_error(wait, result)
+        if isinstance(result, PlayAIError):
+            if outcome == "errors":
+                account.errors[type(result).__name__] += 1
+            if outcome == "errors" or is_suspicious(account.soak, wait, result):
+                account.note({"error": attrs.asdict(Met.of(wait, result, account.now))})
         self.end(wait, outcome)
 
     def end(self, wait: Wait, outcome: str) -> None:

@@ -49,6 +49,10 @@ ENDPOINTS: Mapping[str, tuple[str, ...]] = {
 }
 """Which endpoints a way asks; all others the status alone."""
 
+LAST_POLL = REQUEST_TIMEOUT + 1.0
+"""Seconds before its deadline in which a wait's last poll is sent, with what it may take."""
+
+_HELD_UP = ("; throttled", "; outage", "waited for its turn")
 _PASSING = {"TransportError", "InvalidResponseError", "UnexpectedServiceError"}
 _SILENT = ("Hang", "Slow", "Reset", "Reset midway")
 
@@ -157,6 +161,19 @@ def problems_of_error(soak: Soak, wait: Wait, error: PlayAIError, now: float, sl
         yield f"it timed out though it knew the end: {error.job}"
 
 
+def is_suspicious(soak: Soak, wait: Wait, error: PlayAIError) -> bool:
+    """Say whether a wait timed out although its last poll, just before the deadline, must have found its job done.
+
+    Unless that poll met something, which the service knows; or was still queued, which the error tells.
+    """
+    if not isinstance(error, WaitTimeoutError) or wait.deadline is None or wait.way not in STATUS_WAYS:
+        return False
+    number = None if wait.job_id is None else number_of(wait.job_id)
+    if number is None or any(words in str(error) for words in _HELD_UP):
+        return False
+    return job_of(soak, number).finishes < wait.deadline - LAST_POLL
+
+
 def lost(soak: Soak, waits: Sequence[Wait], now: float, calm_since: float, *, queues: bool) -> dict[Wait, str]:
     """Say which of a caller's open waits, after a while of calm, should not be open, and why.
 
@@ -251,6 +268,8 @@ class History:
         if met.way == "unknown" and met.kind == "NotFoundError":
             return None
         since, until = met.began - REQUEST_TIMEOUT - 0.5, met.ended + 0.1
+        if met.kind == "WaitTimeoutError":
+            since = met.ended - LAST_POLL - 2 * LATE
         names = self._names(met, since, until)
         if met.kind == "RateLimitedError" and met.way in STATUS_WAYS:
             return "a 429 never ends a wait"
@@ -260,6 +279,7 @@ class History:
             "TransportError": down or any(name in _SILENT for name in names),
             "InvalidResponseError": any(name.startswith("Malformed") for name in names),
             "DownloadError": down or bool(names),
+            "WaitTimeoutError": down or bool(names),
         }
         if not explained.get(met.kind, f"Status {met.status}" in names):
             return f"no request met this, but {sorted(set(names)) or 'nothing'}"

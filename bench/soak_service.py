@@ -16,7 +16,8 @@ from uuid import UUID
 import aiohttp
 
 from bench.processes import answer, told
-from bench.soak_plan import AHEAD, Event, Injection, Outage, Quotas, Relief, Soak, job_of, name_of, number_of, storm
+from bench.soak_plan import AHEAD, Soak, job_of, number_of
+from bench.soak_storm import Event, Injection, Outage, Quotas, Relief, name_of, storm
 from bench.soak_vitals import Complaints
 from playai_async.emulator import Emulator, Fault
 from playai_async.emulator._faults import Endpoint, FaultPlan

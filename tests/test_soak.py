@@ -12,8 +12,9 @@ from uuid import UUID
 import pytest
 
 from bench.soak_account import Account
-from bench.soak_checks import History, Met, Wait, lost, problems_of_end, problems_of_error
-from bench.soak_plan import Injection, Soak, caller_of, job_of, number_of, storm
+from bench.soak_checks import History, Met, Wait, is_suspicious, lost, problems_of_end, problems_of_error
+from bench.soak_plan import Soak, caller_of, job_of, number_of
+from bench.soak_storm import Injection, storm
 from playai_async import Completed, Failed, InProgress, TransportError, TtsJob, WaitTimeoutError
 
 SOAK = Soak(seed=7, seconds=60.0, waits=3000)
@@ -162,3 +163,26 @@ def test_a_request_that_made_two_jobs_is_found() -> None:
     account = Account(SOAK, io.StringIO())
     account.explain(History([], [], []), [("a", "caller 1"), ("b", "caller 1"), ("c", "caller 2")])
     assert account.broken == ["2 jobs were created by one call: 'caller 1'"]
+
+
+@pytest.mark.parametrize(
+    ("done_before", "why", "way", "suspicious"),
+    [
+        (5.0, "", "wait", True),
+        (1.0, "", "wait", False),
+        (5.0, "; throttled for 3 s more", "wait", False),
+        (5.0, "; its poll was due and waited for its turn", "watch", False),
+        (5.0, "", "speak", False),
+    ],
+    ids=["done long ago", "just done", "throttled", "queued", "another kind of deadline"],
+)
+def test_a_timeout_of_a_job_that_is_done_needs_a_cause(
+    done_before: float, why: str, way: str, *, suspicious: bool
+) -> None:
+    """The last poll, just before the deadline, finds what is done."""
+    wait = wait_for(way=way, timeout=10.0, began=PLANNED.finishes + done_before - 10.0)
+    error = WaitTimeoutError(f"Job was not done (polls: 1{why}).", elapsed=10.0, polls=1, job_id=PLANNED.id)
+    assert is_suspicious(SOAK, wait, error) is suspicious
+    met = Met.of(wait, error, PLANNED.finishes + done_before)
+    assert History([], [], []).unexplained(met)
+    assert not History([(met.ended - 1.0, "status", met.job_id, "Hang")], [], []).unexplained(met)
