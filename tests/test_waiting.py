@@ -29,6 +29,7 @@ from playai_async import (
     Polling,
     RateLimitedError,
     TransportError,
+    TtsJob,
     UnauthorizedError,
     UnexpectedServiceError,
     Unknown,
@@ -397,8 +398,8 @@ async def test_a_last_poll_is_sent_right_after_one_that_was_not_the_last(
 ) -> None:
     """One that came when its pause was over was not meant for the deadline, however close that is."""
     service.answers(job(), job(), job(COMPLETED))
-    assert (await session.wait_for_completion(JOB_ID, polling=STEADY, timeout=2.2)).done
-    assert service.pauses == [1.0, 0.98]
+    assert (await session.wait_for_completion(JOB_ID, polling=STEADY, timeout=1.2)).done
+    assert service.pauses == [1.0, 0.08]
 
 
 async def test_a_poll_for_one_who_joined_is_a_last_one_for_those_with_hardly_more_time(
@@ -615,6 +616,20 @@ async def test_a_cancellation_that_comes_with_the_deadline_does_not_cut_the_requ
     assert (await other).done
     assert one.cancelled()
     assert service.arrivals == [0.0]
+
+
+async def test_those_who_are_cancelled_before_they_are_told_of_the_end_leave_in_peace(
+    service: ScriptedService, session: PlayAISession
+) -> None:
+    """Some have the job already, and the polling has stopped; for the rest there is nothing to stop any more."""
+    service.answers(Answer(payload=job_json(COMPLETED), takes=1))
+    waits = [asyncio.create_task(session.wait_for_completion(JOB_ID)) for _ in range(1_000)]
+    await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    for wait in waits:
+        wait.cancel()
+    ends = await asyncio.gather(*waits, return_exceptions=True)
+    assert {type(end) for end in ends} == {TtsJob, asyncio.CancelledError}
+    assert session.stats.open_waits == session.stats.distinct_jobs == 0
 
 
 async def test_cancelling_the_last_stops_the_polling_at_once(service: ScriptedService, session: PlayAISession) -> None:
