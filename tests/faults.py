@@ -17,7 +17,8 @@ import ssl
 import struct
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
-from typing import Protocol, TypeAlias
+from typing import Any, Protocol, TypeAlias
+from uuid import UUID
 
 import aiohttp
 import attrs
@@ -25,7 +26,7 @@ import pytest
 import trustme
 from aiohttp.abc import AbstractResolver, ResolveResult
 
-from tests.scripted import COMPLETED, IN_PROGRESS, job_json
+from tests.scripted import COMPLETED, IN_PROGRESS, JOB_ID, job_json
 
 HOST = "service.test"
 AUDIO = bytes(range(256)) * 1_000
@@ -39,6 +40,8 @@ AWAY_FOR = 0.25
 _DROPS = 16
 """Pieces in which a slow answer comes: single bytes, and then the rest. Each byte by itself would only take longer."""
 
+_TCPConnector = aiohttp.TCPConnector
+_JOB_ID = re.compile(rb"^GET /api/v1/tts/([-0-9a-f]+)")
 _CONTENT_LENGTH = re.compile(rb"content-length: (\d+)", re.IGNORECASE)
 
 
@@ -223,6 +226,12 @@ class FaultyService:
         """Where it is."""
         return f"http://127.0.0.1:{self.port}" if self.certificates is None else f"https://{HOST}:{self.port}"
 
+    def connector(self, **options: Any) -> aiohttp.BaseConnector:
+        """Make a client's connector that finds and trusts this service; to be put in the place of aiohttp's."""
+        if self.certificates is None:
+            return _TCPConnector(**options)
+        return _TCPConnector(resolver=self.names, ssl=self.certificates.clients, **options)
+
     def plan(self, where: str, fault: Fault, *, lasting: bool) -> None:
         """Let the next connection, or all of them, meet a fault, `serving` or `connecting`."""
         self._faults[where] = fault, lasting
@@ -243,7 +252,9 @@ class FaultyService:
         done = asyncio.get_running_loop().time() >= self.arrivals[0] + self.done_after
         output = {**COMPLETED, "url": f"{self.base_url}/audio", "fileSize": len(AUDIO)} if done else IN_PROGRESS
         status = "201 Created" if head.startswith(b"POST") else "200 OK"
-        return http(status, json.dumps(job_json(output)).encode())
+        asked_for = _JOB_ID.search(head)
+        job_id = JOB_ID if asked_for is None else UUID(asked_for[1].decode())
+        return http(status, json.dumps(job_json(output, job_id)).encode())
 
     async def heal(self) -> None:
         """Do no wrong any more."""
@@ -281,12 +292,18 @@ class FaultyService:
     async def close(self) -> None:
         """Leave nothing behind."""
         await self.stop()
-        for server in self._inside:
-            server.close()
         tasks = [*self._restarts, *filter(None, self._lines.values())]
         for task in tasks:
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        self.listen_no_more()
+
+    def listen_no_more(self) -> None:
+        """Take no further connection, for good; those that are there stay."""
+        for server in filter(None, [self._listener, *self._inside]):
+            server.close()
+        self._listener = None
+        self._inside.clear()
         self._place.close()
 
     async def relay_inside(self, line: Line, *, trusted: bool = True, over: float = 0.0) -> None:
@@ -541,12 +558,9 @@ async def faulty_service(
     """Run such a service, whose host clients find and trust; at the end no socket may be left of it, nor of them."""
     before = len(os.listdir("/proc/self/fd"))  # noqa: PTH208
     service = FaultyService(certificates, done_after)
-    make = aiohttp.TCPConnector
     with monkeypatch.context() as patch:
         patch.setattr(time, "time", service.wall_clock)
-        if certificates is not None:
-            trust = certificates.clients
-            patch.setattr(aiohttp, "TCPConnector", lambda **options: make(resolver=service.names, ssl=trust, **options))
+        patch.setattr(aiohttp, "TCPConnector", service.connector)
         await service.start()
         try:
             yield service
