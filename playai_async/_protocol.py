@@ -198,11 +198,8 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     text = value.strip()
     if not text.isascii():
         return None
-    if text.isdigit():
-        # Twenty digits are past any day already, and int() refuses thousands of them.
-        seconds = float(text[:20]) if len(text) <= 20 else LONGEST_RETRY_AFTER  # noqa: PLR2004
-    else:
-        seconds = _seconds_until(text, now=now)
+    # A float takes any number of digits, where int() refuses thousands; too many are infinite.
+    seconds = float(text) if text.isdigit() else _seconds_until(text, now=now)
     return min(seconds, LONGEST_RETRY_AFTER) if seconds > 0 else None
 
 

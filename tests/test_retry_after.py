@@ -31,6 +31,7 @@ SAME_EVERY_TIME = settings(derandomize=True, database=None, deadline=None, max_e
         ("9" * 21, A_DAY),
         ("9" * 100_000, A_DAY),
         ("0" * 19 + "5", 5.0),
+        ("0" * 20 + "5", 5.0),
     ],
     ids=lambda value: str(value)[:24],
 )
