@@ -123,9 +123,19 @@ def test_what_is_no_json_is_refused(extra: Any, error: type[Exception]) -> None:
         PROTOCOL.write_parameters(TtsParameters("Hi", "v", extra=extra))
 
 
+def test_what_is_nested_too_deeply_is_said_to_be() -> None:
+    """And where: the rest of the parameters cannot be."""
+    deep: dict[str, Any] = {}
+    for _ in range(100_000):
+        deep = {"x": deep}
+    with pytest.raises(ValueError, match=r"^extra is nested too deeply$"):
+        PROTOCOL.write_parameters(TtsParameters("Hi", "v", extra=deep))
+
+
 def test_a_refusal_does_not_show_the_text() -> None:
     """It may be private, and errors end up in logs."""
-    with pytest.raises(ValueError, match="lone surrogate") as caught:
+    words = "^a text of the parameters has a lone surrogate, which is no character$"
+    with pytest.raises(ValueError, match=words) as caught:
         PROTOCOL.write_parameters(TtsParameters("a private text \ud800", "v"))
     assert "private" not in repr(caught.value)
     assert caught.value.__cause__ is None

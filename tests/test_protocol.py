@@ -83,6 +83,30 @@ def test_a_200_with_the_job_is_the_job() -> None:
     )
 
 
+def test_a_job_has_the_very_id_that_was_asked_for() -> None:
+    """Thousands of waits hold one object for each job, and not one for each reply."""
+    assert read(reply_of(200, JOB)).id is JOB_ID
+
+
+def test_what_creates_a_job_is_told_apart_from_what_does_not() -> None:
+    """201 and 200 bring a job; any other 2xx breaks the contract, and the rest are errors by their status."""
+    protocol = Protocol(Credentials(KEY, USER))
+    assert [protocol.read_created(reply_of(status, JOB), now=NOW).id for status in (200, 201)] == [JOB_ID] * 2
+    kinds = {202: InvalidResponseError, 299: InvalidResponseError, 199: APIStatusError, 300: APIStatusError}
+    for status, kind in kinds.items():
+        with pytest.raises(kind):
+            protocol.read_created(reply_of(status, JOB), now=NOW)
+
+
+def test_a_429_to_what_would_create_a_job_may_name_a_date() -> None:
+    """As one to any other request."""
+    with pytest.raises(RateLimitedError) as caught:
+        Protocol(Credentials(KEY, USER)).read_created(
+            reply_of(429, "Slow.", retry_after="Sun, 06 Nov 1994 08:49:47 GMT"), now=NOW
+        )
+    assert caught.value.retry_after == 10.0
+
+
 def test_the_letter_case_of_the_id_does_not_matter() -> None:
     """It is the same UUID."""
     assert read(reply_of(200, {**JOB, "id": str(JOB_ID).upper()})).id == JOB_ID
@@ -133,6 +157,21 @@ def test_a_2xx_that_is_not_the_job_breaks_the_contract(reply: Reply, problem: st
     assert error.problems == (problem,)
     assert str(error) == f"The answer for job {JOB_ID} breaks the contract ({reply.status}): {problem}."
     assert error.job_id == JOB_ID
+
+
+def test_arrays_are_deep_or_not_whatever_their_number() -> None:
+    """A hundred levels are the limit, in arrays as in objects, however many stand side by side."""
+    deep = {**JOB, "input": json.loads("[" * 150 + "]" * 150)}
+    assert invalid_response_of(reply_of(200, deep)).problems == ("nested too deeply @ $",)
+    wide = {**JOB, "input": {"x": [[[]]] * 150}}
+    assert read(reply_of(200, wide)).input == {"x": [[[]]] * 150}
+
+
+def test_every_problem_of_a_reply_is_in_the_message() -> None:
+    """One after the other."""
+    error = invalid_response_of(reply_of(200, {**JOB, "createdAt": 1, "completedAt": 1}))
+    assert len(error.problems) == 2
+    assert str(error).endswith(f"breaks the contract (200): {error.problems[0]}; {error.problems[1]}.")
 
 
 def test_a_broken_reply_raises_without_the_lower_error() -> None:
@@ -388,6 +427,19 @@ def test_a_secret_of_a_few_characters_is_left() -> None:
 def test_what_is_shown_is_short_clean_and_redacted() -> None:
     """It goes into logs: no lone surrogate may stop a handler from writing it."""
     assert Protocol(Credentials(KEY, USER)).shown(f"a\ud800{KEY}" + "x" * 300) == "a?[hidden]" + "x" * 189 + "…"
+
+
+def test_what_is_shown_is_on_one_line() -> None:
+    """A line break would forge a line of a log, and an escape would be a command to a terminal."""
+    assert Protocol(Credentials(KEY, USER)).shown("a\r\nb\x1b[2Jc\u2028d") == "a  b [2Jc d"
+
+
+def test_the_words_of_a_body_are_read_up_to_64_kib() -> None:
+    """What is longer is no message."""
+    for size, message in ((65_536, "No."), (65_537, None)):
+        body = json.dumps({"errorMessage": "No.", "x": ""}).encode()
+        body = body[:-2] + b"x" * (size - len(body)) + body[-2:]
+        assert (len(body), status_error_of(reply_of(400, body)).message) == (size, message)
 
 
 def test_nothing_prints_the_secrets() -> None:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+from collections.abc import Iterator
 from email.utils import formatdate
 
 import pytest
@@ -56,6 +58,23 @@ def test_seconds_are_a_hint_up_to_a_day(value: str, hint: float) -> None:
 def test_an_http_date_is_a_hint_in_every_form(value: str) -> None:
     """Each is ten seconds after the moment at hand; one without a zone is in UTC."""
     assert parse_retry_after(value, now=NOW) == 10.0
+
+
+@pytest.fixture
+def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine whose clock shows another time than UTC."""
+    monkeypatch.setenv("TZ", "XXX+9")
+    time.tzset()
+    yield
+    monkeypatch.undo()
+    time.tzset()
+
+
+@pytest.mark.usefixtures("far_away")
+def test_a_date_without_a_zone_is_not_in_that_of_the_machine() -> None:
+    """It is in UTC wherever it is read."""
+    assert parse_retry_after("Sun, 06 Nov 1994 08:49:47 -0000", now=NOW) == 10.0
+    assert parse_retry_after("Sun, 06 Nov 1994 08:49:47", now=NOW) == 10.0
 
 
 def test_a_date_is_measured_to_the_fraction() -> None:
