@@ -7,7 +7,7 @@ SECONDS ?= 600
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format lint types coverage docs matrix floors audit dist bench soak clean
+.PHONY: help demo test check format lint types coverage docs matrix floors fuzz audit dist bench soak clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -32,6 +32,10 @@ $(VENV)/.bench: pyproject.toml $(VENV)/.developer
 
 $(VENV)/.release: pyproject.toml $(VENV)/.developer
 	$(PIP) install --group release --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.fuzz: pyproject.toml $(VENV)/.developer
+	$(PIP) install --group fuzz --editable '.[cli]'
 	@touch $@
 
 demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
@@ -72,6 +76,9 @@ dist: $(VENV)/.release  ## Build the sdist and the wheel into dist/, and check t
 	rm -rf dist
 	$(BIN)/python -m build --outdir dist
 	$(BIN)/python -m twine check --strict dist/*
+
+fuzz: $(VENV)/.fuzz  ## Look for replies that break the decoder, a minute for bodies and one for Retry-After
+	$(BIN)/python bench/fuzz.py
 
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
 	$(BIN)/python bench/fleet.py --short
