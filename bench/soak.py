@@ -65,6 +65,7 @@ class Run:
         self.vitals = Vitals(lambda: account.now, lambda: len(account.open))
         account.slack = self.vitals.lateness
         self.sessions = Sessions(account, service["url"], service["window"])
+        account.is_polled = self.sessions.is_polled
         self._callers = Callers(account, self.sessions.at, directory)
         self._tasks: set[asyncio.Task[None]] = set()
         self.objects_left = 0

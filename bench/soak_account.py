@@ -59,6 +59,7 @@ class Account:
         breaches: How many there were.
         ending: Whether callers are being cancelled, and sessions closed, since the soak is over.
         closed: Sessions that are closed, or being closed.
+        is_polled: Says whether a session was about to be told of a job.
         slack: Says by how much the machine was late lately.
         begins: The loop's time at the beginning.
     """
@@ -76,6 +77,7 @@ class Account:
         self.ending = False
         self.closed: WeakSet[object] = WeakSet()
         self.slack: Callable[[], float] = lambda: 0.0
+        self.is_polled: Callable[[object, UUID | None], bool] = lambda _session, _job_id: False
         self.begins = 0.0
         self._journal = journal
 
@@ -258,7 +260,10 @@ class Visit:
         if isinstance(result, PlayAIError):
             if outcome == "errors":
                 account.errors[type(result).__name__] += 1
-            if outcome == "errors" or is_suspicious(account.soak, wait, result):
+            if outcome == "errors" or (
+                is_suspicious(account.soak, wait, result, account.now)
+                and not account.is_polled(self.session, result.job_id)
+            ):
                 account.note({"error": attrs.asdict(Met.of(wait, result, account.now))})
         self.end(wait, outcome)
 

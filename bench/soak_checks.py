@@ -52,6 +52,9 @@ ENDPOINTS: Mapping[str, tuple[str, ...]] = {
 LAST_POLL = REQUEST_TIMEOUT + 1.0
 """Seconds before its deadline in which a wait's last poll is sent, with what it may take."""
 
+PROMPT = 0.1
+"""Seconds after a deadline in which a caller that asks is told of it, mostly."""
+
 _HELD_UP = ("; throttled", "; outage", "waited for its turn")
 _PASSING = {"TransportError", "InvalidResponseError", "UnexpectedServiceError"}
 _SILENT = ("Hang", "Slow", "Reset", "Reset midway")
@@ -161,15 +164,16 @@ def problems_of_error(soak: Soak, wait: Wait, error: PlayAIError, now: float, sl
         yield f"it timed out though it knew the end: {error.job}"
 
 
-def is_suspicious(soak: Soak, wait: Wait, error: PlayAIError) -> bool:
+def is_suspicious(soak: Soak, wait: Wait, error: PlayAIError, now: float) -> bool:
     """Say whether a wait timed out although its last poll, just before the deadline, must have found its job done.
 
-    Unless that poll met something, which the service knows; or was still queued, which the error tells.
+    Unless that poll met something, which the service knows; or was still queued, which the error tells; or under way,
+    which is not known any more where the caller was busy and was told late.
     """
     if not isinstance(error, WaitTimeoutError) or wait.deadline is None or wait.way not in STATUS_WAYS:
         return False
     number = None if wait.job_id is None else number_of(wait.job_id)
-    if number is None or any(words in str(error) for words in _HELD_UP):
+    if number is None or now > wait.began + error.elapsed + PROMPT or any(words in str(error) for words in _HELD_UP):
         return False
     return job_of(soak, number).finishes < wait.deadline - LAST_POLL
 
@@ -248,9 +252,9 @@ class History:
 
     def __init__(
         self,
-        faults: Sequence[tuple[float, str, str | None, str]],
-        spans: Sequence[tuple[float, float]],
-        quotas: Sequence[tuple[float, int | None, int | None]],
+        faults: Sequence[tuple[float, str, str | None, str]] = (),
+        spans: Sequence[tuple[float, float]] = (),
+        quotas: Sequence[tuple[float, int | None, int | None]] = (),
     ) -> None:
         self._spans = spans
         self._quotas = quotas
@@ -267,23 +271,32 @@ class History:
         """Say why nothing that befell the service explains an error; None if something does."""
         if met.way == "unknown" and met.kind == "NotFoundError":
             return None
-        since, until = met.began - REQUEST_TIMEOUT - 0.5, met.ended + 0.1
         if met.kind == "WaitTimeoutError":
-            since = met.ended - LAST_POLL - 2 * LATE
+            return self._unpolled(met)
+        since, until = met.began - REQUEST_TIMEOUT - 0.5, met.ended + 0.1
         names = self._names(met, since, until)
         if met.kind == "RateLimitedError" and met.way in STATUS_WAYS:
             return "a 429 never ends a wait"
-        down = any(start < until and end > since for start, end in self._spans)
         explained = {
             "RateLimitedError": "Status 429" in names or self._limited(since, until),
-            "TransportError": down or any(name in _SILENT for name in names),
+            "TransportError": self._down(since, until) or any(name in _SILENT for name in names),
             "InvalidResponseError": any(name.startswith("Malformed") for name in names),
-            "DownloadError": down or bool(names),
-            "WaitTimeoutError": down or bool(names),
+            "DownloadError": self._down(since, until) or bool(names),
         }
         if not explained.get(met.kind, f"Status {met.status}" in names):
             return f"no request met this, but {sorted(set(names)) or 'nothing'}"
         return self._impatient(met) if met.kind in _PASSING else None
+
+    def _unpolled(self, met: Met) -> str | None:
+        """Say that a wait timed out though its job was done, and nothing befell its last poll."""
+        since = met.ended - LAST_POLL - 2 * LATE
+        if self._down(since, met.ended) or self._names(met, since, met.ended):
+            return None
+        return "its job was done, and it timed out without a last poll"
+
+    def _down(self, since: float, until: float) -> bool:
+        """Whether nobody answered at any moment."""
+        return any(start < until and end > since for start, end in self._spans)
 
     def _names(self, met: Met, since: float, until: float) -> list[str]:
         endpoints = ENDPOINTS.get(met.way, ("status",))

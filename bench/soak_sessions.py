@@ -5,12 +5,15 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+from collections import Counter, deque
+from uuid import UUID
+from weakref import WeakKeyDictionary
 
 from bench.soak_account import Account
 from bench.soak_callers import OWN
 from bench.soak_checks import LATE
 from bench.soak_plan import REQUEST_TIMEOUT
-from playai_async import Pacing, PlayAISession
+from playai_async import Pacing, PlayAISession, TtsJob
 
 SEATS = 3
 """Sessions that are open at once, each with a key, and so a quota, of its own."""
@@ -25,6 +28,47 @@ KNOWN = 60.0, 150.0
 
 TURNS = 0.2
 """Seconds after a close in which everybody who waited in the session has had a turn."""
+
+
+IN_FLIGHT = 0.3
+"""Seconds that whoever is to be told of a deadline may be told after its poll was given up, where many are."""
+
+
+class Polls:
+    """Which jobs a session asks for.
+
+    A poll that was queued until just before a deadline is given up at it: only here can that be told from one that was
+    never sent.
+
+    Args:
+        session: The session.
+    """
+
+    def __init__(self, session: PlayAISession) -> None:
+        poller = session._client.poller()  # noqa: SLF001 - see above
+        self._loop = asyncio.get_running_loop()
+        self._fetch = poller.fetch
+        self._under_way: Counter[UUID] = Counter()
+        self._lately: deque[tuple[float, UUID]] = deque()
+        poller.fetch = self._noted
+
+    def has(self, job_id: UUID | None) -> bool:
+        """Say whether a job was asked for up to now."""
+        since = self._loop.time() - IN_FLIGHT
+        return job_id in self._under_way or any(at >= since and job == job_id for at, job in self._lately)
+
+    async def _noted(self, job_id: UUID) -> TtsJob:
+        self._under_way[job_id] += 1
+        try:
+            return await self._fetch(job_id)
+        finally:
+            self._under_way[job_id] -= 1
+            if not self._under_way[job_id]:
+                del self._under_way[job_id]
+            now = self._loop.time()
+            self._lately.append((now, job_id))
+            while self._lately[0][0] < now - 2 * IN_FLIGHT:
+                self._lately.popleft()
 
 
 class Sessions:
@@ -47,6 +91,7 @@ class Sessions:
         self._url = url
         self._window = window
         self._seated: dict[int, PlayAISession] = {}
+        self._polls: WeakKeyDictionary[object, Polls] = WeakKeyDictionary()
         self._keepers: list[asyncio.Task[None]] = []
         self.opened = self.requests = self.throttled = self.transient = 0
 
@@ -56,6 +101,10 @@ class Sessions:
 
     def __str__(self) -> str:
         return "; ".join(f"{seat}: {session.stats}" for seat, session in self._seated.items())
+
+    def is_polled(self, session: object, job_id: UUID | None) -> bool:
+        """Say whether a session is being told of a job, or was until now."""
+        return self._polls[session].has(job_id)
 
     def queue(self, seat: int) -> bool:
         """Say whether polls of a session are due and wait for their turn."""
@@ -96,7 +145,7 @@ class Sessions:
         dice = self._account.soak.dice("session", seat, generation)
         known = int(self._window * dice.uniform(*KNOWN)) if dice.random() < 0.4 else None
         self.opened += 1
-        return PlayAISession(
+        session = PlayAISession(
             f"key-{seat}-{generation}",
             f"user-{seat}",
             base_url=self._url,
@@ -104,6 +153,8 @@ class Sessions:
             pacing=Pacing(requests_per_window=known, window=self._window, max_in_flight=dice.randint(4, 32)),
             request_timeout=REQUEST_TIMEOUT,
         )
+        self._polls[session] = Polls(session)
+        return session
 
     async def _close(self, session: PlayAISession) -> None:
         account = self._account

@@ -75,6 +75,8 @@ def _injection(soak: Soak, dice: random.Random) -> Injection:
     endpoint: Literal["status", "create", "audio"] = dice.choices(("status", "create", "audio"), (72, 12, 16))[0]
     aimed = endpoint == "status" and dice.random() < 0.4
     fault = fault_by(dice, malformed=endpoint != "audio")
+    if endpoint == "create" and fault == Malformed("other_id"):
+        fault = Malformed("truncated")  # the id of a job that is only now created could be any, and nobody can tell
     return Injection(
         fault=fault,
         # A refusal ends the wait of everybody who shares the request, and a hang holds a connection: few of them.

@@ -109,7 +109,7 @@ def test_an_error_needs_a_cause(kind: str, status: int | None, names: Sequence[s
     met = Met(
         caller=1, way="wait", job_id=job_id, kind=kind, status=status, words="", patience=2, began=100.0, ended=110.0
     )
-    history = History([(105.0, "status", job_id, name) for name in names], [], [])
+    history = History([(105.0, "status", job_id, name) for name in names])
     found = history.unexplained(met)
     assert (found is None) if why is None else (found is not None and why in found)
 
@@ -117,8 +117,8 @@ def test_an_error_needs_a_cause(kind: str, status: int | None, names: Sequence[s
 def test_an_outage_explains_lost_connections() -> None:
     """Nobody listened, so no fault was met."""
     met = Met.of(wait_for(began=100.0), TransportError("refused", job_id=PLANNED.id), 110.0)
-    assert History([], [(104.0, 106.0)], []).unexplained(met) is None
-    assert History([], [(10.0, 20.0)], []).unexplained(met) is not None
+    assert History(spans=[(104.0, 106.0)]).unexplained(met) is None
+    assert History(spans=[(10.0, 20.0)]).unexplained(met) is not None
 
 
 def test_a_wait_is_lost_once_nothing_holds_it_up() -> None:
@@ -161,7 +161,7 @@ async def test_an_account_finds_waits_without_an_end_or_with_two() -> None:
 def test_a_request_that_made_two_jobs_is_found() -> None:
     """Each call has a text of its own."""
     account = Account(SOAK, io.StringIO())
-    account.explain(History([], [], []), [("a", "caller 1"), ("b", "caller 1"), ("c", "caller 2")])
+    account.explain(History(), [("a", "caller 1"), ("b", "caller 1"), ("c", "caller 2")])
     assert account.broken == ["2 jobs were created by one call: 'caller 1'"]
 
 
@@ -182,7 +182,8 @@ def test_a_timeout_of_a_job_that_is_done_needs_a_cause(
     """The last poll, just before the deadline, finds what is done."""
     wait = wait_for(way=way, timeout=10.0, began=PLANNED.finishes + done_before - 10.0)
     error = WaitTimeoutError(f"Job was not done (polls: 1{why}).", elapsed=10.0, polls=1, job_id=PLANNED.id)
-    assert is_suspicious(SOAK, wait, error) is suspicious
+    assert is_suspicious(SOAK, wait, error, wait.began + 10.0) is suspicious
+    assert not is_suspicious(SOAK, wait, error, wait.began + 11.0)
     met = Met.of(wait, error, PLANNED.finishes + done_before)
-    assert History([], [], []).unexplained(met)
-    assert not History([(met.ended - 1.0, "status", met.job_id, "Hang")], [], []).unexplained(met)
+    assert History().unexplained(met)
+    assert not History([(met.ended - 1.0, "status", met.job_id, "Hang")]).unexplained(met)
