@@ -55,7 +55,8 @@ In use:
     playai-async wait --json - < ids.txt | jq -r .output.url
     playai-async demo
 
-Results go to standard output, errors and progress to standard error.
+Results go to standard output, errors and progress to standard error; there is
+no progress where a pipe takes the results to another program.
 
 Environment:
 

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
+import stat
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import IO, TypeAlias
 
@@ -107,10 +109,13 @@ class Screen:
     async def showing(self, render: Callable[[], Drawing]) -> AsyncGenerator[None, None]:
         """Show progress for as long as the block runs, if standard error is a terminal; then wipe it off.
 
+        Nothing is shown where another program reads the results: what that one writes to the same terminal, as the
+        last of a pipe does, would be wiped off with it.
+
         Args:
             render: Draws the progress as it is now.
         """
-        if not self._err.is_terminal:
+        if not self._err.is_terminal or _another_program_reads(self._out):
             yield
             return
         progress = self._progress = _Progress(self._err, render)
@@ -182,6 +187,16 @@ class _Progress:
             redirect_stdout=False,
         )
         self._live.start(refresh=True)
+
+
+def _another_program_reads(stream: IO[str] | None) -> bool:
+    if stream is None:
+        return False
+    try:
+        mode = os.fstat(stream.fileno()).st_mode
+    except (OSError, ValueError):  # it has no descriptor, or none that is open
+        return False
+    return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 class _Console(Console):

@@ -165,6 +165,26 @@ def test_a_reader_that_has_gone_ends_it_quietly(
         assert process.stderr.read() == ""
 
 
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no pseudo-terminals here")
+def test_a_pipe_has_the_terminal_to_itself() -> None:
+    """As with `| jq`: nothing is drawn on, or wiped off, the terminal that the next program writes to."""
+    ours, terminal = os.openpty()
+    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+        [*PROGRAM, "demo", "--jobs", "2", "--longest", "0.5"],
+        env=environment(),
+        stdout=subprocess.PIPE,
+        stderr=terminal,
+    ) as process:
+        assert process.stdout
+        results = process.stdout.read()
+    os.write(terminal, b".")
+    shown = os.read(ours, 1000)
+    os.close(terminal)
+    os.close(ours)
+    assert b"0 waits lost." in results
+    assert shown == b"."
+
+
 def test_the_demo_runs_anywhere() -> None:
     """Without a terminal, a setting or a network."""
     ending = run([*PROGRAM, "demo", "--jobs", "4", "--longest", "0.5"])

@@ -2,10 +2,14 @@
 
 import asyncio
 import logging
+import os
 import re
+import socket
 import sys
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -117,6 +121,41 @@ async def test_there_is_no_progress_off_a_terminal(
     async with waiting(shell, emulator.add_job(5)):
         pass
     assert shell.err.getvalue() == ""
+
+
+@contextmanager
+def out_to(kind: str) -> Iterator[IO[str]]:
+    """A standard output on a descriptor of this kind."""
+    with ExitStack() as opened:
+        if kind == "socket":
+            ours, _ = (opened.enter_context(end) for end in socket.socketpair())
+            yield opened.enter_context(ours.makefile("w", encoding="utf-8"))
+            return
+        if kind == "pipe":
+            reader, descriptor = os.pipe()
+            opened.callback(os.close, reader)
+        elif kind == "terminal":
+            other_end, descriptor = os.openpty()
+            opened.callback(os.close, other_end)
+        else:
+            descriptor = os.open(kind, os.O_WRONLY | os.O_CREAT)
+        yield opened.enter_context(os.fdopen(descriptor, "w", encoding="utf-8"))
+
+
+@pytest.mark.parametrize(
+    ("kind", "drawn"),
+    [("pipe", False), ("socket", False), ("terminal", True), ("file", True), (os.devnull, True)],
+    ids=["pipe", "socket", "terminal", "file", "null device"],
+)
+async def test_there_is_no_progress_where_another_program_reads_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, *, drawn: bool
+) -> None:
+    """It would be wiped off over what that one writes to the same terminal; a file or a terminal does no harm."""
+    monkeypatch.chdir(tmp_path)
+    err = Terminal()
+    with out_to(kind) as out:
+        async with Screen(out, err).showing(lambda: progress(done=0, total=0, lines=[("Jobs", "none")])):
+            assert ("none" in err.getvalue()) == drawn
 
 
 async def test_progress_shows_no_secret(emulator: Emulator, shell: Shell) -> None:
