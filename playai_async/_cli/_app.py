@@ -52,6 +52,7 @@ In use:
     export PLAYAI_API_KEY=... PLAYAI_USER_ID=...
     playai-async create --voice VOICE --file story.txt --download audio/
     playai-async wait 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42
+    playai-async create --voice VOICE --text "Hello." >> ids.txt
     playai-async wait --json - < ids.txt | jq -r .output.url
     playai-async demo
 
@@ -159,7 +160,7 @@ def _get(job_id: Annotated[str, _Ids], /, *more: _More, as_json: _Json = False) 
         playai-async get 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42
 
     Args:
-        job_id: The job's id, or - for an id on standard input.
+        job_id: The job's id, or - for the first word of a line on standard input.
         more: Refused; taken so that it is said in the words of this program.
         as_json: Print the job as a JSON object on one line, in the service's own field names.
     """
@@ -197,7 +198,7 @@ def _wait(
     4, and 4 before 1.
 
     Args:
-        job_ids: Ids of jobs, or - for ids on standard input, one a line.
+        job_ids: Ids of jobs, or - for the first word of each line on standard input, such as create prints.
         timeout: Seconds for each job.
         as_json: Print each job as a JSON object on one line, in the service's own field names; errors have none.
         download: Put the audio of completed jobs into this directory, which is made if it is missing.

@@ -21,8 +21,8 @@ def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
 
     Args:
         texts: Ids, or `-` for those on standard input.
-        stdin: Standard input, an id a line; blank lines do not count. None, as Python has it for a closed descriptor:
-            nothing.
+        stdin: Standard input, an id as the first word of each line, so that what a command prints is input to the
+            next; blank lines do not count. None, as Python has it for a closed descriptor: nothing.
 
     Returns:
         The ids.
@@ -33,7 +33,7 @@ def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
     ids: dict[UUID, None] = {}
     malformed: list[str] = []
     for text in texts:
-        for candidate in _lines_of(stdin) if text == STANDARD_INPUT else [text]:
+        for candidate in _first_words_of(stdin) if text == STANDARD_INPUT else [text]:
             try:
                 ids[job_id_of(candidate)] = None
             except ValueError as error:
@@ -43,10 +43,10 @@ def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
     return list(ids)
 
 
-def _lines_of(stdin: Iterable[str] | None) -> list[str]:
+def _first_words_of(stdin: Iterable[str] | None) -> list[str]:
     try:
         # A byte order mark, which some editors put at the start of a file, is no part of an id.
-        return [line for text in stdin or () if (line := text.strip().lstrip("\ufeff"))]
+        return [words[0] for line in stdin or () if (words := line.lstrip("\ufeff").split())]
     except UnicodeDecodeError:
         raise UsageError("standard input is not text") from None
 

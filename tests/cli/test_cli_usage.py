@@ -76,7 +76,7 @@ def test_a_malformed_id_is_refused(shell: Shell, command: str, text: str) -> Non
 
 def test_every_malformed_id_is_named(shell: Shell) -> None:
     """Each on a line, so that a list can be mended at once."""
-    ending = shell.run_to_the_end("wait", "one", ID, "-", stdin=f"{ID}\ntwo\n")
+    ending = shell.run_to_the_end("wait", "one", ID, "-", stdin=f"{ID} COMPLETED\ntwo {ID}\n")
     lines = ending.err.splitlines()
     assert len(lines) == 2
     assert "'one'" in lines[0]

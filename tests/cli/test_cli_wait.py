@@ -66,6 +66,25 @@ async def test_ids_also_come_from_standard_input(emulator: Emulator, shell: Shel
     assert [line.split()[0] for line in ending.lines] == [str(first), str(second), str(third)]
 
 
+@pytest.mark.parametrize(
+    "printing",
+    [["create", "--voice", "v", "--text", "Hello."], ["create", "--voice", "v", "--text", "x", "--wait"], ["get"]],
+    ids=["create", "create and wait", "get"],
+)
+async def test_what_a_command_prints_can_be_waited_for(
+    emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch, printing: list[str]
+) -> None:
+    """And so can what `wait` prints of it: of each line on standard input the first word is the id."""
+    arguments = [*printing, emulator.add_job()] if printing == ["get"] else printing
+    printed = (await shell.run(*arguments)).out
+    (job,) = emulator.jobs
+    first = await Shell(monkeypatch).run("wait", "-", stdin=printed)
+    second = await Shell(monkeypatch).run("wait", "-", stdin=f"\ufeff \n{first.out}\t{printed}")
+    for ending in (first, second):
+        assert (ending.status, ending.err) == (0, "")
+        assert [line.split()[:2] for line in ending.lines] == [[str(job), "COMPLETED"]]
+
+
 async def test_nothing_to_wait_for_is_fine(emulator: Emulator, shell: Shell) -> None:
     """An empty list of open jobs, from a pipe, is no mistake; but it is said."""
     ending = await shell.run("wait", "-", stdin="\n")
