@@ -72,7 +72,9 @@ Exit status:
       2  the command line, the ids or the settings are wrong; nothing was sent
       3  an error
       4  timed out; a job that was created goes on
-    130  interrupted
+    129  its terminal was closed (SIGHUP)
+    130  interrupted (SIGINT, as by Ctrl-C)
+    143  told to end (SIGTERM)
 
 Where several hold, 3 comes before 4, and 4 before 1.
 """,
@@ -123,7 +125,7 @@ def _create(
         echo Hello. | playai-async create --voice VOICE --file - --wait --json
 
     Exit status: 0 created, and completed if it was waited for, 1 the job failed, 2
-    wrong usage or settings, 3 an error, 4 timed out, 130 interrupted.
+    wrong usage or settings, 3 an error, 4 timed out, 129, 130 or 143 interrupted.
 
     Args:
         voice: The id of a voice.
@@ -194,8 +196,8 @@ def _wait(
         playai-async wait --download audio/ --requests-per-minute 60 - < ids.txt
 
     Exit status: 0 all completed, 1 a job failed, 2 wrong usage or settings, 3 an
-    error, 4 a wait timed out, 130 interrupted; where several hold, 3 comes before
-    4, and 4 before 1.
+    error, 4 a wait timed out, 129, 130 or 143 interrupted; where several hold, 3
+    comes before 4, and 4 before 1.
 
     Args:
         job_ids: Ids of jobs, or - for the first word of each line on standard input, such as create prints.

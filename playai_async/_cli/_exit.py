@@ -16,7 +16,9 @@ class Exit(IntEnum):
     USAGE = 2
     ERROR = 3
     TIMED_OUT = 4
+    HUNG_UP = 129
     INTERRUPTED = 130
+    TERMINATED = 143
 
 
 class UsageError(Exception):

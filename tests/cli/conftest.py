@@ -2,9 +2,11 @@
 
 import io
 import json
+import os
 import re
+import subprocess
 import sys
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import IO, Any
 
@@ -17,6 +19,7 @@ from playai_async.emulator import Emulator
 
 KEY = "sk-4711-open-sesame"
 USER = "user-0815-behind-the-curtain"
+PROGRAM = [sys.executable, "-W", "error", "-m", "playai_async"]
 
 
 class Terminal(io.StringIO):
@@ -111,6 +114,11 @@ class Shell:
             self.monkeypatch.setattr(sys, name, stream)
 
 
+def environment(**settings: str) -> dict[str, str]:
+    """The environment, with these settings and no others of this program."""
+    return {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")} | settings
+
+
 def files_in(directory: Path) -> list[str]:
     """The names of all files in a directory, part files among them."""
     return sorted(path.name for path in directory.iterdir())
@@ -143,3 +151,17 @@ async def emulator(credentials: None, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     async with Emulator(api_key=KEY, user_id=USER) as emulator:
         monkeypatch.setenv("PLAYAI_BASE_URL", emulator.base_url)
         yield emulator
+
+
+@pytest.fixture
+def emulated() -> Iterator[tuple[subprocess.Popen[str], dict[str, str], list[str]]]:
+    """`emulate` as a process, the settings it prints, and its jobs."""
+    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+        [*PROGRAM, "emulate"], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        assert process.stdout
+        lines = [process.stdout.readline().strip() for _ in range(8)]
+        settings = dict(line.removeprefix("export ").split("=", 1) for line in lines[:3])
+        yield process, settings, [line.split()[0] for line in lines[3:]]
+        if process.poll() is None:
+            process.kill()

@@ -3,32 +3,22 @@
 import asyncio
 import os
 import runpy
-import signal
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
-from uuid import UUID
 
 import pytest
 
 import playai_async.__main__
 from playai_async._cli import _run
 from playai_async._cli._exit import Exit
-from playai_async.emulator import Emulator, Slow
-from tests.cli.conftest import Shell, files_in
+from tests.cli.conftest import PROGRAM, Shell, environment
 
-PROGRAM = [sys.executable, "-W", "error", "-m", "playai_async"]
-JOB = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
 SECONDS = 30
-
-
-def environment(**settings: str) -> dict[str, str]:
-    """The environment, with these settings and no others of this program."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")} | settings
 
 
 def run(command: Sequence[str], **settings: str) -> subprocess.CompletedProcess[str]:
@@ -36,117 +26,6 @@ def run(command: Sequence[str], **settings: str) -> subprocess.CompletedProcess[
     return subprocess.run(  # noqa: S603 - its arguments are ours
         command, env=environment(**settings), capture_output=True, text=True, timeout=SECONDS, check=False
     )
-
-
-@pytest.fixture(autouse=True)
-def _interrupts_are_heard() -> Iterator[None]:
-    """Undo what a shell does to its background jobs, whose children ignore SIGINT from birth."""
-    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
-    yield
-    signal.signal(signal.SIGINT, inherited)
-
-
-@pytest.fixture
-def emulated() -> Iterator[tuple[subprocess.Popen[str], dict[str, str], list[str]]]:
-    """`emulate` as a process, the settings it prints, and its jobs."""
-    with subprocess.Popen(  # noqa: S603 - its arguments are ours
-        [*PROGRAM, "emulate"], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-    ) as process:
-        assert process.stdout
-        lines = [process.stdout.readline().strip() for _ in range(8)]
-        settings = dict(line.removeprefix("export ").split("=", 1) for line in lines[:3])
-        yield process, settings, [line.split()[0] for line in lines[3:]]
-        if process.poll() is None:
-            process.kill()
-
-
-def test_ctrl_c_ends_a_wait_at_once_and_quietly(
-    emulated: tuple[subprocess.Popen[str], dict[str, str], list[str]],
-) -> None:
-    """Status 130 within a second, and not a word more; the server it waited on ends the same way."""
-    server, settings, jobs = emulated
-    with subprocess.Popen(  # noqa: S603 - its arguments are ours
-        [*PROGRAM, "wait", "-"],
-        env=environment(**settings),
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as waiting:
-        assert waiting.stdin
-        assert waiting.stdout
-        assert waiting.stderr
-        waiting.stdin.write("\n".join([*jobs, JOB]))
-        waiting.stdin.close()
-        assert JOB in waiting.stderr.readline()  # which there is not, so that the others are under way
-        for process in (waiting, server):
-            process.send_signal(signal.SIGINT)
-            began = time.monotonic()
-            assert process.wait(SECONDS) == 130
-            assert time.monotonic() - began < 1
-        assert waiting.stdout.read() == ""
-        assert waiting.stderr.read() == ""
-    assert server.stderr
-    assert "Traceback" not in server.stderr.read()
-
-
-@pytest.mark.parametrize("command", ["wait", "create"])
-def test_ctrl_c_ends_a_download_at_once_and_leaves_no_part_of_it(tmp_path: Path, command: str) -> None:
-    """Status 130 within a second, in the middle of the audio; a job that was created is not lost."""
-    errors, job = asyncio.run(_interrupted_in_a_download(command, tmp_path))
-    assert files_in(tmp_path) == []
-    assert errors.count("\n") == errors.count(f"playai-async wait {job} --download ") == int(command == "create")
-
-
-async def _interrupted_in_a_download(command: str, directory: Path) -> tuple[str, UUID]:
-    """What was written to standard error, and the job."""
-    async with Emulator(job_duration=0.1) as emulator:
-        emulator.inject(Slow(SECONDS), endpoint="audio")
-        arguments = ["--voice", "v", "--text", "x" * 1000] if command == "create" else [str(emulator.add_job())]
-        process = await asyncio.create_subprocess_exec(
-            *[*PROGRAM, command, *arguments, "--download", str(directory)],
-            env=environment(PLAYAI_API_KEY="key", PLAYAI_USER_ID="user", PLAYAI_BASE_URL=emulator.base_url),
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        async with asyncio.timeout(SECONDS):
-            while not any((directory / name).stat().st_size for name in files_in(directory)):
-                await asyncio.sleep(0.02)
-        process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        out, errors = await process.communicate()
-        assert (process.returncode, out) == (130, b"")
-        assert time.monotonic() - began < 1
-        return errors.decode(), emulator.jobs[0]
-
-
-def test_ctrl_c_does_not_wait_for_a_name_server() -> None:
-    """A name is resolved in a thread that nothing can interrupt; the program ends all the same."""
-    slow_names = """
-import socket, sys, threading, time
-def getaddrinfo(*_, **__):
-    print("asked", flush=True)
-    time.sleep(20)
-socket.getaddrinfo = getaddrinfo
-from playai_async.__main__ import main
-sys.argv = ["playai-async", *sys.argv[1:]]
-sys.exit(main())
-"""
-    with subprocess.Popen(  # noqa: S603 - its arguments are ours
-        [sys.executable, "-c", slow_names, "wait", JOB],
-        env=environment(PLAYAI_API_KEY="key", PLAYAI_USER_ID="user", PLAYAI_BASE_URL="https://playai.invalid"),
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        assert process.stdout
-        assert process.stdout.readline() == "asked\n"
-        process.send_signal(signal.SIGINT)
-        began = time.monotonic()
-        assert process.wait(SECONDS) == 130
-        assert time.monotonic() - began < 1
-        assert process.stderr
-        assert process.stderr.read() == ""
 
 
 def test_a_reader_that_has_gone_ends_it_quietly(
@@ -283,3 +162,13 @@ def test_a_command_runs_with_threads_that_nobody_joins() -> None:
     assert _run.run(leave_a_call_behind()) is Exit.FINE
     assert time.monotonic() - began < 5
     go_on.set()
+
+
+def test_a_command_also_runs_off_the_main_thread() -> None:
+    """Where no signal can be heard."""
+
+    async def fine() -> Exit:
+        return Exit.FINE
+
+    with ThreadPoolExecutor() as threads:
+        assert threads.submit(_run.run, fine()).result(SECONDS) is Exit.FINE
