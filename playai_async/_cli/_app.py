@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Annotated, Any, TypeAlias, cast
 
 import attrs
-from cyclopts import App, Parameter
+from cyclopts import App, Parameter, Token
 from cyclopts.validators import Number
 
 from playai_async._cli._completion import Shell, install_completion
@@ -87,6 +87,12 @@ def _positive(_: object, value: object) -> None:
     check_number("the time", value)
 
 
+def _path(_: object, tokens: Sequence[Token]) -> Path:
+    if not tokens[0].value:  # which as a path would be the current directory
+        raise UsageError(f"{tokens[0].keyword} takes a path, and was given an empty name")
+    return Path(tokens[0].value)
+
+
 # A hyphen may lead, or cyclopts would take "-", or a text that is a list, for an option.
 _Ids = Parameter(name="ID", required=True, allow_leading_hyphen=True)
 _Json = Annotated[bool, Parameter(name="--json", negative="")]
@@ -94,7 +100,9 @@ _Seconds = Annotated[float, Parameter(validator=_positive)]
 _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 _Jobs = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000))]
 _More = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
-_Directory = Annotated[str | None, Parameter(name="--download")]
+# Paths, so that the shell completes them.
+_Directory = Annotated[Path | None, Parameter(name="--download", converter=_path)]
+_File = Annotated[Path | None, Parameter(converter=_path, allow_leading_hyphen=True)]
 _Flag = Annotated[bool, Parameter(negative="")]
 _Text = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
@@ -106,7 +114,7 @@ def _create(
     *,
     voice: str,
     text: _Text = None,
-    file: _Text = None,
+    file: _File = None,
     model: str = _MODEL,
     output_format: str | None = None,
     wait: _Flag = False,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import Literal, TypeAlias
 
@@ -19,8 +20,9 @@ Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 async def install_completion(app: App, screen: Screen, *, shell: Shell | None, output: Path | None) -> Exit:
     """Write a completion script where the shell looks for one; print its path, and what is left to do.
 
-    The shell's own start-up file is left alone, though cyclopts would add to it: bash and fish find the script without
-    that, and for zsh a line is said. A file that somebody else keeps is theirs to edit, and would outlive this program.
+    The shell's own start-up file is left alone, though cyclopts would add to it: fish finds the script without that,
+    bash does with the help of a package, and for zsh and a bash without it a line is said. A file that somebody else
+    keeps is theirs to edit, and would outlive this program.
 
     Args:
         app: What is to be completed.
@@ -41,6 +43,9 @@ async def install_completion(app: App, screen: Screen, *, shell: Shell | None, o
         raise UsageError("which shell this is cannot be told; say it with --shell") from None
     path = app.install_completion(shell=found, output=output, add_to_startup=False)
     screen.result(str(path))
+    if found == "bash":
+        screen.note("bash finds it there by the package bash-completion; otherwise ~/.bashrc needs this line:")
+        screen.note(f"source {shlex.quote(str(path))}")
     if found == "zsh":
         screen.note("For zsh to find it, ~/.zshrc needs this line above compinit, if it is not there yet:")
         screen.note(f"fpath=({path.parent} $fpath)")

@@ -23,29 +23,26 @@ _AT_ONCE = Pacing().max_in_flight
 """Downloads begun at once. The session lets half as many run; each further one would only hold a file open."""
 
 
-def usable_directory(name: str) -> Path:
+def usable_directory(path: Path) -> Path:
     """Find a directory for files, or make one.
 
     Args:
-        name: The directory; those above it are made, too.
+        path: The directory; those above it are made, too.
 
     Returns:
-        Its path.
+        The same.
 
     Raises:
         UsageError: It can't be made or written to, or something else is there.
     """
-    if not name:
-        raise UsageError("--download takes a directory, and was given an empty name")
-    path = Path(name)
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{name} is not a directory") from None
+        raise UsageError(f"{path} is not a directory") from None
     except OSError as error:
-        raise UsageError(f"the directory {name} cannot be made: {error.strerror}") from None
+        raise UsageError(f"the directory {path} cannot be made: {error.strerror}") from None
     if not os.access(path, os.W_OK | os.X_OK):
-        raise UsageError(f"the directory {name} cannot be written to")
+        raise UsageError(f"the directory {path} cannot be written to")
     return path
 
 

@@ -51,11 +51,14 @@ def test_a_script_is_written_where_the_shell_looks_and_nothing_else_is(
 
 @pytest.mark.skipif(BASH is None, reason="there is no bash here")
 def test_bash_completes_with_it(shell: Shell, home: Path) -> None:
-    """A command from its beginning, and an option of that command."""
+    """A command from its beginning, an option of that command, and a path where one is wanted."""
     shell.run_to_the_end("--install-completion", "--shell", "bash")
+    (home / "story.txt").write_text("")
+    (home / "audio").mkdir()
     asked = """
 . "$1"
-for words in "playai-async cr" "playai-async create --vo" "playai-async wait --down"; do
+for words in "playai-async cr" "playai-async create --vo" "playai-async wait --down" \\
+    "playai-async create --file sto" "playai-async create --download aud" "playai-async wait --download aud"; do
     COMP_WORDS=($words) COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
     _playai_async
     echo "${COMPREPLY[@]}"
@@ -67,8 +70,23 @@ done
         text=True,
         check=True,
         timeout=30,
+        cwd=home,
     )
-    assert (answer.stdout.split(), answer.stderr) == (["create", "--voice", "--download"], "")
+    completed = ["create", "--voice", "--download", "story.txt", "audio", "audio"]
+    assert (answer.stdout.split(), answer.stderr) == (completed, "")
+
+
+@pytest.mark.skipif(BASH is None, reason="there is no bash here")
+def test_bash_without_its_package_is_told_a_line_that_works(shell: Shell, home: Path, tmp_path: Path) -> None:
+    """Which can be pasted, whatever the path."""
+    output = tmp_path / "my own" / "playai-async.bash"
+    ending = shell.run_to_the_end("--install-completion", "--shell", "bash", "--output", output)
+    assert "bash-completion" in ending.err
+    (line,) = [line for line in ending.err.splitlines() if line.startswith("source ")]
+    answer = subprocess.run(  # noqa: S603 - its arguments are ours
+        [str(BASH), "-c", f"{line}; complete -p playai-async"], capture_output=True, text=True, check=True, timeout=30
+    )
+    assert "_playai_async" in answer.stdout
 
 
 def test_it_may_go_elsewhere(shell: Shell, home: Path, tmp_path: Path) -> None:

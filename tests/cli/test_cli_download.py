@@ -280,7 +280,7 @@ async def test_bytes_that_come_again_are_counted_once(emulator: Emulator, shell:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("", "--download takes a directory"),
+        ("", "--download takes a path"),
         ("file", "file is not a directory"),
         ("file/below", "file/below is not a directory"),
         ("x" * 300, "cannot be made: File name too long"),
