@@ -23,14 +23,15 @@ async def emulate(emulator: Emulator, screen: Screen, *, jobs: int) -> NoReturn:
         jobs: How many jobs to make; they end one after another, the last of several by failing.
     """
     async with emulator:
-        screen.note(f"The emulator, not the service, listens at {emulator.base_url}. Ctrl-C ends it.")
+        screen.note(f"The emulator, not the service, is at {emulator.base_url}")
+        screen.note("Ctrl-C ends it.")
         screen.note("To use it from another terminal:")
         screen.result(f"export PLAYAI_BASE_URL={emulator.base_url}")
         screen.result("export PLAYAI_API_KEY=anything")
         screen.result("export PLAYAI_USER_ID=anything")
         screen.note('To make audio: playai-async create --voice v --text "Hello." --download out/')
         if jobs:
-            screen.note("Jobs to try, such as with: playai-async wait ID")
+            screen.note("Jobs to wait for: playai-async wait ID")
         for number in range(1, jobs + 1):
             fails = number == jobs > 1
             job_id = emulator.add_job(duration=number * _STEP, fails=fails)

@@ -40,8 +40,11 @@ async def test_it_says_what_to_set_and_what_to_try(shell: Shell, nothing_set: No
             "completes after 20 s",
             "fails after 25 s",
         ]
-        assert "not the service" in shell.err.getvalue()
-        assert "Ctrl-C" in shell.err.getvalue()
+        address = lines[0].partition("=")[2]
+        told = shell.err.getvalue().splitlines()
+        assert told[:2] == [f"The emulator, not the service, is at {address}", "Ctrl-C ends it."]
+        assert told[-1] == "Jobs to wait for: playai-async wait ID"
+        assert max(map(len, told)) <= 80
 
 
 async def test_what_it_says_to_set_works(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -95,7 +98,7 @@ async def test_it_needs_no_jobs(shell: Shell) -> None:
     """A single one completes, and none leaves nothing to try."""
     async with emulating(shell, "--jobs", 0) as lines:
         assert len(lines) == 3
-        assert "try" not in shell.err.getvalue()
+        assert "Jobs to wait for" not in shell.err.getvalue()
     shell.out.seek(0)
     shell.out.truncate()
     async with emulating(shell, "--jobs", 1) as lines:
