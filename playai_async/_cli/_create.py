@@ -94,7 +94,10 @@ async def create(playai: PlayAISession, parameters: TtsParameters, results: Resu
         with _never_without_its_id(screen, job.id, plan):
             if plan.waiting:
                 ends = Ends(results, tally)
-                return await see_out(playai, [job], ends, timeout=plan.timeout, directory=plan.directory)
+                status = await see_out(playai, [job], ends, timeout=plan.timeout, directory=plan.directory)
+                if status in {Exit.ERROR, Exit.TIMED_OUT}:
+                    _tell_how_to_go_on(screen, job.id, plan)
+                return status
             results.tell(job)
             return status_of(job)
 
@@ -114,8 +117,12 @@ def _never_without_its_id(screen: Screen, job_id: UUID, plan: Plan) -> Generator
         _note(screen, f"playai-async: job {job_id} goes on; to wait for it: {plan.command(job_id)}")
         raise
     except Exception:  # such as a full disk, or a reader of the results that has gone
-        _note(screen, f"playai-async: job {job_id} was created; to wait for it: {plan.command(job_id)}")
+        _tell_how_to_go_on(screen, job_id, plan)
         raise
+
+
+def _tell_how_to_go_on(screen: Screen, job_id: UUID, plan: Plan) -> None:
+    _note(screen, f"playai-async: job {job_id} was created; to wait for it: {plan.command(job_id)}")
 
 
 def _note(screen: Screen, line: str) -> None:

@@ -153,26 +153,29 @@ async def test_a_creation_that_takes_too_long_is_a_timeout(emulator: Emulator, s
 
 
 async def test_a_wait_that_takes_too_long_names_the_job(emulator: Emulator, shell: Shell) -> None:
-    """So that it can be waited for again."""
+    """And the command with which it can be waited for again."""
     async with created(emulator, shell, "--wait") as (job, command):
         emulator.set_output(job, NEVER)
         ending = await command
     assert (ending.status, ending.out) == (4, "")
-    (line,) = ending.err.splitlines()
+    line, hint = ending.err.splitlines()
     assert str(job) in line
     assert "it goes on" in line
+    assert hint == f"playai-async: job {job} was created; to wait for it: playai-async wait {job}"
 
 
 @pytest.mark.parametrize("endpoint", ["status", "audio"])
 async def test_an_error_after_the_creation_names_the_job(
     emulator: Emulator, shell: Shell, tmp_path: Path, endpoint: Any
 ) -> None:
-    """It was paid for, whatever comes after."""
+    """It was paid for, whatever comes after; the last line says how to take it up."""
     emulator.inject(Status(403), times=None, endpoint=endpoint)
     ending = await shell.run(*SHORT, "--download", tmp_path)
     assert (ending.status, ending.out) == (3, "")
-    (line,) = ending.err.splitlines()
-    assert str(emulator.jobs[0]) in line
+    line, hint = ending.err.splitlines()
+    (job,) = emulator.jobs
+    assert str(job) in line
+    assert hint.endswith(f": playai-async wait {job} --download {tmp_path}")
 
 
 async def test_a_wait_that_is_interrupted_says_how_to_go_on(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
