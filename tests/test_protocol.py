@@ -167,6 +167,17 @@ def test_arrays_are_deep_or_not_whatever_their_number() -> None:
     assert read(reply_of(200, wide)).input == {"x": [[[]]] * 150}
 
 
+def test_a_hundred_thousand_arrays_and_objects_are_read_and_no_more() -> None:
+    """Each takes far more memory than its text."""
+    for count, many in ((100_000, False), (100_001, True)):
+        reply = reply_of(200, {**JOB, "input": {"x": [[]] * (count - 4)}})
+        assert reply.body.count(b"[") + reply.body.count(b"{") == count
+        if many:
+            assert invalid_response_of(reply).problems == ("too many values @ $",)
+        else:
+            assert read(reply).id == JOB_ID
+
+
 def test_every_problem_of_a_reply_is_in_the_message() -> None:
     """One after the other."""
     error = invalid_response_of(reply_of(200, {**JOB, "createdAt": 1, "completedAt": 1}))
