@@ -125,6 +125,7 @@ def _create(
 
     Prints the job's id and its state; with --wait or --download once, as wait
     does, when it is done. The id is also told if that is interrupted or fails.
+    A file is named by the job's id: DIR/ID.ending; the JSON has no path.
 
     In use:
 
@@ -142,7 +143,7 @@ def _create(
         model: The model that speaks.
         output_format: The audio format, such as mp3 or wav; left out, the service chooses.
         wait: Wait until the job is done, for ten minutes at most.
-        download: Wait, and put the audio into this directory, which is made if it is missing.
+        download: Wait, and put the audio into this directory, made if missing, as DIR/ID.ending.
         as_json: Print the job as a JSON object on one line, in the service's own field names.
     """
     if (text is None) == (file is None):
@@ -194,8 +195,9 @@ def _wait(
     """Wait until jobs are done, all at once; print each as it ends.
 
     Prints a job's id, its state and, if completed, the address of the audio, or
-    the path of the file once that was downloaded. An error goes to standard error,
-    as a line that names the job, and does not stop the others.
+    the path of the file once that was downloaded; with --json no path, but the file
+    is named by the job's id: DIR/ID.ending. An error goes to standard error, as a
+    line that names the job, and does not stop the others.
 
     In use:
 
@@ -211,7 +213,7 @@ def _wait(
         job_ids: Ids of jobs, or - for the first word of each line on standard input, such as create prints.
         timeout: Seconds for each job.
         as_json: Print each job as a JSON object on one line, in the service's own field names; errors have none.
-        download: Put the audio of completed jobs into this directory, which is made if it is missing.
+        download: Put the audio of completed jobs into this directory, made if missing, as DIR/ID.ending.
         requests_per_minute: What of the quota of the key may be spent here; never exceeded. Left out, it is learned.
     """
     _refuse_options(job_ids)
