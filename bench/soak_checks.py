@@ -159,7 +159,7 @@ def problems_of_error(soak: Soak, wait: Wait, error: PlayAIError, now: float, sl
         yield f"it timed out {wait.deadline - now:.3f} s early"
     late = now - max(wait.deadline, wait.asked)
     if late > LATE + slack:
-        yield f"it timed out {late:.3f} s late, the machine being {slack:.3f} s late"
+        yield f"it timed out {late:.3f} s late at {now:.3f} s, the machine being {slack:.3f} s late: {error}"
     if error.job is not None and error.job.done and wait.way != "speak":
         yield f"it timed out though it knew the end: {error.job}"
 

@@ -19,7 +19,7 @@ from bench.processes import answer, told
 from bench.soak_plan import AHEAD, Soak, job_of, number_of
 from bench.soak_storm import Event, Injection, Outage, Quotas, Relief, name_of, storm
 from bench.soak_vitals import Complaints
-from playai_async.emulator import Emulator, Fault
+from playai_async.emulator import Emulator, Fault, Status
 from playai_async.emulator._faults import Endpoint, FaultPlan
 
 LEAD = 0.5
@@ -27,6 +27,9 @@ LEAD = 0.5
 
 STALL = 0.25
 """Seconds that this process may be late without the client having to know."""
+
+LAST_GUST, GUSTS = Status(503), 30
+"""What the calm begins with: a poll that is forgotten after a failure then stays so, for all to see."""
 
 PORTS = range(20_000, 30_000)
 """Below those that the system gives to clients: while nobody listens on one of those, a client may meet itself."""
@@ -140,6 +143,7 @@ class SoakService:
             await self._befall(event)
         self._emulator.clear_faults()
         self._set(Quotas(None, None))
+        self._emulator.inject(LAST_GUST, times=GUSTS)
         await asyncio.Event().wait()
 
     async def _befall(self, event: Event) -> None:

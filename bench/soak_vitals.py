@@ -79,6 +79,14 @@ def _medians(samples: list[Sample]) -> Sample:
     return Sample(*map(statistics.median, columns))
 
 
+class Pulse(Ticker):
+    """A ticker that can be asked in the midst of a round of the loop, before it could note how late that is."""
+
+    def lateness(self) -> float:
+        """Return by how many seconds the loop was late, at most, or is."""
+        return max(self.block.seconds, asyncio.get_running_loop().time() - self._due)
+
+
 class Vitals:
     """Watches the running loop.
 
@@ -93,13 +101,13 @@ class Vitals:
         self.blocked_at = 0.0
         self._now = now
         self._waits = waits
-        self._lately: deque[Ticker] = deque(maxlen=4)
+        self._lately: deque[Pulse] = deque(maxlen=4)
 
     async def watch(self) -> None:
         """Watch until cancelled."""
         self._sample()
         while True:
-            with Ticker() as ticker:
+            with Pulse() as ticker:
                 self._lately.append(ticker)
                 await asyncio.sleep(1.0)
             if ticker.block.own > self.block.own:
@@ -112,7 +120,8 @@ class Vitals:
 
     def lateness(self) -> float:
         """Return by how many seconds the loop was late lately, at most."""
-        return max((ticker.block.seconds for ticker in self._lately), default=0.0)
+        earlier = [pulse.block.seconds for pulse in list(self._lately)[:-1]]
+        return max([*earlier, *(pulse.lateness() for pulse in list(self._lately)[-1:])], default=0.0)
 
 
 class Complaints(logging.Handler):
