@@ -44,8 +44,7 @@ demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
 test: $(VENV)/.developer  ## Run the tests
 	$(BIN)/coverage run -m pytest
 
-check: format lint types coverage docs  ## Everything that a change must pass, a minute of the soak at the end
-	$(MAKE) --no-print-directory soak SECONDS=60
+check: format lint types coverage docs  ## Everything that a change must pass
 
 format: $(VENV)/.developer  ## Is every file formatted?
 	$(BIN)/ruff format --check .
