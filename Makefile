@@ -7,7 +7,7 @@ SECONDS ?= 600
 SEED ?= 1
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format lint types coverage docs matrix floors fuzz audit dist bench soak clean
+.PHONY: help demo test check format lint types coverage docs matrix floors mutation fuzz audit dist bench soak clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -28,6 +28,10 @@ $(VENV)/.developer: pyproject.toml $(VENV)/.user
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.developer
 	$(PIP) install --group bench --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.mutation: pyproject.toml $(VENV)/.developer
+	$(PIP) install --group mutation --editable '.[cli]'
 	@touch $@
 
 $(VENV)/.release: pyproject.toml $(VENV)/.developer
@@ -68,6 +72,9 @@ matrix:  ## Run the tests on every supported Python found here
 floors:  ## Run the tests on the lowest supported Python and dependencies
 	.ci/floors
 
+mutation: $(VENV)/.mutation  ## Change the code in a thousand places, and see that the tests notice; takes an hour
+	.ci/mutation $(BIN)
+
 audit: $(VENV)/.release  ## Ask for known vulnerabilities in the dependencies; needs the network
 	.ci/audit $(BIN)/python
 
@@ -87,5 +94,5 @@ soak: $(VENV)/.developer  ## Soak the client in faults for ten minutes, or SECON
 	$(BIN)/python -W error bench/soak.py --seconds $(SECONDS) --seed $(SEED)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-* docs/_build bench/out .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-* docs/_build bench/out mutants .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +
