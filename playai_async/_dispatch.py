@@ -87,10 +87,12 @@ class Dispatcher:
             rank: Its place among calls: the lowest goes first.
 
         Raises:
+            SessionClosedError: Nothing is sent any more.
             PlayAIError: What the request met.
 
         A cancellation gives the turn back, or ends the request.
         """
+        self.check_open(job_id)
         call = Call(send, job_id, rank, self._loop.create_future())
         self._turns.add_call(call)
         self.pump()
@@ -143,6 +145,15 @@ class Dispatcher:
         """Send nothing any more."""
         self._closed = True
         self._alarm.cancel()
+
+    def check_open(self, job_id: UUID | None) -> None:
+        """Refuse what would never be sent.
+
+        Raises:
+            SessionClosedError: Nothing is sent any more.
+        """
+        if self._closed:
+            raise SessionClosedError("The session was closed.", job_id=job_id)
 
     async def workers_gone(self) -> None:
         """See the workers off, once all they carry was given up."""

@@ -58,7 +58,6 @@ class Poller:
         self._open_waits = 0
         self._deadlines: Timetable[Waiter] = Timetable()
         self._rules: WeakValueDictionary[Polling, AsyncRetrying] = WeakValueDictionary()
-        self._closed = False
 
     async def call(self, job_id: UUID) -> TtsJob:
         """Ask for a job once, ahead of every poll.
@@ -68,7 +67,6 @@ class Poller:
 
         A cancellation gives the turn back, or ends the request.
         """
-        self._check_open(job_id)
         return await self._dispatcher.call(partial(self.fetch, job_id), job_id, self._loop.time())
 
     async def completion(self, job_id: UUID, polling: Polling, timeout: float | None) -> TtsJob[Completed | Failed]:
@@ -94,7 +92,7 @@ class Poller:
         Raises:
             SessionClosedError: The poller has ended all.
         """
-        self._check_open(job_id)
+        self._dispatcher.check_open(job_id)
         now = self._loop.time()
         watch = self._watches.find(job_id, polling)
         if watch is None:
@@ -136,7 +134,6 @@ class Poller:
 
     def end_all(self) -> None:
         """End every wait and every call with `SessionClosedError`, as whatever begins from now on."""
-        self._closed = True
         self._dispatcher.stop()
         self._alarm.cancel()
         self._slices.do(self._closing())
@@ -145,10 +142,6 @@ class Poller:
         """See the workers off, once all has ended."""
         await self._slices.done()
         await self._dispatcher.workers_gone()
-
-    def _check_open(self, job_id: UUID) -> None:
-        if self._closed:
-            raise SessionClosedError("The session was closed.", job_id=job_id)
 
     def _rule_for(self, polling: Polling) -> AsyncRetrying:
         """Return the retry rule of some settings, shared by all waits under them."""
