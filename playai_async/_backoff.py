@@ -31,7 +31,7 @@ from playai_async._exceptions import (
 from playai_async._models import TtsJob
 from playai_async._settings import Polling, WaitStrategy
 
-__all__ = ["TRANSIENT", "Backoff", "resending_for", "retrying_for"]
+__all__ = ["TRANSIENT", "Backoff", "resending_for", "retrying_for", "was_not_taken"]
 
 TRANSIENT = (TransportError, InvalidResponseError, UnexpectedServiceError)
 """What may pass by itself. Named one by one: a rule of "all but" would match a cancellation."""
@@ -55,7 +55,7 @@ def resending_for(polling: Polling) -> AsyncRetrying:
     """
     strategy = _strategy_of(polling)
     return AsyncRetrying(
-        retry=retry_if_exception(_was_not_taken),
+        retry=retry_if_exception(was_not_taken),
         stop=stop_after_attempt(polling.max_failures + 1),
         wait=lambda state: 0.0 if _was_throttled(state) else _pause(strategy, state),
         reraise=True,
@@ -138,7 +138,8 @@ def _strategy_of(polling: Polling) -> WaitStrategy:
     return _Varied(polling) if polling.wait is None else polling.wait
 
 
-def _was_not_taken(error: BaseException) -> bool:
+def was_not_taken(error: BaseException) -> bool:
+    """Say whether it is sure that the service took no notice of a request: it refused it, or never received it."""
     return isinstance(error, RateLimitedError) or (isinstance(error, TransportError) and not error.maybe_received)
 
 

@@ -16,9 +16,9 @@ from typing import TypeAlias
 
 import attrs
 
-from playai_async._backoff import TRANSIENT, resending_for
+from playai_async._backoff import TRANSIENT, resending_for, was_not_taken
 from playai_async._dispatch import Dispatcher
-from playai_async._exceptions import PlayAIError, TransportError, WaitTimeoutError
+from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import SessionStats, TtsJob
 from playai_async._pacing import Pacer
 from playai_async._settings import PROBES_PER_WINDOW, Pacing, Polling
@@ -95,7 +95,7 @@ class Creator:
 
 
 def _may_have_made_one(error: PlayAIError) -> bool:
-    return isinstance(error, TRANSIENT) and not (isinstance(error, TransportError) and not error.maybe_received)
+    return isinstance(error, TRANSIENT) and not was_not_taken(error)
 
 
 @attrs.define

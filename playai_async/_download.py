@@ -24,14 +24,13 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from yarl import URL
 
 from playai_async._credentials import Credentials
-from playai_async._exceptions import DownloadError, SessionClosedError
-from playai_async._failures import presentable, words_for
+from playai_async._exceptions import DownloadError
+from playai_async._failures import given_session_closed, presentable, words_for
 from playai_async._files import PartFile
 from playai_async._models import Completed, TtsJob
-from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MOST_REDIRECTS
+from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MOST_REDIRECTS, USER_AGENT
 from playai_async._slots import Slots
 from playai_async._urls import checked_link
-from playai_async._version import __version__
 
 __all__ = ["Downloader", "OnProgress"]
 
@@ -41,7 +40,7 @@ OnProgress: TypeAlias = Callable[[int, int | None], object]
 """Told the bytes received, and those there will be if that is known."""
 
 # Compressed, the lengths that a download is checked by would be those of something else.
-_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": f"playai-async/{__version__}"}
+_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
 
 _CHUNK = 64 * 1024
 """Bytes that are read and written at once; some tens of microseconds of the event loop's time."""
@@ -123,8 +122,7 @@ class Downloader:
     async def _attempt(self, link: URL, transfer: _Transfer) -> None:
         async with self._share, self._slots.one():
             if self._others.closed:
-                words = "The aiohttp session given to this session was closed."
-                raise SessionClosedError(words, job_id=transfer.job_id)
+                raise given_session_closed(transfer.job_id)
             limit = asyncio.timeout(None)
             try:
                 async with limit:

@@ -6,13 +6,15 @@ One table for all that is sent. This module must not send anything, nor decide w
 from __future__ import annotations
 
 import ssl
+from uuid import UUID
 
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 
 from playai_async._credentials import Credentials
+from playai_async._exceptions import SessionClosedError
 
-__all__ = ["presentable", "was_not_sent", "words_for"]
+__all__ = ["given_session_closed", "presentable", "was_not_sent", "words_for"]
 
 # The first line that fits names the failure. The order goes from the special to the general: most are OSError too.
 _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
@@ -41,6 +43,11 @@ def words_for(error: Exception) -> str:
 def was_not_sent(error: Exception) -> bool:
     """Say whether it is sure that nothing of the request was sent."""
     return isinstance(error, _NO_CONNECTION)
+
+
+def given_session_closed(job_id: UUID | None = None) -> SessionClosedError:
+    """Return the error for a caller who closed the client session that they gave."""
+    return SessionClosedError("The aiohttp session given to this session was closed.", job_id=job_id)
 
 
 def presentable(error: Exception, credentials: Credentials, *, quotes: bool = True) -> Exception:

@@ -90,9 +90,7 @@ class Protocol:
             InvalidResponseError: A 2xx that is not the job as the contract has it.
             APIStatusError: Any other status; the class tells which.
         """
-        if not _OK <= reply.status < _OK + 100:
-            raise self._status_error(reply, job_id, now=now)
-        job = self._read(reply, {_OK}, job_id)
+        job = self._read(reply, {_OK}, job_id, now=now)
         if job.id != job_id:
             raise self._broken(reply, ["the id of another job @ $.id"], job_id)
         return job
@@ -113,9 +111,7 @@ class Protocol:
             InvalidResponseError: A 2xx that is not a job as the contract has it.
             APIStatusError: Any other status; the class tells which.
         """
-        if not _OK <= reply.status < _OK + 100:
-            raise self._status_error(reply, None, now=now)
-        return self._read(reply, {_CREATED, _OK})
+        return self._read(reply, {_CREATED, _OK}, None, now=now)
 
     def write_parameters(self, parameters: TtsParameters) -> bytes:
         """Write the body of a request to create a job.
@@ -140,7 +136,9 @@ class Protocol:
         clean = "".join(character if character.isprintable() else " " for character in clean)
         return _shortened(self._credentials.redact(clean))
 
-    def _read(self, reply: Reply, promised: set[int], job_id: UUID | None = None) -> TtsJob:
+    def _read(self, reply: Reply, promised: set[int], job_id: UUID | None, *, now: float) -> TtsJob:
+        if not _OK <= reply.status < _OK + 100:
+            raise self._status_error(reply, job_id, now=now)
         try:
             return self._converter.structure(_decode(reply, promised), job_id)
         except ContractViolation as violation:

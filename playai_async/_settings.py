@@ -14,6 +14,7 @@ from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
 from playai_async._exceptions import ConfigurationError
+from playai_async._version import __version__
 
 __all__ = [
     "BASE_URL",
@@ -35,6 +36,7 @@ __all__ = [
     "RAMP_GROWTH",
     "RAMP_START",
     "REQUEST_TIMEOUT",
+    "USER_AGENT",
     "Pacing",
     "Polling",
     "WaitStrategy",
@@ -43,6 +45,9 @@ __all__ = [
 
 BASE_URL = "https://api.play.ai"
 """The service, as its API description names it."""
+
+USER_AGENT = f"playai-async/{__version__}"
+"""What every request says that it comes from."""
 
 REQUEST_TIMEOUT = 10.0
 """Seconds for one exchange. A status takes the service a moment; past this a poll is better sent again."""

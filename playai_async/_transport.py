@@ -15,10 +15,9 @@ from yarl import URL
 
 from playai_async._credentials import Credentials
 from playai_async._exceptions import ConfigurationError, SessionClosedError, TransportError
-from playai_async._failures import presentable, was_not_sent, words_for
+from playai_async._failures import given_session_closed, presentable, was_not_sent, words_for
 from playai_async._protocol import Reply
-from playai_async._settings import LONGEST_REPLY
-from playai_async._version import __version__
+from playai_async._settings import LONGEST_REPLY, USER_AGENT
 
 __all__ = ["Transport", "checked_http_session"]
 
@@ -65,7 +64,7 @@ class Transport:
         self._headers = CIMultiDict(
             {
                 "Accept": "application/json",
-                "User-Agent": f"playai-async/{__version__}",
+                "User-Agent": USER_AGENT,
                 **credentials.headers(),
             }
         )
@@ -155,7 +154,7 @@ class Transport:
 
     def _failure(self, method: str, url: URL, error: Exception) -> TransportError | SessionClosedError:
         if self.http.closed:
-            return SessionClosedError("The aiohttp session given to this session was closed.")
+            return given_session_closed()
         if isinstance(error, _SentOnceError) and isinstance(error.__cause__, Exception):
             error = error.__cause__
         failure = TransportError(f"{method} {url} failed: {words_for(error)} ({type(error).__name__}).")

@@ -37,11 +37,11 @@ def checked_base_url(base_url: str | URL | None) -> URL:
         raise ConfigurationError("base_url (PLAYAI_BASE_URL) is not a URL") from None
     if url.user is not None or url.password is not None or url.query_string or url.fragment:
         raise ConfigurationError("base_url (PLAYAI_BASE_URL) must have no user, password, query or fragment")
-    if not host or not (_HOST.fullmatch(host) or _is_address(host)):
+    if not _is_host(host):
         raise ConfigurationError(
             "base_url (PLAYAI_BASE_URL) has no host; it is https:// and a name, or http:// on loopback"
         )
-    if not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
+    if not _is_secure(url):
         raise ConfigurationError(f"base_url (PLAYAI_BASE_URL) must be https, or http for a loopback host: {url}")
     return url
 
@@ -69,13 +69,22 @@ def checked_link(text: str, base: URL | None = None) -> URL:
         raise ValueError("is no URL") from None
     if url.raw_user is not None or url.raw_password is not None:
         raise ValueError("has a user or a password in it")
-    if not host or not (_HOST.fullmatch(host) or _is_address(host)):
+    if not _is_host(host):
         raise ValueError("has no host that could be")
-    if not (url.scheme == "https" or (url.scheme == "http" and _is_loopback(host))):
+    if not _is_secure(url):
         raise ValueError("is not https, nor http on a loopback host")
     if base is not None and base.scheme == "https" and url.scheme == "http":
         raise ValueError("leads from https to http")
     return url.with_fragment(None)
+
+
+def _is_host(host: str | None) -> bool:
+    return host is not None and (_HOST.fullmatch(host) is not None or _is_address(host))
+
+
+def _is_secure(url: URL) -> bool:
+    """Say whether nobody else can read what is sent there."""
+    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.raw_host or ""))
 
 
 def _is_address(host: str) -> bool:
