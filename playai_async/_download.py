@@ -211,7 +211,6 @@ class _Transfer:
         part: Where it is written.
         promised: Bytes that the job has, as the service says.
         on_progress: Told how far it is.
-        total: Bytes that there are, as the audio's server says, or None.
         resumable: Whether the server gives what is missing alone.
         validator: What it knows this very audio by, or None.
         asked_for_rest: Whether this attempt asked for what is missing alone.
@@ -221,7 +220,6 @@ class _Transfer:
     part: PartFile
     promised: float
     on_progress: OnProgress | None
-    total: int | None = None
     resumable: bool = False
     validator: str | None = None
     asked_for_rest: bool = False
@@ -260,13 +258,12 @@ class _Transfer:
         return not _is_encoded(headers) and self.validator in {None, _validator_of(headers)}
 
     def _begin_anew(self, headers: Mapping[str, str]) -> None:
-        self.part.restart()
         if _is_encoded(headers):
             raise _error(self.job_id, "it came encoded, which was not asked for")
         length = headers.get("Content-Length", "")
-        self.total = int(length) if _LENGTH.fullmatch(length) else None
-        if self.total is not None and self.total != self.promised:
-            raise self._wrong_length(f"{self.total}")
+        if _LENGTH.fullmatch(length) and int(length) != self.promised:
+            raise self._wrong_length(f"{int(length)}")
+        self.part.restart()
         self.validator = _validator_of(headers)
         self.resumable = headers.get("Accept-Ranges", "").strip().lower() == "bytes"
 
@@ -277,7 +274,7 @@ class _Transfer:
             raise self._wrong_length("more")
         self.part.write(chunk)
         if self.on_progress is not None:
-            self.on_progress(received, int(self.promised) if self.total is None else self.total)
+            self.on_progress(received, int(self.promised))
 
     def end(self) -> None:
         """Take the end of an answer."""
