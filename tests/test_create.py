@@ -36,6 +36,7 @@ from playai_async import (
     WaitTimeoutError,
 )
 from playai_async.emulator import Emulator
+from tests.clock import now
 from tests.raw_server import raw_server
 from tests.scripted import (
     API_KEY,
@@ -65,11 +66,6 @@ UNSENT = (
     aiohttp.ServerFingerprintMismatch(b"a", b"b", "api.play.ai", 443),
 )
 """What aiohttp raises before it sends anything."""
-
-
-def now() -> float:
-    """The time of the loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 # One request

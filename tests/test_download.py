@@ -36,6 +36,7 @@ from tests.audio_host import (
     falls_silent_after,
     redirect,
 )
+from tests.clock import now
 from tests.raw_server import raw_server
 from tests.scripted import API_KEY, JOB_ID, USER_ID
 
@@ -63,11 +64,6 @@ def path(tmp_path: Path) -> Path:
     path = tmp_path / "speech.mp3"
     path.write_bytes(OLD)
     return path
-
-
-def now() -> float:
-    """The time of the loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 def assert_untouched(path: Path) -> None:

@@ -35,6 +35,7 @@ from playai_async import (
     TtsParameters,
     WaitTimeoutError,
 )
+from tests.clock import now
 from tests.fault_matrix import (
     BEGUN_AGAIN,
     CREATING,
@@ -81,11 +82,6 @@ POLLING = Polling(initial=1.0, multiplier=1.0, jitter=0.0, timeout=DEADLINE, max
 PATIENT = attrs.evolve(POLLING, max_failures=1_000)
 WORDS = TtsParameters("spoken words", "v")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
-
-
-def now() -> float:
-    """The time of the loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 @pytest.fixture(scope="module")

@@ -17,6 +17,7 @@ import pytest
 
 from playai_async import InProgress, Pacing, PlayAISession, Polling, TtsJob, WaitTimeoutError
 from playai_async.emulator import Arrival, Emulator, Hang
+from tests.clock import now
 from tests.scripted import API_KEY, USER_ID
 
 WINDOW = 60.0
@@ -28,11 +29,6 @@ PHASES = (0.0, 17.0, 45.0)
 @pytest.fixture(autouse=True)
 def _loaded_dice() -> None:
     random.seed(7)
-
-
-def now() -> float:
-    """The time of the loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 def session_with(

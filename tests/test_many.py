@@ -35,6 +35,7 @@ from playai_async import (
 )
 from playai_async._service import Service
 from playai_async.emulator import Emulator
+from tests.clock import now
 from tests.scripted import API_KEY, COMPLETED, FAILED, USER_ID, Answer, ScriptedService, job, lost
 
 STEADY = Polling(initial=1.0, multiplier=1.0, jitter=0.0)
@@ -49,11 +50,6 @@ MANY = 10_000
 
 SOME_HUNDREDS = 500
 """Waits that may end in one round of the event loop."""
-
-
-def now() -> float:
-    """The time of the loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 def finishing(service: ScriptedService, job_id: UUID, polls: int, output: dict[str, Any] = COMPLETED) -> None:

@@ -25,16 +25,12 @@ from playai_async import (
     UnexpectedServiceError,
 )
 from playai_async.emulator import Emulator, Hang, Malformed, Reset, Slow, Status
+from tests.clock import now
 from tests.contract_checks import OpenAPIChecker
 from tests.raw_server import raw_server
 from tests.scripted import API_KEY, COMPLETED, JOB_ID, USER_ID, job_json
 
 MIB = 1024 * 1024
-
-
-def now() -> float:
-    """The time of the loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 async def test_a_wait_survives_all_that_may_happen_to_it(emulator: Emulator, playai: PlayAISession) -> None:

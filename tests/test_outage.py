@@ -21,6 +21,7 @@ from playai_async import (
     WaitTimeoutError,
 )
 from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Slow, Status
+from tests.clock import now
 from tests.scripted import API_KEY, COMPLETED, JOB_ID, USER_ID, Answer, ScriptedService, job, lost, throttled
 
 PLENTY = Pacing(requests_per_window=10**9)
@@ -41,11 +42,6 @@ JOBS = [JOB_ID.__class__(int=number) for number in range(1, 4)]
 @pytest.fixture(autouse=True)
 def _loaded_dice() -> None:
     random.seed(7)
-
-
-def now() -> float:
-    """The time of the loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 # Many waits

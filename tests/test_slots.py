@@ -7,6 +7,7 @@ import asyncio
 import pytest
 
 from playai_async._slots import Slots
+from tests.clock import now
 
 
 async def test_those_who_wait_are_served_in_their_order() -> None:
@@ -20,7 +21,7 @@ async def test_those_who_wait_are_served_in_their_order() -> None:
 
     await asyncio.gather(*(hold(number) for number in range(7)))
     assert served == list(range(7))
-    assert asyncio.get_running_loop().time() == pytest.approx(4, abs=0.01)
+    assert now() == pytest.approx(4, abs=0.01)
     assert not slots.full
 
 

@@ -26,15 +26,11 @@ from playai_async import (
 from playai_async._files import PartFile
 from playai_async._service import Service
 from playai_async.emulator import Emulator, Hang, Reset, Slow, Status
+from tests.clock import now
 from tests.contract_checks import assert_request_conforms
 from tests.scripted import API_KEY, USER_ID
 
 PARAMETERS = TtsParameters("The quick brown fox jumps over the lazy dogs.", "v", output_format="wav", seed=7)
-
-
-def now() -> float:
-    """The time of the loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 async def test_text_becomes_a_file_that_plays(emulator: Emulator, playai: PlayAISession, tmp_path: Path) -> None:

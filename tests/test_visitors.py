@@ -9,23 +9,25 @@ import pytest
 
 from playai_async import SessionClosedError
 from playai_async._visitors import Visitors
+from tests.clock import now
 
 JOB_ID = UUID(int=1)
+
+
+async def visit(visitors: Visitors, cleaned: list[str]) -> None:
+    """Stay for long, and take two seconds to clean up."""
+    async with visitors.inside(JOB_ID):
+        try:
+            await asyncio.sleep(100)
+        finally:
+            await asyncio.sleep(2)
+            cleaned.append("up")
 
 
 async def test_who_is_inside_is_shown_out() -> None:
     """Wherever they are, with an error that names their job; and may take their time to clean up."""
     visitors, cleaned = Visitors(), list[str]()
-
-    async def visit() -> None:
-        async with visitors.inside(JOB_ID):
-            try:
-                await asyncio.sleep(100)
-            finally:
-                await asyncio.sleep(2)
-                cleaned.append("up")
-
-    visits = [asyncio.create_task(visit()) for _ in range(3)]
+    visits = [asyncio.create_task(visit(visitors, cleaned)) for _ in range(3)]
     await asyncio.sleep(1)
     visitors.interrupt()
     closing = asyncio.create_task(visitors.gone())
@@ -40,15 +42,7 @@ async def test_who_is_inside_is_shown_out() -> None:
 async def test_showing_out_again_waits_for_the_same() -> None:
     """Whoever asks second, or gave up the first time, sees the last one leave too."""
     visitors = Visitors()
-
-    async def visit() -> None:
-        async with visitors.inside(JOB_ID):
-            try:
-                await asyncio.sleep(100)
-            finally:
-                await asyncio.sleep(2)
-
-    visiting = asyncio.create_task(visit())
+    visiting = asyncio.create_task(visit(visitors, []))
     await asyncio.sleep(1)
     visitors.interrupt()
     first = asyncio.create_task(visitors.gone())
@@ -56,7 +50,7 @@ async def test_showing_out_again_waits_for_the_same() -> None:
     first.cancel()
     visitors.interrupt()
     await asyncio.gather(visitors.gone(), visitors.gone())
-    assert asyncio.get_running_loop().time() == pytest.approx(3.0, abs=0.01)
+    assert now() == pytest.approx(3.0, abs=0.01)
     with pytest.raises(SessionClosedError):
         await visiting
 
@@ -84,12 +78,7 @@ async def test_an_error_of_their_own_is_left_as_it_is(error: Exception) -> None:
 async def test_a_cancellation_is_none_of_ours() -> None:
     """It passes through."""
     visitors = Visitors()
-
-    async def visit() -> None:
-        async with visitors.inside(None):
-            await asyncio.sleep(100)
-
-    task = asyncio.create_task(visit())
+    task = asyncio.create_task(visit(visitors, []))
     await asyncio.sleep(1)
     task.cancel()
     with pytest.raises(asyncio.CancelledError):

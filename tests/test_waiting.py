@@ -35,6 +35,7 @@ from playai_async import (
     Unknown,
     WaitTimeoutError,
 )
+from tests.clock import now
 from tests.scripted import (
     API_KEY,
     COMPLETED,
@@ -58,11 +59,6 @@ PROBE = 5.0
 
 STRETCH = 1.05
 """How much longer a pause after a 429 may be than asked for."""
-
-
-def now() -> float:
-    """The time of the loop, in seconds."""
-    return asyncio.get_running_loop().time()
 
 
 async def test_polls_until_the_job_is_completed_and_returns_it(
