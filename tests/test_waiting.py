@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import logging
+import re
 import time
 from uuid import UUID
 
@@ -222,6 +223,18 @@ async def test_the_scale_of_the_pause_is_the_window(service: ScriptedService) ->
     async with PlayAISession(API_KEY, USER_ID, pacing=Pacing(window=6.0)) as session:
         await session.wait_for_completion(JOB_ID)
     assert PROBE / 10 <= service.pauses[0] <= PROBE / 10 * STRETCH
+
+
+async def test_the_log_tells_of_what_holds_the_session(
+    service: ScriptedService, session: PlayAISession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Once for each pause, at INFO, and of which requests it is."""
+    caplog.set_level(logging.INFO, "playai_async")
+    service.answers(throttled("1000"))
+    with pytest.raises(WaitTimeoutError):
+        await session.wait_for_completion(JOB_ID, timeout=20)
+    (message,) = (record.getMessage() for record in caplog.records if record.name == "playai_async")
+    assert re.fullmatch(r"Throttled: no status requests for 100\d\.\d s\.", message)
 
 
 async def test_one_429_holds_the_whole_session(service: ScriptedService, session: PlayAISession) -> None:
