@@ -14,6 +14,8 @@ from bench.soak_callers import OWN
 from bench.soak_checks import LATE
 from bench.soak_plan import REQUEST_TIMEOUT
 from playai_async import Pacing, PlayAISession, TtsJob
+from playai_async._dispatch import Worker
+from playai_async._watch import Errand
 
 SEATS = 3
 """Sessions that are open at once, each with a key, and so a quota, of its own."""
@@ -33,12 +35,15 @@ TURNS = 0.2
 IN_FLIGHT = 0.3
 """Seconds that whoever is to be told of a deadline may be told after its poll was given up, where many are."""
 
+REMEMBERED = 5.0
+"""Seconds; no machine that is of any use here is later."""
+
 
 class Polls:
     """Which jobs a session asks for.
 
-    A poll that was queued until just before a deadline is given up at it: only here can that be told from one that was
-    never sent.
+    A poll that was queued until just before a deadline is given up at it, maybe before a byte was sent: only here can
+    that be told from one that never had its turn.
 
     Args:
         session: The session.
@@ -46,18 +51,24 @@ class Polls:
 
     def __init__(self, session: PlayAISession) -> None:
         poller = session._client.poller()  # noqa: SLF001 - see above
+        dispatcher = poller._dispatcher  # noqa: SLF001
         self._loop = asyncio.get_running_loop()
-        self._fetch = poller.fetch
+        self._fetch, self._carry = poller.fetch, dispatcher._carry  # noqa: SLF001
         self._under_way: Counter[UUID] = Counter()
-        self._lately: deque[tuple[float, UUID]] = deque()
-        poller.fetch = self._noted
+        self._lately: deque[tuple[float, UUID | None]] = deque()
+        poller.fetch = self._noted_fetch
+        dispatcher._carry = self._noted_turn  # type: ignore[method-assign]  # noqa: SLF001 - of this one object
 
-    def has(self, job_id: UUID | None) -> bool:
-        """Say whether a job was asked for up to now."""
-        since = self._loop.time() - IN_FLIGHT
+    def has(self, job_id: UUID | None, slack: float) -> bool:
+        """Say whether a job was asked for up to now, or up to when the machine was last in time."""
+        since = self._loop.time() - IN_FLIGHT - slack
         return job_id in self._under_way or any(at >= since and job == job_id for at, job in self._lately)
 
-    async def _noted(self, job_id: UUID) -> TtsJob:
+    def _noted_turn(self, worker: Worker, errand: Errand) -> None:
+        self._note(errand.job_id)
+        self._carry(worker, errand)
+
+    async def _noted_fetch(self, job_id: UUID) -> TtsJob:
         self._under_way[job_id] += 1
         try:
             return await self._fetch(job_id)
@@ -65,10 +76,13 @@ class Polls:
             self._under_way[job_id] -= 1
             if not self._under_way[job_id]:
                 del self._under_way[job_id]
-            now = self._loop.time()
-            self._lately.append((now, job_id))
-            while self._lately[0][0] < now - 2 * IN_FLIGHT:
-                self._lately.popleft()
+            self._note(job_id)
+
+    def _note(self, job_id: UUID | None) -> None:
+        now = self._loop.time()
+        self._lately.append((now, job_id))
+        while self._lately[0][0] < now - REMEMBERED:
+            self._lately.popleft()
 
 
 class Sessions:
@@ -104,7 +118,7 @@ class Sessions:
 
     def is_polled(self, session: object, job_id: UUID | None) -> bool:
         """Say whether a session is being told of a job, or was until now."""
-        return self._polls[session].has(job_id)
+        return self._polls[session].has(job_id, self._account.slack())
 
     def queue(self, seat: int) -> bool:
         """Say whether polls of a session are due and wait for their turn."""
