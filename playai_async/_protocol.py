@@ -48,7 +48,8 @@ _ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
 _LONGEST_EXCERPT = 200
 _LONGEST_REDACTED = 65_536
 _DEEPEST = 100
-_MOST_CONTAINERS = 100_000
+_MOST_MARKS = 200_000
+_MOST_DIGITS = 300
 
 
 @attrs.frozen
@@ -243,15 +244,15 @@ def _decode(reply: Reply, promised: set[int]) -> Any:
         raise ContractViolation([f"status {reply.status} where {max(promised)} was promised @ $"])
     if not reply.whole:
         raise ContractViolation([f"longer than {LONGEST_REPLY} bytes @ $"])
-    # Arrays and objects take a hundred times their text in memory, and as long to make.
+    # Values take up to a hundred times their text in memory, and hold up the event loop while they are made.
     containers = reply.body.count(b"[") + reply.body.count(b"{")
-    if containers > _MOST_CONTAINERS:
+    if containers + reply.body.count(b",") + reply.body.count(b":") > _MOST_MARKS:
         raise ContractViolation(["too many values @ $"])
     try:
         value = _parse(reply.body)
     except RecursionError:
         raise ContractViolation(["nested too deeply @ $"]) from None
-    except ValueError:  # no UTF-8, no JSON, a number that is none, or one of thousands of digits
+    except ValueError:  # no UTF-8, no JSON, a number that is none, or one of hundreds of digits
         raise ContractViolation(["not JSON @ $"]) from None
     if containers > _DEEPEST and _is_deep(value):
         raise ContractViolation(["nested too deeply @ $"])
@@ -271,7 +272,7 @@ def _is_deep(value: object) -> bool:
 
 
 def _parse(body: bytes) -> Any:
-    return json.loads(body.decode(), parse_constant=_refuse_constant, parse_float=_finite)
+    return json.loads(body.decode(), parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded)
 
 
 def _refuse_constant(name: str) -> float:
@@ -283,6 +284,12 @@ def _finite(digits: str) -> float:
     if not math.isfinite(value):
         raise ValueError(digits)
     return value
+
+
+def _bounded(digits: str) -> int:
+    if len(digits) > _MOST_DIGITS:  # more than a double takes, and the time to read them grows with the square
+        raise ValueError(digits[:_MOST_DIGITS])
+    return int(digits)
 
 
 def _error_words(reply: Reply) -> tuple[str | None, str | None]:

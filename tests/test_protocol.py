@@ -138,6 +138,9 @@ DIGITS = b'{"id": ' + b"9" * 5000 + b"}"
         (reply_of(200, b"[" * 90_000), "nested too deeply @ $"),
         (reply_of(200, b'{"a":' * 90_000), "nested too deeply @ $"),
         (reply_of(200, b"[" + b"[]," * 200_000 + b"[]]"), "too many values @ $"),
+        (reply_of(200, b"[" + b"1.5," * 200_000 + b"1]"), "too many values @ $"),
+        (reply_of(200, b"[" + b"[]" * 200_000 + b"]"), "too many values @ $"),
+        (reply_of(200, b'{"a":' * 200_000), "too many values @ $"),
         (reply_of(200, JOB, whole=False), "longer than 8388608 bytes @ $"),
         (reply_of(200, None), "expected an object, got null @ $"),
         (reply_of(200, [JOB]), "expected an object, got an array @ $"),
@@ -167,15 +170,27 @@ def test_arrays_are_deep_or_not_whatever_their_number() -> None:
     assert read(reply_of(200, wide)).input == {"x": [[[]]] * 150}
 
 
-def test_a_hundred_thousand_arrays_and_objects_are_read_and_no_more() -> None:
-    """Each takes far more memory than its text."""
-    for count, many in ((100_000, False), (100_001, True)):
-        reply = reply_of(200, {**JOB, "input": {"x": [[]] * (count - 4)}})
-        assert reply.body.count(b"[") + reply.body.count(b"{") == count
+@pytest.mark.parametrize("value", [[], {}, 1, 1.5, "", {"a": "b"}], ids=repr)
+def test_two_hundred_thousand_marks_of_structure_are_read_and_no_more(value: object) -> None:
+    """Brackets, braces, commas and colons: each value has one, and takes far more memory and time than its text."""
+    each = json.dumps([value, value]).count(",") + sum(json.dumps(value).count(mark) for mark in "[{:")
+    spare = sum(json.dumps({**JOB, "input": {"x": [], "y": ""}}).count(mark) for mark in "[{:,") - 1
+    count = (200_000 - spare) // each
+    rest = 200_000 - spare - count * each
+    for more, many in ((0, False), (1, True)):
+        reply = reply_of(200, {**JOB, "input": {"x": [value] * count, "y": "," * (rest + more)}})
+        assert sum(reply.body.count(mark) for mark in (b"[", b"{", b":", b",")) == 200_000 + more
         if many:
             assert invalid_response_of(reply).problems == ("too many values @ $",)
         else:
             assert read(reply).id == JOB_ID
+
+
+def test_numbers_of_up_to_three_hundred_digits_are_read() -> None:
+    """Those past a double's range take time that grows with the square of their length."""
+    assert read(reply_of(200, {**JOB, "input": {"x": int("9" * 300)}})).input == {"x": int("9" * 300)}
+    error = invalid_response_of(reply_of(200, {**JOB, "input": {"x": int("9" * 301)}}))
+    assert error.problems == ("not JSON @ $",)
 
 
 def test_every_problem_of_a_reply_is_in_the_message() -> None:
