@@ -49,6 +49,7 @@ test: $(VENV)/.developer  ## Run the tests
 	$(BIN)/coverage run -m pytest
 
 check: format lint types coverage docs  ## Everything that a change must pass
+	$(MAKE) --no-print-directory soak SECONDS=60
 
 format: $(VENV)/.developer  ## Is every file formatted?
 	$(BIN)/ruff format --check .
