@@ -64,6 +64,9 @@ LAST_POLL_LEAD = 1.0
 LAST_POLL_SHARE = 0.1
 """The share of a short timeout that the lead takes at most, so that it does not take all of it."""
 
+SHORTEST_WINDOW = 0.001
+"""Seconds: what an event loop can tell apart; the parts of much shorter windows would be no times at all."""
+
 PROBES_PER_WINDOW = 12
 """After a 429 without a hint the session probes this often a window: every 5 s of the service's 60 s.
 
@@ -142,6 +145,12 @@ def check_number(name: str, value: object, *, zero: bool = False) -> None:
 
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     check_number(attribute.name, value)
+
+
+def _window(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
+    check_number(attribute.name, value)
+    if value < SHORTEST_WINDOW:
+        raise ConfigurationError(f"{attribute.name} must be at least {SHORTEST_WINDOW} s")
 
 
 def _seconds_or_zero(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -239,5 +248,5 @@ class Pacing:
     """
 
     requests_per_window: int | None = attrs.field(default=None, validator=_count_or_none)
-    window: float = attrs.field(default=60.0, validator=_seconds)
+    window: float = attrs.field(default=60.0, validator=_window)
     max_in_flight: int = attrs.field(default=32, validator=_count)

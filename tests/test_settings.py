@@ -79,6 +79,7 @@ GOOD: tuple[tuple[Callable[..., object], dict[str, Any]], ...] = (
     (Pacing, {"requests_per_window": 1}),
     (Pacing, {"requests_per_window": 1_000_000}),
     (Pacing, {"window": 0.5}),
+    (Pacing, {"window": 0.001}),
     (Pacing, {"window": 3600}),
     (Pacing, {"max_in_flight": 1}),
 )
@@ -158,6 +159,7 @@ OUT_OF_RANGE: tuple[tuple[Callable[..., object], dict[str, Any], str], ...] = (
     (Pacing, {"window": math.nan}, f"window {POSITIVE}"),
     (Pacing, {"window": math.inf}, f"window {POSITIVE}"),
     (Pacing, {"window": TOO_LARGE}, f"window {POSITIVE}"),
+    (Pacing, {"window": 5e-324}, "window must be at least 0.001 s"),
     (Pacing, {"max_in_flight": 0}, "max_in_flight must be at least 1"),
     (Pacing, {"requests_per_window": TOO_LARGE}, "requests_per_window must be at most 1,000,000,000"),
 )
