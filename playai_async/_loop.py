@@ -34,15 +34,17 @@ class Alarm:
         self._context = context
         self._ring = ring
         self._timer: asyncio.TimerHandle | None = None
+        self._when = math.inf  # kept here, since uvloop's handle of what is due at once does not know it
 
     def set(self, when: float) -> None:
         """Be called by that time; infinite: it does not matter."""
         if self._timer is not None:
-            if self._timer.when() <= when:
+            if self._when <= when:
                 return  # an early alarm is cheap, and setting it anew at each poll is not
             self._timer.cancel()
             self._timer = None
         if when < math.inf:
+            self._when = when
             self._timer = self._loop.call_at(when, self._go_off, context=self._context)
 
     def cancel(self) -> None:

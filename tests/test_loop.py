@@ -6,6 +6,7 @@ import asyncio
 import contextvars
 import math
 from collections.abc import Callable, Iterator
+from typing import Any
 
 import pytest
 
@@ -49,6 +50,30 @@ async def test_an_alarm_rings_once_at_its_time() -> None:
     bell.set(5.0)
     await asyncio.sleep(100)
     assert (bell.rang, bell.heard) == ([5.0], ["the poller"])
+
+
+class HasteLoop(asyncio.SelectorEventLoop):
+    """As uvloop does: what is due at once has a handle that does not know when."""
+
+    def call_at(self, when: float, callback: Any, *args: Any, context: Any = None) -> Any:  # type: ignore[override]  # as uvloop's
+        if when - self.time() < 0.0005:
+            return self.call_soon(callback, *args, context=context)
+        return super().call_at(when, callback, *args, context=context)
+
+
+def test_an_alarm_set_anew_while_one_is_due_at_once_rings() -> None:
+    """On a loop that takes a short delay for none."""
+
+    async def main() -> list[float]:
+        bell = Bell()
+        for after in (0.0, 0.01, -1.0, 0.0):
+            bell.set(after)
+        assert bell.rang == []
+        await asyncio.sleep(0)
+        return bell.rang
+
+    with asyncio.Runner(loop_factory=HasteLoop) as runner:
+        assert len(runner.run(main())) == 1
 
 
 @pytest.mark.parametrize("times", [(5.0, 9.0), (9.0, 5.0), (5.0, 5.0), (math.inf, 5.0), (5.0, math.inf)], ids=str)
