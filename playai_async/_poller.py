@@ -174,6 +174,9 @@ class Poller:
 
     def _remove(self, waiter: Waiter) -> None:
         waiter.watch.waiters.remove(waiter)
+        self._taken_off(waiter)
+
+    def _taken_off(self, waiter: Waiter) -> None:
         self._open_waits -= 1
         if waiter.deadline is not None:
             self._deadlines.discard(waiter.deadline)
@@ -192,10 +195,10 @@ class Poller:
         if self._stop(watch):
             give_up(watch)
         while watch.waiters:
-            waiter = next(iter(watch.waiters))
+            waiter = watch.waiters.pop()  # `next(iter(...))` walks over all that were removed before
             # A raised exception grows the traceback of its raiser: no two waiters get the same.
             ending = outcome.for_job(watch.job_id) if isinstance(outcome, PlayAIError) else outcome
-            self._remove(waiter)
+            self._taken_off(waiter)
             waiter.end(ending)
             yield
 
