@@ -11,6 +11,8 @@ job. What each does, where a reader may wonder whether it was treated well:
 - The SDKs are the published packages, waiting as their documentation says, with 32 connections where they would open
   more, and no limit to the wait for one. runwayml's pause of 4.5 to 7.5 s cannot be set.
   replicate is left out: at a thousand waits, one turn of its pool takes minutes.
+- *without opentelemetry* and *with a listener* are for `telemetry.py`: this library where that package is not
+  installed, and where all that it is told is kept. In *playai_async* it is installed, and nobody listens.
 - *bare task* polls nothing: a task a job, which sleeps, and so what no client can be lighter than.
 
 A library is imported by the client that needs it, so that a process holds the one that it measures and no other.
@@ -21,6 +23,7 @@ from __future__ import annotations
 import asyncio
 import importlib
 import random
+import sys
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from uuid import UUID
@@ -71,6 +74,29 @@ async def playai_async(setting: Setting) -> AsyncIterator[Wait]:
     pacing = Pacing(max_in_flight=CONNECTIONS)
     async with PlayAISession(KEY, USER, base_url=setting.url, polling=polling, pacing=pacing) as playai:
         yield playai.wait_for_completion
+
+
+@asynccontextmanager
+async def without_opentelemetry(setting: Setting) -> AsyncIterator[Wait]:
+    """This library, where its extra is not installed."""
+    hidden: dict[str, object] = {"opentelemetry": None}  # an import of it then fails
+    vars(sys)["modules"].update(hidden)
+    async with playai_async(setting) as wait:
+        yield wait
+
+
+@asynccontextmanager
+async def with_a_listener(setting: Setting) -> AsyncIterator[Wait]:
+    """This library with OpenTelemetry's SDK set up, which throws away the spans that end."""
+    from opentelemetry import metrics, trace
+    from opentelemetry.sdk.metrics import MeterProvider
+    from opentelemetry.sdk.metrics.export import InMemoryMetricReader
+    from opentelemetry.sdk.trace import TracerProvider
+
+    trace.set_tracer_provider(TracerProvider())
+    metrics.set_meter_provider(MeterProvider([InMemoryMetricReader()]))
+    async with playai_async(setting) as wait:
+        yield wait
 
 
 @asynccontextmanager
@@ -246,6 +272,8 @@ SDKS = ("runwayml", "openai", "azure-core", "fal-client")
 
 CLIENTS: dict[str, ClientFactory] = {
     "playai_async": playai_async,
+    "without opentelemetry": without_opentelemetry,
+    "with a listener": with_a_listener,
     "aiohttp loop": aiohttp_loop,
     "aiohttp loop with tenacity": aiohttp_tenacity,
     "runwayml": runwayml,

@@ -26,6 +26,7 @@ from playai_async._service import Service
 from playai_async._settings import Pacing, Polling, check_number
 from playai_async._slots import Slots
 from playai_async._speech import Speech
+from playai_async._telemetry import Telemetry
 from playai_async._transport import Transport, checked_http_session
 from playai_async._urls import checked_base_url
 
@@ -62,6 +63,7 @@ class Client:
         self._http_session = checked_http_session(http_session)
         self._pacing = checked("pacing", pacing, Pacing)
         self._polling = polling
+        self._telemetry = _telemetry_for(self.base_url)
         self._layers: _Layers | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self.closed = False
@@ -127,12 +129,17 @@ class Client:
             connections=self._pacing.max_in_flight,
             http_session=self._http_session,
         )
-        service = Service(self.base_url, transport, Protocol(self._credentials))
+        telemetry = self._telemetry
+        service = Service(self.base_url, transport, Protocol(self._credentials), telemetry)
         slots = Slots(transport.connections)
-        poller = Poller(service.status, self._pacing, slots)
-        creator = Creator(service.create, self._pacing, self._polling, slots)
+        poller = Poller(service.status, self._pacing, slots, telemetry)
+        creator = Creator(service.create, self._pacing, self._polling, slots, telemetry)
         downloader = Downloader(
-            transport.http, credentials=self._credentials, slots=slots, idle_timeout=self._request_timeout
+            transport.http,
+            credentials=self._credentials,
+            slots=slots,
+            idle_timeout=self._request_timeout,
+            telemetry=telemetry,
         )
         return _Layers(transport, poller, creator, Speech(service, poller, creator, downloader))
 
@@ -178,6 +185,17 @@ def checked(name: str, value: object, kind: type[_T]) -> _T:
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
     return value
+
+
+def _telemetry_for(base_url: URL) -> Telemetry:
+    """Return what tells OpenTelemetry of a session, if it is installed."""
+    try:
+        from playai_async._opentelemetry import OpenTelemetry  # noqa: PLC0415 - an extra, which may not be installed
+    except ModuleNotFoundError as error:
+        if (error.name or "").partition(".")[0] != "opentelemetry":
+            raise
+        return Telemetry()
+    return OpenTelemetry(base_url)
 
 
 def _setting(name: str, value: str | None, variable: str) -> str:

@@ -21,8 +21,10 @@ from playai_async._dispatch import Dispatcher
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import SessionStats, TtsJob
 from playai_async._pacing import Pacer
+from playai_async._pauses import Pauses
 from playai_async._settings import PROBES_PER_WINDOW, Pacing, Polling
 from playai_async._slots import Slots
+from playai_async._telemetry import Telemetry
 from playai_async._turns import Turns
 
 __all__ = ["Creator"]
@@ -40,17 +42,17 @@ class Creator:
         pacing: The scale of the service's windows; what it says of a quota is about status requests.
         polling: How often a request may be sent again, at most.
         slots: How many requests may be under way.
+        telemetry: What is told of pauses.
     """
 
-    def __init__(self, post: _Post, pacing: Pacing, polling: Polling, slots: Slots) -> None:
+    def __init__(self, post: _Post, pacing: Pacing, polling: Polling, slots: Slots, telemetry: Telemetry) -> None:
         self._post = post
         self._loop = asyncio.get_running_loop()
         self._places = itertools.count()
         # So seldom that a request has not been sent too often before a window is over.
         pacer = Pacer(Pacing(window=pacing.window), probes=min(PROBES_PER_WINDOW, polling.max_failures))
-        self._dispatcher = Dispatcher(
-            "job creations", Turns(pacing.window), pacer, slots, context=contextvars.Context()
-        )
+        pauses = Pauses("job creations", "POST", telemetry)
+        self._dispatcher = Dispatcher(Turns(pacing.window), pacer, pauses, slots, context=contextvars.Context())
 
     async def create(self, body: bytes, polling: Polling, timeout: float | None) -> TtsJob:
         """Create a job.

@@ -23,6 +23,7 @@ from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClose
 from playai_async._loop import Alarm
 from playai_async._models import SessionStats, TtsJob
 from playai_async._pacing import Pacer
+from playai_async._pauses import Pauses
 from playai_async._slots import Slots
 from playai_async._turns import Turns
 from playai_async._watch import Call, Errand, Outcome, Send, Watch, as_outcome, job_of
@@ -39,17 +40,16 @@ class Dispatcher:
     """Sends the requests of one operation of a session.
 
     Args:
-        operation: What its requests are, in the plural, for the log.
         turns: What is to be sent.
         pacer: Says when the next may go.
+        pauses: Tells of it where none may.
         slots: How many requests may be under way.
         context: What requests are made in.
     """
 
     def __init__(
-        self, operation: str, turns: Turns, pacer: Pacer, slots: Slots, *, context: contextvars.Context
+        self, turns: Turns, pacer: Pacer, pauses: Pauses, slots: Slots, *, context: contextvars.Context
     ) -> None:
-        self._operation = operation
         self._turns = turns
         self._slots = slots
         self._context = context
@@ -60,6 +60,7 @@ class Dispatcher:
         self._held_until = -math.inf
         self._closed = False
         self.pacer = pacer
+        self._pauses = pauses
         self._requests = self._throttled = self._failures = 0
 
     def stats(self) -> SessionStats:
@@ -145,6 +146,7 @@ class Dispatcher:
         """Send nothing any more."""
         self._closed = True
         self._alarm.cancel()
+        self._pauses.ended(self._loop.time())
 
     def check_open(self, job_id: UUID | None) -> None:
         """Refuse what would never be sent.
@@ -170,9 +172,7 @@ class Dispatcher:
         errand = cast("Errand", self._turns.next(now + RESOLUTION))  # there is one: something is due
         self.pacer.sent(now, waited, self._turns.polls)
         self._requests += 1
-        errand.asked = now
-        if isinstance(errand, Watch):
-            errand.polls += 1
+        errand.sent(now)
         return errand
 
     def _carry(self, worker: Worker, errand: Errand) -> None:
@@ -221,16 +221,25 @@ class Dispatcher:
         if isinstance(outcome, RateLimitedError):
             self._throttled += 1
             if self.pacer.throttled(now, errand.asked, outcome.retry_after):
-                logger.info("Throttled: no %s for %.1f s.", self._operation, self.pacer.paused_for(now))
+                self._pauses.began("throttled", now, self.pacer.paused_for(now))
         elif isinstance(outcome, TRANSIENT):
             self._failures += 1
-            logger.debug("A request %s failed (%s).", about(errand.job_id), type(outcome).__name__)
+            self._log_failure(errand, outcome)
             if self.pacer.failed(now, shared=bool(self._turns) or len(self._under_way) > 1):
-                logger.info("Failing in a row: %s go one at a time.", self._operation)
+                self._pauses.began("outage", now, self.pacer.paused_for(now))
         else:
             done = isinstance(outcome, PlayAIError) or outcome.done
             self.pacer.accepted(now, found=done if isinstance(errand, Watch) else None)
+        if self.pacer.pause_reason is None:
+            self._pauses.ended(now)
         return outcome
+
+    @staticmethod
+    def _log_failure(errand: Errand, error: PlayAIError) -> None:
+        name = type(error).__name__
+        job_id = None if errand.job_id is None else str(errand.job_id)
+        fields = {"playai_event": "request_failed", "playai_job_id": job_id, "playai_error": name}
+        logger.debug("A request %s failed (%s).", about(errand.job_id), name, extra=fields)
 
 
 def give_up(errand: Errand) -> Worker | None:

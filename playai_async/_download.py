@@ -30,6 +30,7 @@ from playai_async._files import PartFile
 from playai_async._models import Completed, TtsJob
 from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MOST_REDIRECTS, USER_AGENT
 from playai_async._slots import Slots
+from playai_async._telemetry import Telemetry
 from playai_async._urls import checked_link
 
 __all__ = ["Downloader", "OnProgress"]
@@ -67,10 +68,17 @@ class Downloader:
         credentials: What must not be shown, should a server know it.
         slots: How many requests may be under way; downloads take at most half of them, lest no status be asked for.
         idle_timeout: Seconds without a byte after which an attempt is given up.
+        telemetry: What keeps its requests out of traces.
     """
 
     def __init__(
-        self, http: aiohttp.ClientSession, *, credentials: Credentials, slots: Slots, idle_timeout: float
+        self,
+        http: aiohttp.ClientSession,
+        *,
+        credentials: Credentials,
+        slots: Slots,
+        idle_timeout: float,
+        telemetry: Telemetry,
     ) -> None:
         self._others = http
         self._own: aiohttp.ClientSession | None = None
@@ -78,6 +86,7 @@ class Downloader:
         self._slots = slots
         self._share = asyncio.Semaphore(max(1, slots.most // 2))
         self._idle_timeout = idle_timeout
+        self._telemetry = telemetry
         self._loop = asyncio.get_running_loop()
 
     async def download(self, job: TtsJob[Completed], path: Path, on_progress: OnProgress | None) -> None:
@@ -135,7 +144,14 @@ class Downloader:
                 broken = error
             else:
                 return
-        logger.debug("Job %s: its download broke off after %d bytes.", transfer.job_id, transfer.part.size)
+        fields = {
+            "playai_event": "download_broke_off",
+            "playai_job_id": str(transfer.job_id),
+            "playai_received": transfer.part.size,
+        }
+        logger.debug(
+            "Job %s: its download broke off after %d bytes.", transfer.job_id, transfer.part.size, extra=fields
+        )
         raise broken
 
     async def _exchange(self, link: URL, transfer: _Transfer, limit: asyncio.Timeout) -> None:
@@ -156,7 +172,7 @@ class Downloader:
         """Follow a link to an answer that is no redirect."""
         headers = transfer.headers()
         for _ in range(MOST_REDIRECTS + 1):
-            with self._step(limit):
+            with self._step(limit), self._telemetry.untraced():  # lest a trace hold the link, which is signed
                 response = await self._http().get(url, headers=headers, allow_redirects=False)
             try:
                 if response.status not in _REDIRECTS:

@@ -12,6 +12,8 @@ from __future__ import annotations
 
 import asyncio
 import contextvars
+import logging
+import math
 from collections.abc import Iterable, Iterator
 from functools import partial
 from typing import cast
@@ -25,16 +27,20 @@ from playai_async._backoff import Backoff, retrying_for
 from playai_async._dispatch import Dispatcher, Worker, give_up, gone
 from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
 from playai_async._loop import Alarm, Slices
-from playai_async._models import Completed, Failed, SessionStats, TtsJob
+from playai_async._models import Completed, Failed, SessionStats, TtsJob, Unknown
 from playai_async._pacing import Pacer
+from playai_async._pauses import Pauses
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
 from playai_async._slots import Slots
+from playai_async._telemetry import Telemetry
 from playai_async._timetable import Timetable
 from playai_async._turns import Turns
 from playai_async._watch import Caller, Fetch, Outcome, Waiter, Watch, Watches, as_outcome, job_of
 from playai_async._windows import RESOLUTION
 
 __all__ = ["Poller"]
+
+logger = logging.getLogger("playai_async")
 
 
 class Poller:
@@ -44,16 +50,19 @@ class Poller:
         fetch: Makes one status request and returns the job, or raises a `PlayAIError`.
         pacing: What is known of the quota.
         slots: How many requests may be under way.
+        telemetry: What is told of waits and pauses.
     """
 
-    def __init__(self, fetch: Fetch, pacing: Pacing, slots: Slots) -> None:
+    def __init__(self, fetch: Fetch, pacing: Pacing, slots: Slots, telemetry: Telemetry) -> None:
         self.fetch = fetch
         self._loop = asyncio.get_running_loop()
         context = contextvars.Context()
         self._slices = Slices(self._loop, context)
         self._alarm = Alarm(self._loop, context, self._expire)
         self._turns = Turns(pacing.window)
-        self._dispatcher = Dispatcher("status requests", self._turns, Pacer(pacing), slots, context=context)
+        self._telemetry = telemetry
+        pauses = Pauses("status requests", "GET", telemetry)
+        self._dispatcher = Dispatcher(self._turns, Pacer(pacing), pauses, slots, context=context)
         self._watches = Watches()
         self._open_waits = 0
         self._deadlines: Timetable[Waiter] = Timetable()
@@ -82,7 +91,7 @@ class Poller:
         try:
             outcome = await caller.future
         except asyncio.CancelledError:
-            await gone(give_up(caller.watch) if self._leave(caller) else None)
+            await gone(give_up(caller.watch) if self._let_go(caller) else None)
             raise
         return cast("TtsJob[Completed | Failed]", job_of(outcome))
 
@@ -96,7 +105,7 @@ class Poller:
         now = self._loop.time()
         watch = self._watches.find(job_id, polling)
         if watch is None:
-            watch = Watch(job_id, polling, Backoff(self._rule_for(polling), polling.max_failures), self)
+            watch = Watch(job_id, polling, Backoff(self._rule_for(polling), polling.max_failures), self, asked=now)
             self._watches.add(watch)
             self._turns.put_first(watch, now)
         watch.waiters.add(waiter)
@@ -110,6 +119,7 @@ class Poller:
                 watch.last = watch.answered
                 self._turns.put(watch, waiter.last_call)
             self._alarm.set(now + timeout)
+        self._telemetry.wait_began(waiter)
         if watch.job is not None:
             waiter.tell(watch.job)
         self._dispatcher.nudge()
@@ -159,24 +169,27 @@ class Poller:
     def _leaving(self, waiters: Iterable[Waiter], workers: list[Worker]) -> Iterator[None]:
         stopped: list[Watch] = []
         for waiter in waiters:
-            if self._leave(waiter):
+            if self._let_go(waiter):
                 stopped.append(waiter.watch)
             yield
         workers += filter(None, map(give_up, stopped))  # only now: their slots are not for those that left last
+
+    def _let_go(self, waiter: Waiter) -> bool:
+        """Let go of a waiter that wants to wait no more, if it still does; otherwise as `_leave`."""
+        if waiter in waiter.watch.waiters:
+            self._telemetry.wait_ended(waiter, None, self._loop.time())
+        return self._leave(waiter)
 
     def _leave(self, waiter: Waiter) -> bool:
         """Let a waiter go; return whether that stopped its watch, whose request nobody needs any more."""
         watch = waiter.watch
         if waiter not in watch.waiters:
             return False
-        self._remove(waiter)
+        watch.waiters.remove(waiter)
+        self._removed(waiter)
         return not watch.waiters and self._stop(watch)
 
-    def _remove(self, waiter: Waiter) -> None:
-        waiter.watch.waiters.remove(waiter)
-        self._taken_off(waiter)
-
-    def _taken_off(self, waiter: Waiter) -> None:
+    def _removed(self, waiter: Waiter) -> None:
         self._open_waits -= 1
         if waiter.deadline is not None:
             self._deadlines.discard(waiter.deadline)
@@ -195,12 +208,16 @@ class Poller:
         if self._stop(watch):
             give_up(watch)
         while watch.waiters:
-            waiter = watch.waiters.pop()  # `next(iter(...))` walks over all that were removed before
+            waiter = watch.waiters.pop()  # the first that is found would be behind the places of all found before
             # A raised exception grows the traceback of its raiser: no two waiters get the same.
             ending = outcome.for_job(watch.job_id) if isinstance(outcome, PlayAIError) else outcome
-            self._taken_off(waiter)
-            waiter.end(ending)
+            self._removed(waiter)
+            self._end(waiter, ending)
             yield
+
+    def _end(self, waiter: Waiter, outcome: Outcome) -> None:
+        self._telemetry.wait_ended(waiter, outcome, self._loop.time())
+        waiter.end(outcome)
 
     def _expire(self) -> None:
         self._slices.do(self._expiring(self._loop.time()))
@@ -216,7 +233,7 @@ class Poller:
         for watch in stopped:
             give_up(watch)
         for waiter in expired:
-            waiter.end(waiter.timed_out(now, why=self._why_late(waiter.watch, now)))
+            self._end(waiter, waiter.timed_out(now, why=self._why_late(waiter.watch, now)))
             yield
         self._alarm.set(self._deadlines.first())
 
@@ -243,9 +260,12 @@ class Poller:
         else:
             watch.job = outcome
         if isinstance(outcome, RateLimitedError):
+            watch.throttled += 1
             self._turns.put(watch, watch.due)  # still owed its poll: the first to go when the gate opens
             return True
-        watch.answered = True
+        watch.answered, watch.due = True, math.inf  # until it is put down again
+        if isinstance(outcome, TtsJob) and outcome is not known:
+            _log_state(outcome, known)
         pause = watch.backoff.pause_after(outcome)
         if pause is None:
             return False
@@ -255,6 +275,16 @@ class Poller:
         if isinstance(outcome, TtsJob) and outcome is not known:
             self._slices.do(_telling(list(watch.waiters), outcome))
         return True
+
+
+def _log_state(job: TtsJob, known: TtsJob | None) -> None:
+    """Tell the log of a state that was not seen before."""
+    if not logger.isEnabledFor(logging.DEBUG) or (known is not None and known.output == job.output):
+        return
+    # An unknown state's name is the service's own words, which `_service` makes fit to be shown.
+    status = "UNKNOWN" if isinstance(job.output, Unknown) else job.output.status
+    fields = {"playai_event": "job_state", "playai_job_id": str(job.id), "playai_status": status}
+    logger.debug("Job %s is %s.", job.id, status, extra=fields)
 
 
 def _telling(waiters: list[Waiter], job: TtsJob) -> Iterator[None]:

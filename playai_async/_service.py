@@ -10,6 +10,7 @@ import hashlib
 import logging
 import time
 from collections import OrderedDict
+from collections.abc import Awaitable
 from uuid import UUID
 from weakref import WeakValueDictionary
 
@@ -18,6 +19,7 @@ from yarl import URL
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsJob, TtsParameters, Unknown
 from playai_async._protocol import Protocol, Reply
+from playai_async._telemetry import Telemetry
 from playai_async._transport import Transport
 
 __all__ = ["Service"]
@@ -43,13 +45,15 @@ class Service:
         base_url: Where the service is.
         transport: Sends requests.
         protocol: Deciphers replies.
+        telemetry: What is told of requests.
     """
 
-    def __init__(self, base_url: URL, transport: Transport, protocol: Protocol) -> None:
+    def __init__(self, base_url: URL, transport: Transport, protocol: Protocol, telemetry: Telemetry) -> None:
         self._base_url = base_url
         self._jobs_path = (base_url / "api/v1/tts").raw_path
         self._transport = transport
         self._protocol = protocol
+        self._telemetry = telemetry
         self._jobs_read: WeakValueDictionary[bytes, TtsJob] = WeakValueDictionary()
         self._warned_of: OrderedDict[UUID, None] = OrderedDict()
 
@@ -62,7 +66,7 @@ class Service:
         try:
             # The cheapest way to a URL, which keeps what it knows of its host.
             url = self._base_url.with_path(f"{self._jobs_path}/{job_id}", encoded=True)
-            reply = await self._transport.get(url)
+            reply = await self._counted("GET", self._transport.get(url))
         except PlayAIError as error:
             error.job_id = job_id
             raise
@@ -85,8 +89,18 @@ class Service:
         Raises:
             PlayAIError: What it met.
         """
-        reply = await self._transport.post(self._base_url.with_path(self._jobs_path, encoded=True), body)
+        url = self._base_url.with_path(self._jobs_path, encoded=True)
+        reply = await self._counted("POST", self._transport.post(url, body))
         return self._protocol.read_created(reply, now=time.time())
+
+    async def _counted(self, method: str, exchange: Awaitable[Reply]) -> Reply:
+        try:
+            reply = await exchange
+        except PlayAIError as error:
+            self._telemetry.unanswered(method, error)
+            raise
+        self._telemetry.answered(method, reply.status)
+        return reply
 
     def _job_in(self, reply: Reply, job_id: UUID) -> TtsJob:
         digest = hashlib.blake2b(reply.body, digest_size=_DIGEST_SIZE).digest()
@@ -103,4 +117,6 @@ class Service:
         self._warned_of[job_id] = None
         if len(self._warned_of) > _REMEMBERED_UNKNOWNS:
             self._warned_of.popitem(last=False)
-        logger.warning("Job %s is in a state that the contract does not list: %r", job_id, self._protocol.shown(status))
+        shown = self._protocol.shown(status)
+        fields = {"playai_event": "unknown_state", "playai_job_id": str(job_id), "playai_status": shown}
+        logger.warning("Job %s is in a state that the contract does not list: %r", job_id, shown, extra=fields)

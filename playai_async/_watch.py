@@ -87,6 +87,10 @@ class Call:
         """Whether the caller is still there."""
         return not self.future.done()
 
+    def sent(self, now: float) -> None:
+        """Take note that the request goes out."""
+        self.asked = now
+
     def take(self, outcome: Outcome, *, final: bool) -> None:  # noqa: ARG002 - as it is after one request
         """Hand over what came, unless the caller has gone."""
         if self.wanted:
@@ -124,11 +128,19 @@ class Watch:
     last_error: PlayAIError | None = None
     failed_at: float = -math.inf
     polls: int = 0
+    throttled: int = 0
+    _queued: float = 0.0
 
     @property
     def wanted(self) -> bool:
         """Whether anybody still waits."""
         return bool(self.waiters)
+
+    def sent(self, now: float) -> None:
+        """Take note that a poll goes out."""
+        self._queued = self.queued_for(now)
+        self.asked = now
+        self.polls += 1
 
     def send(self) -> Awaitable[TtsJob]:
         """Poll."""
@@ -141,6 +153,11 @@ class Watch:
     def queued_at(self, now: float) -> bool:
         """Say whether a poll waits, or waited when it was taken off, for nothing but its turn."""
         return self.worker is None and (self.due <= now or not self.answered)
+
+    def queued_for(self, now: float) -> float:
+        """Return the seconds for which polls have waited for nothing but their turn, up to now."""
+        since = max(self.asked, self.due) if self.answered else self.asked
+        return self._queued + max(0.0, now - since) if self.queued_at(now) else self._queued
 
     def due_after(self, now: float, pause: float) -> float:
         """Return when the next poll is due: after the pause, or earlier for those whose deadline that would overrun.

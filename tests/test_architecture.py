@@ -14,7 +14,8 @@ ROOT = Path(playai_async.__file__).parent
 PACKAGE = "playai_async"
 CLIENT = (
     *("_version", "_exceptions", "_models", "_settings", "_converter", "_credentials", "_protocol", "_backoff"),
-    *("_windows", "_quota", "_pacing", "_timetable", "_watch", "_turns", "_loop", "_slots", "_dispatch"),
+    *("_windows", "_quota", "_pacing", "_timetable", "_watch", "_turns", "_loop", "_slots"),
+    *("_telemetry", "_opentelemetry", "_pauses", "_dispatch"),
     *("_poller", "_iterate", "_create", "_files", "_urls", "_failures", "_transport", "_download", "_service"),
     *("_visitors", "_speech", "_client", "_waits", "_session", "__init__"),
 )
@@ -26,20 +27,21 @@ LAST = ("emulator", "_cli", "__main__")
 HOMES: dict[str, set[str]] = {
     "attrs": {
         *("_models", "_settings", "_converter", "_credentials", "_protocol", "_watch", "_poller", "_create"),
-        *("_files", "_download", "_client", "_cli", "emulator"),
+        *("_files", "_download", "_opentelemetry", "_client", "_cli", "emulator"),
     },
     "cattrs": {"_converter"},
     "tenacity": {"_settings", "_backoff", "_poller", "_download"},
     "aiohttp": {"_failures", "_transport", "_download", "_client", "_session", "emulator"},
     "multidict": {"_failures", "_transport"},
-    "yarl": {"_urls", "_transport", "_download", "_service", "_client", "_session"},
+    "yarl": {"_urls", "_transport", "_download", "_service", "_opentelemetry", "_client", "_session"},
+    "opentelemetry": {"_opentelemetry"},
     "cyclopts": {"_cli"},
     "rich": {"_cli"},
 }
 """Which modules may import which third-party library."""
 
-LATE = {("__main__", "_cli")}
-"""Imports inside a function: of the command line, once its extra is known to be installed."""
+LATE = {("__main__", "_cli"), ("_client", "_opentelemetry")}
+"""Imports inside a function: of what needs an extra, which may not be installed."""
 
 TYPES_ONLY = {("_exceptions", "_models"), ("_models", "typing_extensions")}
 """Imports for annotations alone, of what no module above may need at run time."""
@@ -131,6 +133,7 @@ def test_imports_stand_at_the_top(path: Path) -> None:
     tree = ast.parse(path.read_text("utf-8"))
     top = {*tree.body, *for_types(tree)}
     top |= {inner for node in tree.body if isinstance(node, ast.If) for inner in node.orelse}  # not for types
+    top |= {inner for node in tree.body if isinstance(node, ast.Try) for inner in node.body}  # what may not be there
     late = {
         (place_of(path), own(name))
         for node in ast.walk(tree)
