@@ -5,9 +5,10 @@ VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 600
 SEED ?= 1
+PORT ?= 8000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo test check format lint types coverage docs matrix floors mutation fuzz audit dist bench soak clean
+.PHONY: help demo example test check format lint types coverage docs matrix floors mutation fuzz audit dist bench soak clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -24,6 +25,11 @@ $(VENV)/.user: pyproject.toml | $(BIN)/python
 $(VENV)/.developer: pyproject.toml $(VENV)/.user
 	$(PIP) install --upgrade 'pip>=25.1'
 	$(PIP) install --group dev --editable '.[cli]'
+	@touch $@
+
+$(VENV)/.example: pyproject.toml $(VENV)/.user
+	$(PIP) install --upgrade 'pip>=25.1'
+	$(PIP) install --group examples --editable '.[cli]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.developer
@@ -44,6 +50,9 @@ $(VENV)/.fuzz: pyproject.toml $(VENV)/.developer
 
 demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
 	$(BIN)/playai-async demo
+
+example: $(VENV)/.example  ## Serve the example of a web backend on http://127.0.0.1:8000, or PORT=8001
+	$(BIN)/python -m examples.fastapi_backend --port $(PORT)
 
 test: $(VENV)/.developer  ## Run the tests
 	$(BIN)/coverage run -m pytest

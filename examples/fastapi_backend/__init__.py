@@ -1,0 +1,1 @@
+"""Speech in a FastAPI backend: `python -m examples.fastapi_backend`."""

@@ -1,0 +1,42 @@
+"""Serves the example on loopback; without a key, on an emulator of the service."""
+
+import argparse
+import asyncio
+import os
+import sys
+
+import uvicorn
+
+from examples.fastapi_backend.app import create_app
+from examples.fastapi_backend.server import Server
+from playai_async.emulator import Emulator
+
+
+def main() -> int:
+    """Serve until interrupted, and return the exit status."""
+    parser = argparse.ArgumentParser(prog="python -m examples.fastapi_backend", description=__doc__)
+    parser.add_argument("--port", type=int, default=8000)
+    port = parser.parse_args().port
+    with asyncio.Runner() as runner:
+        emulator = Emulator()
+        try:
+            if not os.environ.get("PLAYAI_API_KEY"):
+                runner.run(emulator.start())
+                os.environ |= {
+                    "PLAYAI_API_KEY": "any-key",
+                    "PLAYAI_USER_ID": "any-user",
+                    "PLAYAI_BASE_URL": emulator.base_url,
+                }
+                print("PLAYAI_API_KEY is not set: an emulator stands in for the service, and plays a tune.", flush=True)
+            # What a client does not read would keep its connection open for ever.
+            config = uvicorn.Config(create_app(), port=port, timeout_graceful_shutdown=5)
+            runner.run(Server(config).serve())
+        except KeyboardInterrupt:
+            return 130
+        finally:
+            runner.run(emulator.stop())
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

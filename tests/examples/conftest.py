@@ -1,0 +1,25 @@
+"""A service on loopback that the environment leads to."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+
+import pytest
+
+from playai_async.emulator import Emulator
+from tests.scripted import API_KEY, USER_ID
+
+
+@pytest.fixture
+def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A key and a user id in the environment."""
+    monkeypatch.setenv("PLAYAI_API_KEY", API_KEY)
+    monkeypatch.setenv("PLAYAI_USER_ID", USER_ID)
+
+
+@pytest.fixture
+async def emulator(credentials: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Emulator]:
+    """The service, which insists on those credentials."""
+    async with Emulator(api_key=API_KEY, user_id=USER_ID) as emulator:
+        monkeypatch.setenv("PLAYAI_BASE_URL", emulator.base_url)
+        yield emulator

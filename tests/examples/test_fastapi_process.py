@@ -1,0 +1,82 @@
+"""The FastAPI example as the process that `make example` starts, in real time."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = [sys.executable, "-W", "error", "-m", "examples.fastapi_backend"]
+SECONDS = 30
+
+
+@pytest.fixture(autouse=True)
+def _sigint_is_heard() -> Iterator[None]:
+    """Undo what a shell does to the processes it starts in the background, which ignore SIGINT from birth."""
+    inherited = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, inherited)
+
+
+@contextlib.contextmanager
+def running(**settings: str) -> Iterator[tuple[subprocess.Popen[str], http.client.HTTPConnection]]:
+    """The program on a free port, and a connection to it."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")} | settings
+    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+        [*PROGRAM, "--port", "0"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+    ) as process:
+        try:
+            assert process.stderr
+            said = iter(process.stderr.readline, "")
+            found = next(filter(None, (re.search(r"running on (http://127\.0\.0\.1:\d+)", line) for line in said)))
+            with contextlib.closing(
+                http.client.HTTPConnection(urlsplit(found[1]).netloc, timeout=SECONDS)
+            ) as connection:
+                yield process, connection
+        finally:
+            process.kill()
+
+
+def ask(
+    connection: http.client.HTTPConnection, method: str, path: str, body: object = None
+) -> http.client.HTTPResponse:
+    """Send a request."""
+    connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+    return connection.getresponse()
+
+
+def test_without_a_key_it_speaks_on_an_emulator_and_ctrl_c_ends_it() -> None:
+    """With an open stream, too: the stream has a last event, and the program status 130 and nothing to complain of."""
+    with running() as (process, connection):
+        job = json.load(ask(connection, "POST", "/speech", {"text": "Hello. " * 700}))  # it takes half a minute
+        stream = ask(connection, "GET", f"/speech/{job['id']}/events")
+        assert b"IN_PROGRESS" in stream.readline()
+        process.send_signal(signal.SIGINT)
+        began = time.monotonic()
+        assert b"event: problem" in stream.read()
+        out, errors = process.communicate(timeout=SECONDS)
+        assert process.returncode == 130
+        assert time.monotonic() - began < 5  # less than it grants to what does not end
+    assert "PLAYAI_API_KEY is not set" in out
+    assert "Traceback" not in errors
+
+
+def test_with_a_key_it_asks_the_service() -> None:
+    """Where the environment says that is; here is none, which is not the client's affair."""
+    with running(PLAYAI_API_KEY="k", PLAYAI_USER_ID="u", PLAYAI_BASE_URL="http://127.0.0.1:9") as (process, connection):
+        assert ask(connection, "GET", "/speech/00000000-1111-4222-8333-444444444444").status == 502
+        process.send_signal(signal.SIGINT)
+        out, _ = process.communicate(timeout=SECONDS)
+    assert "emulator" not in out
