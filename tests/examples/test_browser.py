@@ -1,0 +1,211 @@
+"""The example's page in a browser: what a person sees and hears, without a reload, and what it costs."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Iterator
+from typing import Literal
+from uuid import UUID
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page, expect
+
+from bench.browser import PATIENCE, browsing, chromium
+from playai_async import Polling
+from playai_async.emulator import Status
+from tests.examples.live import Live
+from tests.scripted import API_KEY, USER_ID
+
+REQUIRED = "PLAYAI_ASYNC_REQUIRE_BROWSER"
+"""Where this is set, as it is for what must pass before a change is taken, no browser is a failure."""
+
+
+@pytest.fixture(scope="module")
+def browser() -> Iterator[Browser]:
+    """A headless Chromium."""
+    path = chromium()
+    if path is None:
+        reason = "no Chromium was found: install the package chromium"
+        if os.environ.get(REQUIRED):
+            pytest.fail(reason)
+        pytest.skip(reason)
+    expect.set_options(timeout=PATIENCE)
+    with browsing(path) as browser:
+        yield browser
+
+
+@pytest.fixture
+def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
+    """The example, running in real time."""
+    with Live() as live:
+        monkeypatch.setenv("PLAYAI_API_KEY", API_KEY)
+        monkeypatch.setenv("PLAYAI_USER_ID", USER_ID)
+        monkeypatch.setenv("PLAYAI_BASE_URL", live.emulator.base_url)
+        live.start()
+        yield live
+
+
+@pytest.fixture
+def context(browser: Browser) -> Iterator[BrowserContext]:
+    """A browser without a past, whose pages may not throw."""
+    with browser.new_context() as context:
+        context.set_default_timeout(PATIENCE)
+        errors: list[str] = []
+        context.on("weberror", lambda error: errors.append(str(error.error)))
+        yield context
+    assert errors == []
+
+
+@pytest.fixture
+def page(live: Live, context: BrowserContext) -> Page:
+    """The example's page."""
+    page = context.new_page()
+    page.goto(live.url)
+    return page
+
+
+def speak(page: Page, text: str) -> UUID:
+    """Have a text spoken, and return the job once the page says that it is."""
+    page.get_by_label("Text", exact=True).fill(text)
+    page.get_by_role("button", name="Speak").click()
+    shows(page, "IN_PROGRESS")
+    return UUID(page.evaluate("location.hash.slice(1)"))
+
+
+def shows(page: Page, *states: str) -> None:
+    """Wait until the page shows these states."""
+    expect(page.locator("#states code")).to_have_text(states)
+
+
+def is_closed(page: Page) -> bool:
+    """Whether the page has let go of its stream."""
+    closed: bool = page.evaluate("source.readyState === EventSource.CLOSED")
+    return closed
+
+
+def test_a_text_is_spoken_shown_and_heard(live: Live, page: Page) -> None:
+    """Each state as it comes, without a reload; then the audio, which plays to its end."""
+    page.evaluate("document.notReloaded = true")
+    job = speak(page, "Hi.")
+    expect(page.locator("audio")).to_be_hidden()
+    live.finish(job)
+    shows(page, "IN_PROGRESS", "COMPLETED")
+    assert is_closed(page)
+    expect(page.locator("audio")).to_be_visible()
+    page.evaluate(
+        """() => new Promise((done, failed) => {
+            const audio = document.querySelector("audio");
+            audio.onended = done;
+            audio.onerror = () => failed(audio.error.message);
+            audio.play().catch(failed);
+        })"""
+    )
+    assert page.evaluate("document.querySelector('audio').currentTime > 0")
+    assert page.evaluate("document.notReloaded")
+    assert live.playai.stats.open_waits == 0
+
+
+def test_two_tabs_on_one_job_cost_one_poll_loop(live: Live, context: BrowserContext, page: Page) -> None:
+    """The second one opens the address of the first, and both see the end of it."""
+    job = speak(page, "Hello.")
+    other = context.new_page()
+    other.goto(page.url)
+    shows(other, "IN_PROGRESS")
+    assert (live.playai.stats.open_waits, live.playai.stats.distinct_jobs) == (2, 1)
+    live.finish(job)
+    for tab in (page, other):
+        shows(tab, "IN_PROGRESS", "COMPLETED")
+        expect(tab.locator("audio")).to_be_visible()
+    polls = [arrival.at for arrival in live.call(lambda: live.emulator.arrivals) if arrival.method == "GET"]
+    pauses = [later - earlier for earlier, later in itertools.pairwise(polls)]
+    usual = Polling()
+    assert min(pauses) >= usual.initial * (1 - usual.jitter), "each poll is a pause after the one before"
+    assert live.playai.stats.open_waits == 0
+
+
+def test_a_reload_joins_the_same_job(live: Live, page: Page) -> None:
+    """Its id is in the address."""
+    job = speak(page, "Hello.")
+    page.reload()
+    shows(page, "IN_PROGRESS")
+    live.finish(job)
+    shows(page, "IN_PROGRESS", "COMPLETED")
+
+
+def test_a_tab_that_is_closed_leaves_no_wait(live: Live, page: Page) -> None:
+    """Nobody is asked for the job any more."""
+    speak(page, "Hello.")
+    assert live.playai.stats.open_waits == 1
+    page.close()
+    live.wait_until(lambda: live.playai.stats.open_waits == 0)
+
+
+def test_a_new_text_takes_the_place_of_the_one_before(live: Live, page: Page) -> None:
+    """The page is about one job, and waits for one."""
+    first = speak(page, "Hello.")
+    live.finish(first)
+    shows(page, "IN_PROGRESS", "COMPLETED")
+    second = speak(page, "And goodbye.")
+    assert second != first
+    expect(page.locator("audio")).to_be_hidden()
+    live.finish(second)
+    shows(page, "IN_PROGRESS", "COMPLETED")
+    expect(page.locator("audio")).to_be_visible()
+
+
+def test_a_job_that_failed_is_shown_as_one(live: Live, page: Page) -> None:
+    """With words for it, and no audio."""
+    job = live.call(lambda: live.emulator.add_job(fails=True))
+    page.goto(f"{live.url}#{job}")
+    shows(page, "FAILED")
+    expect(page.locator("li")).to_contain_text("could not be spoken")
+    expect(page.locator("audio")).to_be_hidden()
+    assert is_closed(page)
+
+
+@pytest.mark.parametrize(
+    ("address", "words"),
+    [
+        pytest.param("00000000-1111-4222-8333-444444444444", "There is no such job.", id="a job that is not there"),
+        pytest.param("nonsense", "The server knows nothing of this job.", id="no job"),
+    ],
+)
+def test_an_address_that_leads_nowhere_says_so(live: Live, page: Page, address: str, words: str) -> None:
+    """And the page does not ask again and again."""
+    page.goto(f"{live.url}#{address}")
+    expect(page.get_by_role("alert")).to_have_text(words)
+    assert is_closed(page)
+
+
+def test_a_refusal_is_told_to_the_person(live: Live, page: Page) -> None:
+    """In words, where it is read out; the button works again."""
+    live.call(lambda: live.emulator.inject(Status(400), endpoint="create"))
+    page.get_by_role("button", name="Speak").click()
+    expect(page.get_by_role("alert")).to_have_text("The service does not accept this text or this voice.")
+    speak(page, "Hello.")
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_a_server_that_was_away_is_found_again(live: Live, page: Page) -> None:
+    """The browser connects again by itself, and nothing is shown twice."""
+    job = speak(page, "Hello.")
+    live.stop()
+    expect(page.get_by_role("alert")).not_to_be_empty()
+    live.finish(job)
+    live.start()
+    shows(page, "IN_PROGRESS", "COMPLETED")
+    expect(page.get_by_role("alert")).to_be_empty()
+
+
+@pytest.mark.parametrize("colors", ["light", "dark"])
+def test_a_narrow_screen_needs_no_scrolling_sideways(
+    browser: Browser, live: Live, colors: Literal["light", "dark"]
+) -> None:
+    """On a small telephone, by day and by night, with all there is to see."""
+    with browser.new_context(viewport={"width": 320, "height": 640}, color_scheme=colors) as context:
+        page = context.new_page()
+        page.goto(live.url)
+        live.finish(speak(page, "Hello."))
+        expect(page.locator("audio")).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
