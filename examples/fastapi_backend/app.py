@@ -199,10 +199,8 @@ ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
     TimeoutError: BUSY,
     SessionClosedError: (503, "The server is going down; try again."),
     ClientDisconnect: (499, "You have gone."),
-    PlayAIError: (
-        502,
-        "The speech service cannot do this now.",
-    ),  # the key, the plan, an outage: not the client's affair
+    # The key, the plan, an outage: not the client's affair.
+    PlayAIError: (502, "The speech service cannot do this now."),
 }
 
 
