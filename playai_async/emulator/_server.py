@@ -93,8 +93,6 @@ class Emulator:
     ) -> None:
         check_seconds("window", window, zero=False)
         check_seconds("phase", phase)
-        if job_duration is not None:
-            check_seconds("job_duration", job_duration, infinite=True)
         self._links = Links(check_seconds("link_lifetime", link_lifetime), lambda: self.audio_url)
         self._service = Service(
             reading=FixedWindows(window, phase, check_quota("quota", quota)),
@@ -102,7 +100,7 @@ class Emulator:
             retry_after=retry_after,
             api_key=check_credential("api_key", api_key),
             user_id=check_credential("user_id", user_id),
-            job_duration=job_duration,
+            job_duration=_check_work(job_duration),
             links=self._links,
         )
         origin = AudioOrigin(self._service.jobs, self._links)
@@ -187,6 +185,15 @@ class Emulator:
     @create_quota.setter
     def create_quota(self, quota: int | None) -> None:
         self._service.creating.quota = check_quota("create_quota", quota)
+
+    @property
+    def job_duration(self) -> float | None:
+        """Seconds until a created job finishes; None: by its text. May be set at any time, for the next jobs."""
+        return self._service.job_duration
+
+    @job_duration.setter
+    def job_duration(self, job_duration: float | None) -> None:
+        self._service.job_duration = _check_work(job_duration)
 
     @property
     def jobs(self) -> tuple[UUID, ...]:
@@ -336,3 +343,7 @@ class Emulator:
             return response
         finally:
             ledger.left(serial, status)
+
+
+def _check_work(job_duration: float | None) -> float | None:
+    return None if job_duration is None else check_seconds("job_duration", job_duration, infinite=True)

@@ -138,6 +138,26 @@ async def test_created_jobs_can_be_told_how_long_to_take(duration: float, status
         assert job["output"]["status"] == (await client.ask(job["id"])).json["output"]["status"] == status
 
 
+async def test_how_long_created_jobs_take_can_be_set_at_any_time(emulator: Emulator, client: PlainClient) -> None:
+    """It holds for the next ones, and None brings back what goes by the text."""
+    assert emulator.job_duration is None
+    emulator.job_duration = 600.0
+    await client.create()
+    emulator.job_duration = None
+    await client.create()
+    long, usual = (emulator.finishes_at(job_id) for job_id in emulator.jobs)
+    assert (long, emulator.job_duration) == (600.0, None)
+    assert usual < 2.0
+
+
+@pytest.mark.parametrize("duration", [-1.0, math.nan, "1"], ids=str)
+async def test_a_time_that_no_job_can_take_is_refused(emulator: Emulator, duration: Any) -> None:
+    """It is set later, and refused as it would have been at first."""
+    with pytest.raises((TypeError, ValueError), match="job_duration"):
+        emulator.job_duration = duration
+    assert emulator.job_duration is None
+
+
 async def test_a_created_job_completes_with_audio(emulator: Emulator, client: PlainClient) -> None:
     """From the text to the file, by nothing but what the answers say."""
     job_id = (await client.create()).json["id"]
