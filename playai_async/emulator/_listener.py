@@ -3,6 +3,7 @@
 What is done with a request is its handler's affair.
 """
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from typing import TypeAlias
 
@@ -25,6 +26,7 @@ class Listener:
         self._host = host
         self._port = port
         self._runner: web.ServerRunner | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def running(self) -> bool:
@@ -39,6 +41,14 @@ class Listener:
         host = f"[{self._host}]" if ":" in self._host else self._host
         return f"http://{host}:{self._port}"
 
+    def now(self) -> float:
+        """Return the loop's time; a `RuntimeError` in another loop than the one it listens in."""
+        loop = asyncio.get_running_loop()
+        if self._loop not in (None, loop):
+            # Most often a test and its fixtures have a loop each. Requests would then wait for an answer in vain.
+            raise RuntimeError("the emulator runs in another event loop than this")
+        return loop.time()
+
     async def start(self) -> None:
         """Listen; an `OSError` if the port is taken."""
         # Cancelling handlers is what frees a hung one when its client goes, or when stop() cuts it off.
@@ -50,6 +60,7 @@ class Listener:
         await web.TCPSite(runner, self._host, self._port, backlog=1024).start()
         self._port = runner.addresses[0][1]
         self._runner = runner
+        self._loop = asyncio.get_running_loop()
 
     async def stop(self) -> None:
         """Stop listening and cut every connection; nothing if it does not listen."""

@@ -220,7 +220,7 @@ class Emulator:
             The job's id.
 
         Raises:
-            RuntimeError: No loop is running.
+            RuntimeError: No loop is running, or another than the emulator's.
             TypeError: An argument is of the wrong type, or `input` is not JSON.
             ValueError: The duration is negative or NaN, or there is a job with this id.
         """
@@ -230,7 +230,7 @@ class Emulator:
             raise ValueError(f"there is a job {job_id} already")
         job = Job(
             id=job_id or uuid4(),
-            began=asyncio.get_running_loop().time(),
+            began=self._listener.now(),
             created_at=datetime.now(UTC),
             duration=duration,
             fails=fails,

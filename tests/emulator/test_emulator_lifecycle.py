@@ -123,6 +123,23 @@ async def test_it_is_quiet(
     assert caplog.records == []
 
 
+def test_a_job_is_not_added_from_another_loop() -> None:
+    """Whoever waited for it there would wait in vain, and not know why."""
+    emulator = Emulator()
+
+    async def started() -> None:
+        async with emulator:
+            emulator.add_job()
+
+    async def elsewhere() -> None:
+        with pytest.raises(RuntimeError, match="another event loop"):
+            emulator.add_job()
+
+    asyncio.run(started())
+    asyncio.run(elsewhere())
+    assert len(emulator.jobs) == 1
+
+
 def test_base_url_needs_a_port() -> None:
     """Before its first start an emulator has none, unless it was given one."""
     with pytest.raises(RuntimeError, match="first start"):
