@@ -76,7 +76,7 @@ def test_every_public_name_is_there(name: str) -> None:
 def test_no_other_name_looks_public() -> None:
     """Whatever else is in the package's namespace says by its underscore that it is private."""
     strangers = {name for name in vars(playai_async) if not name.startswith("_")} - PUBLIC
-    assert strangers <= {"emulator"}  # a public subpackage, which is here once somebody imported it
+    assert strangers <= {"emulator", "testing"}  # public too, and here once somebody imported them
 
 
 def test_the_version_is_said_once() -> None:
@@ -87,8 +87,9 @@ def test_the_version_is_said_once() -> None:
 
 
 def test_importing_the_package_loads_nothing_that_is_optional() -> None:
-    """The command line's libraries are an extra, and its import time is nobody else's."""
-    assert modules_after("import playai_async") & {"cyclopts", "rich"} == set()
+    """The command line's libraries and those of tests are extras, and their import time is nobody else's."""
+    assert modules_after("import playai_async") & {"cyclopts", "pytest", "rich"} == set()
+    assert modules_after("import playai_async.emulator") & {"cyclopts", "pytest", "rich"} == set()
 
 
 def test_the_package_is_marked_as_typed() -> None:

@@ -1,0 +1,260 @@
+"""The fixtures for pytest, in test suites of their own: what a user writes, run as a user runs it."""
+
+from __future__ import annotations
+
+import importlib
+import importlib.metadata
+import sys
+import textwrap
+
+import pytest
+
+pytest_plugins = ["pytester"]
+
+SWITCHED_ON = 'pytest_plugins = ["playai_async.testing"]'
+
+SETTINGS = """
+[pytest]
+asyncio_default_fixture_loop_scope = function
+filterwarnings = error
+"""
+
+VARIABLES = ("PLAYAI_API_KEY", "PLAYAI_USER_ID", "PLAYAI_BASE_URL")
+
+
+@pytest.fixture
+def suite(pytester: pytest.Pytester) -> pytest.Pytester:
+    """A test suite that has the fixtures switched on, and nothing else."""
+    pytester.makeconftest(SWITCHED_ON)
+    pytester.makefile(".ini", pytest=SETTINGS)
+    return pytester
+
+
+def outcomes(suite: pytest.Pytester, code: str, *options: str) -> dict[str, int]:
+    """Run a file of tests, in which each name of these imports may be used."""
+    suite.makepyfile("import asyncio, os, pytest\nfrom playai_async import *\n" + textwrap.dedent(code))
+    return suite.runpytest_inprocess("-p", "no:cacheprovider", *options).parseoutcomes()
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_a_session_waits_for_a_job_of_the_emulator(suite: pytest.Pytester, mode: str) -> None:
+    """In both of pytest-asyncio's modes, on the clock of the wall."""
+    code = """
+        @pytest.mark.asyncio
+        async def test_a_job(playai_emulator, playai_session):
+            job = await playai_session.wait_for_completion(playai_emulator.add_job())
+            assert job.output.url.startswith(playai_emulator.audio_url)
+    """
+    assert outcomes(suite, code, f"--asyncio-mode={mode}") == {"passed": 1}
+
+
+@pytest.mark.parametrize("mode", ["strict", "auto"])
+def test_with_looptime_ten_minutes_are_none(suite: pytest.Pytester, mode: str) -> None:
+    """The time of a test is virtual, over real sockets; so is the service's, whose windows begin with it."""
+    code = """
+        import time
+
+        @pytest.mark.asyncio
+        @pytest.mark.looptime
+        async def test_ten_minutes(playai_emulator, playai_session):
+            began = time.monotonic()
+            assert asyncio.get_running_loop().time() == 0.0
+            await playai_session.wait_for_completion(playai_emulator.add_job(duration=599.0))
+            assert 599.0 <= asyncio.get_running_loop().time() <= 600.0
+            assert time.monotonic() - began < 30.0
+
+        @pytest.mark.asyncio
+        @pytest.mark.looptime
+        async def test_a_window(playai_emulator, playai_session):
+            playai_emulator.quota = 1
+            jobs = [playai_emulator.add_job() for _ in range(2)]
+            await playai_session.wait_for_all(jobs)
+            assert 60.0 <= asyncio.get_running_loop().time() <= 65.3
+    """
+    assert outcomes(suite, code, f"--asyncio-mode={mode}") == {"passed": 2}
+
+
+def test_a_backend_finds_the_emulator_by_the_environment(suite: pytest.Pytester) -> None:
+    """A session that is told nothing talks to it, and so does one that has a key of its own."""
+    code = """
+        @pytest.mark.asyncio
+        async def test_a_backend(playai_emulator):
+            job_id = playai_emulator.add_job()
+            async with PlayAISession() as one, PlayAISession("a-key", "a-user") as other:
+                assert (await one.get_job(job_id)).id == (await other.get_job(job_id)).id == job_id
+    """
+    assert outcomes(suite, code) == {"passed": 1}
+
+
+@pytest.mark.parametrize("before", [None, "mine"], ids=["unset", "set"])
+def test_the_environment_is_as_it_was_after_each_test(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, before: str | None
+) -> None:
+    """Whatever the test itself set, and by whichever fixture."""
+    for variable in VARIABLES if before else ():
+        monkeypatch.setenv(variable, before or "")
+    code = f"""
+        NOW = [os.environ.get(variable) for variable in {VARIABLES}]
+
+        @pytest.mark.asyncio
+        async def test_a_user(playai_emulator):
+            assert playai_emulator.base_url == os.environ["PLAYAI_BASE_URL"]
+
+        @pytest.mark.asyncio
+        async def test_a_user_with_settings(monkeypatch, playai_emulator):
+            monkeypatch.setenv("PLAYAI_API_KEY", "another")
+            monkeypatch.delenv("PLAYAI_USER_ID")
+
+        def test_no_user():
+            assert NOW == [{before!r}] * 3
+            assert NOW == [os.environ.get(variable) for variable in {VARIABLES}]
+    """
+    assert outcomes(suite, code) == {"passed": 3}
+
+
+def test_a_test_that_fails_midway_leaves_nothing_to_the_next(suite: pytest.Pytester) -> None:
+    """Its waits are ended and its sockets closed: nobody warns of one, and nobody listens any more."""
+    code = """
+        import gc
+
+        URLS = []
+
+        @pytest.mark.asyncio
+        async def test_that_fails(playai_emulator, playai_session):
+            from playai_async.emulator import Hang
+            URLS.append(playai_emulator.base_url)
+            playai_emulator.inject(Hang(), times=None)
+            waits = [playai_session.wait_for_completion(playai_emulator.add_job()) for _ in range(20)]
+            async with asyncio.TaskGroup() as tasks:
+                for wait in waits:
+                    tasks.create_task(wait)
+                while playai_emulator.stats.in_flight < 16:
+                    await asyncio.sleep(0.01)
+                assert False
+
+        @pytest.mark.asyncio
+        async def test_after_it(playai_emulator, playai_session):
+            gc.collect()
+            assert asyncio.all_tasks() == {asyncio.current_task()}
+            assert playai_emulator.jobs == ()
+            with pytest.raises(OSError):
+                await asyncio.open_connection("127.0.0.1", int(URLS[0].rpartition(":")[2]))
+            await playai_session.wait_for_completion(playai_emulator.add_job())
+    """
+    assert outcomes(suite, code) == {"failed": 1, "passed": 1}
+
+
+def test_the_emulator_may_be_stopped_and_the_session_closed_by_the_test(suite: pytest.Pytester) -> None:
+    """A service that is gone, and a session that a backend closed, are what tests are about."""
+    code = """
+        @pytest.mark.asyncio
+        @pytest.mark.looptime
+        async def test_a_service_that_is_gone(playai_emulator, playai_session):
+            job_id = playai_emulator.add_job()
+            await playai_emulator.stop()
+            with pytest.raises(TransportError):
+                await playai_session.wait_for_completion(job_id)
+            await playai_session.aclose()
+    """
+    assert outcomes(suite, code) == {"passed": 1}
+
+
+def test_a_test_that_is_not_asynchronous_is_told(suite: pytest.Pytester) -> None:
+    """The emulator's loop stands still in it: its requests would wait until they time out."""
+    suite.makepyfile("def test_it(playai_session): ...")
+    result = suite.runpytest_inprocess("-p", "no:cacheprovider")
+    assert result.parseoutcomes() == {"errors": 1}
+    result.stdout.fnmatch_lines("playai_emulator answers on the event loop of an asynchronous test, and this one*")
+
+
+def test_tests_that_share_a_loop_have_an_emulator_each(suite: pytest.Pytester) -> None:
+    """Where fixtures are set to share it as well, as pytest-asyncio has it."""
+    suite.makefile(
+        ".ini", pytest=SETTINGS.replace("= function", "= session") + "asyncio_default_test_loop_scope = session"
+    )
+    code = """
+        @pytest.mark.asyncio
+        @pytest.mark.parametrize("times", range(2))
+        async def test_it(playai_emulator, playai_session, times):
+            assert playai_emulator.jobs == ()
+            await playai_session.wait_for_completion(playai_emulator.add_job())
+    """
+    assert outcomes(suite, code) == {"passed": 2}
+
+
+def test_a_test_in_another_loop_than_its_fixtures_is_told(suite: pytest.Pytester) -> None:
+    """Its requests would wait for an answer in vain."""
+    code = """
+        @pytest.mark.asyncio(loop_scope="module")
+        async def test_it(playai_emulator, playai_session):
+            with pytest.raises(RuntimeError, match="another event loop"):
+                playai_emulator.add_job()
+            with pytest.raises(ConfigurationError, match="event loop"):
+                await playai_session.get_job("00000000-0000-4000-8000-000000000000")
+    """
+    assert outcomes(suite, code) == {"passed": 1}
+
+
+def test_a_test_of_anyio_may_use_them(suite: pytest.Pytester) -> None:
+    """Its plugin is there wherever its library is, and runs what is marked for it, fixtures included."""
+    code = """
+        @pytest.fixture
+        def anyio_backend():
+            return "asyncio"
+
+        @pytest.mark.anyio
+        async def test_of_anyio(playai_emulator, playai_session):
+            await playai_session.wait_for_completion(playai_emulator.add_job())
+
+        @pytest.mark.asyncio
+        async def test_of_pytest_asyncio(playai_emulator, playai_session):
+            await playai_session.wait_for_completion(playai_emulator.add_job())
+    """
+    assert outcomes(suite, code) == {"passed": 2}
+
+
+def test_a_test_of_hypothesis_may_use_them(suite: pytest.Pytester) -> None:
+    """It is asynchronous underneath."""
+    code = """
+        from hypothesis import HealthCheck, given, settings, strategies
+
+        @pytest.mark.asyncio
+        @given(fails=strategies.booleans())
+        @settings(database=None, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+        async def test_it(playai_emulator, playai_session, fails):
+            job = await playai_session.wait_for_completion(playai_emulator.add_job(fails=fails))
+            assert isinstance(job.output, Failed if fails else Completed)
+    """
+    assert outcomes(suite, code, "-p", "no:hypothesispytest") == {"passed": 1}
+
+
+def test_who_does_not_switch_them_on_does_not_have_them(pytester: pytest.Pytester) -> None:
+    """An entry point would be imported in every run of every environment that has the library."""
+    pytester.makefile(".ini", pytest=SETTINGS)
+    pytester.makepyfile("async def test_it(playai_emulator): ...")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result.stdout.fnmatch_lines("*fixture 'playai_emulator' not found*")
+    groups = {point.group for point in importlib.metadata.distribution("playai-async").entry_points}
+    assert groups == {"console_scripts"}
+
+
+def test_without_pytest_asyncio_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Both are no dependencies of the library: who installs it to use it has neither."""
+    monkeypatch.setitem(sys.modules, "pytest_asyncio", None)
+    monkeypatch.delitem(sys.modules, "playai_async.testing", raising=False)
+    with pytest.raises(ImportError, match=r"needs pytest and pytest-asyncio; .*'playai-async\[testing\]'"):
+        importlib.import_module("playai_async.testing")
+
+
+def test_without_pytest_asyncio_a_test_suite_says_what_to_install(suite: pytest.Pytester) -> None:
+    """In the words of the import, and before any test."""
+    suite.mkpydir("pytest_asyncio").joinpath("__init__.py").write_text("raise ModuleNotFoundError")
+    result = suite.runpytest_subprocess("-p", "no:asyncio", "-p", "no:cacheprovider")
+    assert result.ret != 0
+    result.stderr.fnmatch_lines("*playai_async.testing needs pytest and pytest-asyncio*")
+
+
+def test_the_public_names_are_exact_and_sorted() -> None:
+    """A fixture's name is all that is seen of it."""
+    testing = importlib.import_module("playai_async.testing")
+    assert testing.__all__ == ["playai_emulator", "playai_session"]
