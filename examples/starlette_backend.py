@@ -1,0 +1,150 @@
+"""A backend that makes speech, with Starlette; PLAYAI_API_KEY and PLAYAI_USER_ID must be set.
+
+POST /speech with {"text": "Hello.", "voice": "a-voice"} creates a job;
+GET /speech/{job_id}?wait=20 waits for it, 20 seconds at most;
+GET /speech/{job_id}/events tells of its changes, as server-sent events.
+"""
+
+import asyncio
+import json
+import logging
+import os
+import socket
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
+from contextlib import aclosing, asynccontextmanager, suppress
+from http import HTTPStatus
+from typing import TypedDict, TypeVar
+
+import uvicorn
+from starlette.applications import Starlette
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import JSONResponse, Response, StreamingResponse
+from starlette.routing import Route
+
+from playai_async import (
+    Completed,
+    InvalidParametersError,
+    NotFoundError,
+    PlayAIError,
+    PlayAISession,
+    RateLimitedError,
+    SessionClosedError,
+    TtsJob,
+    TtsParameters,
+    WaitTimeoutError,
+)
+
+STATUSES = {InvalidParametersError: 400, NotFoundError: 404, WaitTimeoutError: 504}
+STATUSES |= {RateLimitedError: 503, SessionClosedError: 503}  # for a while, and through no fault of the client's
+T = TypeVar("T")
+
+
+class State(TypedDict):
+    playai: PlayAISession
+
+
+@asynccontextmanager
+async def one_session(_app: Starlette) -> AsyncIterator[State]:
+    async with PlayAISession() as playai:
+        yield {"playai": playai}
+
+
+async def unless_gone(request: Request[State], work: Awaitable[T]) -> T:
+    # Starlette lets a handler whose client has gone go on, with its wait.
+    working, leaving = asyncio.ensure_future(work), asyncio.ensure_future(client_gone(request))
+    try:
+        await asyncio.wait((working, leaving), return_when=asyncio.FIRST_COMPLETED)
+        if not working.done():
+            raise HTTPException(499, "the client has gone")  # which nobody reads
+        return working.result()
+    finally:
+        working.cancel()
+        leaving.cancel()
+        await asyncio.wait((working, leaving))
+
+
+async def client_gone(request: Request[State]) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+async def answer_error(request: Request, error: Exception) -> Response:
+    status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 502)
+    logging.warning("%s %s: %s", request.method, request.url.path, error)
+    return JSONResponse({"error": HTTPStatus(status).phrase}, status)
+
+
+async def create(request: Request[State]) -> Response:
+    try:
+        wanted = await request.json()
+        parameters = TtsParameters(wanted["text"], wanted["voice"])
+    except (KeyError, TypeError, ValueError):
+        raise HTTPException(400, "text and voice are needed, as JSON") from None
+    job = await unless_gone(request, request.state["playai"].create_job(parameters, timeout=60))
+    return JSONResponse(shown(job), 201, headers={"Location": f"/speech/{job.id}"})
+
+
+async def state(request: Request[State]) -> Response:
+    try:
+        seconds = min(max(int(request.query_params.get("wait", "20")), 1), 60)
+    except ValueError:
+        raise HTTPException(400, "wait must be a number of seconds") from None
+    waiting = request.state["playai"].wait_for_completion(request.path_params["job_id"], timeout=seconds)
+    try:
+        job = await unless_gone(request, waiting)
+    except WaitTimeoutError as error:
+        if error.job is None:
+            raise
+        return JSONResponse(shown(error.job))  # not done yet: the client asks again
+    return JSONResponse(shown(job))
+
+
+async def events(request: Request[State]) -> Response:
+    states = request.state["playai"].watch(request.path_params["job_id"])
+    job = await unless_gone(request, anext(states))  # what is wrong by now is answered with a status
+    return StreamingResponse(stream(job, states), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+
+
+async def stream(first: TtsJob, states: AsyncGenerator[TtsJob, None]) -> AsyncIterator[str]:
+    async with aclosing(states):
+        yield event_of(first)
+        # A stream that ends early is opened again by its EventSource, which the page closes once the job is done.
+        with suppress(PlayAIError):
+            async for job in states:
+                yield event_of(job)
+
+
+def shown(job: TtsJob) -> dict[str, object]:
+    fields: dict[str, object] = {"id": str(job.id), "status": job.output.status}
+    if isinstance(job.output, Completed):
+        fields |= {"url": job.output.url, "seconds": job.output.duration}
+    return fields
+
+
+def event_of(job: TtsJob) -> str:
+    return f"data: {json.dumps(shown(job))}\n\n"
+
+
+app = Starlette(
+    routes=[
+        Route("/speech", create, methods=["POST"]),
+        Route("/speech/{job_id:uuid}", state),
+        Route("/speech/{job_id:uuid}/events", events),
+    ],
+    exception_handlers={PlayAIError: answer_error},
+    lifespan=one_session,
+)
+
+
+class Server(uvicorn.Server):
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        # uvicorn waits for open streams before it ends the lifespan, and a stream would hold it for all of its time.
+        await self.lifespan.state["playai"].aclose()
+        await super().shutdown(sockets)
+
+
+if __name__ == "__main__":
+    config = uvicorn.Config(app, port=int(os.environ.get("PORT", "8080")), timeout_graceful_shutdown=10)
+    with suppress(KeyboardInterrupt):
+        Server(config).run()
