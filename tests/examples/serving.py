@@ -14,7 +14,7 @@ from typing import Any
 import aiohttp
 import attrs
 import uvicorn
-from fastapi import FastAPI
+from starlette.applications import Starlette
 
 from examples.fastapi_backend.server import Server
 from playai_async import PlayAISession
@@ -86,7 +86,7 @@ async def events_of(response: aiohttp.ClientResponse) -> AsyncGenerator[Event, N
 
 
 @contextlib.asynccontextmanager
-async def serving(app: FastAPI, kind: type[uvicorn.Server] = Server, *, grace: int = 5) -> AsyncIterator[Backend]:
+async def serving(app: Starlette, kind: type[uvicorn.Server] = Server, *, grace: int = 5) -> AsyncIterator[Backend]:
     """Serve an app on loopback, and end the server as a signal does."""
     server = kind(uvicorn.Config(app, port=0, log_config=None, timeout_graceful_shutdown=grace))
     running = asyncio.create_task(server.serve())
