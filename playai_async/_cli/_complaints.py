@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+import re
+
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 __all__ = ["complaint"]
+
+_QUOTED_OPTION = re.compile(r'"(--?[^"\s]*)"')
+"""Which versions of cyclopts quote, and others do not."""
 
 
 def complaint(error: Exception) -> str:
@@ -25,7 +30,11 @@ def complaint(error: Exception) -> str:
         if name == "ID":
             return f"{command} needs an id, or - for {'an id' if command == 'get' else 'ids'} on standard input"
         if error.argument.required and name not in (error.unused_tokens or ()):
-            _, separator, guess = str(error).partition(" Did you mean ")
+            _, separator, guess = _words_of(error).partition(" Did you mean ")
             return f"{name} is missing{'.' if separator else ''}{separator}{guess}"
         return f"{name} needs a value"
-    return str(error)
+    return _words_of(error)
+
+
+def _words_of(error: Exception) -> str:
+    return _QUOTED_OPTION.sub(r"\1", str(error))

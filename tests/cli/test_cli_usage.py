@@ -44,6 +44,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
         (f"wait {ID} --timeout inf", "--timeout"),
         (f"wait {ID} --requests-per-minute 0", "--requests-per-minute"),
         (f"wait {ID} --requests-per-minute x", "--requests-per-minute"),
+        ("demo --job 3", "playai-async: Unknown option: --job. Did you mean --jobs?"),
         ("demo --jobs 0", "--jobs"),
         ("demo --jobs 1001", "--jobs"),
         ("demo --longest 0", "--longest"),
