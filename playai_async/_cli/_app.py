@@ -322,7 +322,7 @@ def parse(arguments: Sequence[str]) -> _Command | None:
 def _refuse_options(texts: Sequence[str]) -> None:
     for text in texts:
         if text.startswith("-") and text != STANDARD_INPUT:
-            raise UsageError(f"unknown option: {text.partition('=')[0]}")  # the value may be the key
+            raise UsageError(f"unknown option: {text}")
 
 
 def _session(pacing: Pacing) -> PlayAISession:

@@ -1,12 +1,23 @@
-"""What is wrong with a command line, in the words of this program rather than those of cyclopts."""
+"""What is wrong with a command line, in the words of this program rather than those of cyclopts; without its secrets.
+
+An error may quote any part of a command line. So what must not be shown is taken out of the words in the end, and not
+where each of them is found.
+"""
 
 from __future__ import annotations
 
+import os
 import re
+from collections.abc import Sequence
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-__all__ = ["complaint"]
+from playai_async._credentials import Credentials
+
+__all__ = ["complaint", "discreet"]
+
+_NAME = re.compile(r"--[a-zA-Z]+(?:-[a-zA-Z]+)*|-[a-zA-Z]")
+"""What an option is called; one letter behind one hyphen, since what is joined to it may be its value."""
 
 _QUOTED_OPTION = re.compile(r'"(--?[^"\s]*)"')
 """Which versions of cyclopts quote, and others do not."""
@@ -34,6 +45,25 @@ def complaint(error: Exception) -> str:
             return f"{name} is missing{'.' if separator else ''}{separator}{guess}"
         return f"{name} needs a value"
     return _words_of(error)
+
+
+def discreet(words: str, arguments: Sequence[str]) -> str:
+    """Take out of a complaint what may be a key.
+
+    Args:
+        words: The complaint.
+        arguments: The command line: of an option in it, the name is left, and nothing that follows.
+
+    Returns:
+        The complaint, without the environment's key and user id either.
+    """
+    for argument in arguments:
+        for text in (argument, argument.partition("=")[2]):  # `--text=--api-key=...` has two options in it
+            if text.startswith("-"):
+                found = _NAME.match(text)
+                words = words.replace(text, found[0] if found else text[:2])
+    key, user_id = (os.environ.get(name, "") for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID"))
+    return Credentials(key.rpartition(" ")[2], user_id).redact(words)  # a key may have its scheme before it
 
 
 def _words_of(error: Exception) -> str:

@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from cyclopts import CycloptsError
 
 from playai_async._cli._app import parse
-from playai_async._cli._complaints import complaint
+from playai_async._cli._complaints import complaint, discreet
 from playai_async._cli._exit import Exit, UsageError
 from playai_async._cli._run import run
 from playai_async._cli._screen import Screen, one_line
@@ -37,13 +37,13 @@ def command_line(arguments: Sequence[str]) -> int:
         command = parse(arguments)
         return Exit.FINE if command is None else run(command)
     except (CycloptsError, UsageError, ConfigurationError) as error:
-        return _complain(complaint(error), Exit.USAGE)
+        return _complain(complaint(error), arguments, Exit.USAGE)
     except KeyboardInterrupt:
         return Exit.INTERRUPTED
     except BrokenPipeError:  # whoever read the results has seen enough
         return Exit.ERROR
     except OSError as error:
-        return _complain(str(error), Exit.ERROR)
+        return _complain(str(error), arguments, Exit.ERROR)
     except Exception:  # noqa: BLE001 - a bug; but Python's own status for one means "a job failed" here
         traceback.print_exc()
         return Exit.ERROR
@@ -51,9 +51,9 @@ def command_line(arguments: Sequence[str]) -> int:
         _abandon_broken_streams()
 
 
-def _complain(words: str, status: Exit) -> Exit:
+def _complain(words: str, arguments: Sequence[str], status: Exit) -> Exit:
     with contextlib.suppress(OSError):  # standard error is the last place to say anything
-        for line in words.splitlines():
+        for line in discreet(words, arguments).splitlines():
             Screen(sys.stdout, sys.stderr).note(f"playai-async: {one_line(line)}")
     return status
 

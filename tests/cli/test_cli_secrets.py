@@ -1,6 +1,7 @@
 """The key and the user id come from the environment alone, and what is given in an argument instead is not repeated."""
 
 import inspect
+from pathlib import Path
 
 import pytest
 
@@ -18,6 +19,9 @@ ATTEMPTS = [
     f"--user-id {GIVEN}",
     f"-k={GIVEN}",
     f"-k {GIVEN}",
+    f"-k{GIVEN}",
+    f"--api-key:{GIVEN}",
+    f"--4{GIVEN}",
 ]
 
 pytestmark = pytest.mark.usefixtures("credentials")
@@ -36,10 +40,10 @@ def test_no_command_that_waits_takes_a_key(shell: Shell, command: str, attempt: 
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
-@pytest.mark.parametrize("command", ["demo", "emulate"])
+@pytest.mark.parametrize("command", ["create --voice v --text x", "--install-completion", "demo", "emulate"])
 def test_no_other_command_takes_a_key(shell: Shell, command: str, attempt: str) -> None:
-    """Though they would need none."""
-    ending = shell.run_to_the_end(command, *attempt.split())
+    """Though some would need none."""
+    ending = shell.run_to_the_end(*command.split(), *attempt.split())
     assert (ending.status, ending.out) == (2, "")
     assert GIVEN not in ending.err
 
@@ -50,6 +54,58 @@ def test_none_is_taken_before_the_command(shell: Shell, attempt: str) -> None:
     ending = shell.run_to_the_end(*attempt.split(), "wait", ID)
     assert (ending.status, ending.out) == (2, "")
     assert GIVEN not in ending.err
+
+
+@pytest.mark.parametrize("attempt", [f"--api-key={GIVEN}", f"--api-key:{GIVEN}", f"-k{GIVEN}"])
+@pytest.mark.parametrize(
+    ("command", "named"),
+    [
+        ("create --voice v --text {option}", "{name};"),
+        ("create --voice v --text={option}", "{name};"),
+        ("create --voice v --file {option}", "{name} cannot be read"),
+        ("create --voice v --file={option}", "{name} cannot be read"),
+        ("create --voice {option} --text x", "--voice needs a value"),
+        ("create --voice=v --text x {option}", "{name}"),
+        ("create --voic {option} --text x", "--voice is missing"),
+        ("wait {id} --timeout {option}", "--timeout needs a value"),
+        ("wait {id} --timeout={option}", "unable to convert {name} into"),
+        ("--install-completion --shell {option}", "--shell needs a value"),
+    ],
+)
+def test_an_option_in_place_of_a_value_is_named_and_no_more(
+    shell: Shell, command: str, named: str, attempt: str
+) -> None:
+    """Nothing that it was given is repeated, whichever way the two were joined."""
+    ending = shell.run_to_the_end(*command.format(id=ID, option=attempt).split())
+    assert (ending.status, ending.out) == (2, "")
+    assert named.format(name="-k" if attempt.startswith("-k") else "--api-key") in ending.err
+    assert GIVEN not in ending.err
+
+
+@pytest.mark.parametrize("secret", [KEY, USER, f"--api-key{KEY}", f"before-{USER}-after", repr(f"{KEY}\n")])
+@pytest.mark.parametrize(
+    "command",
+    [
+        "get {secret}",
+        "wait {secret}",
+        "{secret}",
+        "create --voice v --text x {secret}",
+        "create --voice v --file {secret}",
+        "demo {secret}",
+        "demo --jobs={secret}",
+        "wait - --timeout={secret}",
+        "--install-completion --shell={secret}",
+        "--install-completion --shell bash --output {file}/{secret}",
+    ],
+)
+def test_the_environment_s_own_are_not_repeated(shell: Shell, tmp_path: Path, command: str, secret: str) -> None:
+    """Wherever they were given, and whatever is said of them."""
+    (tmp_path / "file").touch()
+    ending = shell.run_to_the_end(*command.format(secret=secret, file=tmp_path / "file").split())
+    assert ending.status in {2, 3}
+    assert "playai-async: " in ending.err
+    assert KEY not in ending.err
+    assert USER not in ending.err
 
 
 def test_no_option_is_for_a_key() -> None:

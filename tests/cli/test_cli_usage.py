@@ -27,6 +27,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
         ("wait", "playai-async: wait needs an id, or - for ids on standard input"),
         ("get", "playai-async: get needs an id, or - for an id on standard input"),
         ("create --voic v --text x", "--voice is missing. Did you mean --voice instead of --voic?"),
+        ("create --voic=v --text x", "--voice is missing. Did you mean --voice instead of --voic?"),
         ("create --text x --voice", "--voice needs a value"),
         ("create hi --voice v --text x", "playai-async: unexpected: hi; the text goes after --text"),
         ("demo one two", "playai-async: unexpected: one two"),
