@@ -12,6 +12,7 @@ __all__ = ["Credentials"]
 
 _SHORTEST_SECRET = 6
 _HIDDEN = "[hidden]"
+_ENTITIES = {"&": "amp", '"': "quot", "'": "apos", "<": "lt", ">": "gt"}
 
 
 @attrs.frozen(repr=False)
@@ -75,8 +76,13 @@ class Credentials:
 
 
 def _any_spelling(secret: str) -> str:
-    """A pattern of a secret, each character of it as it is, or escaped as JSON, Python or a URL would."""
+    """A pattern of a secret, each character of it as it is, or escaped as JSON, Python, a URL or HTML would."""
     return "".join(
-        rf"(?:\\{{0,3}}{re.escape(character)}|%(?i:{ord(character):02x})|\\{{1,2}}u(?i:{ord(character):04x}))"
+        rf"(?:\\{{0,3}}{re.escape(character)}|%(?i:{ord(character):02x})|\\{{1,2}}u(?i:{ord(character):04x})"
+        rf"|&(?i:#0{{0,3}}{ord(character)}|#x0{{0,2}}{ord(character):x}{_entity_of(character)});)"
         for character in secret
     )
+
+
+def _entity_of(character: str) -> str:
+    return f"|{_ENTITIES[character]}" if character in _ENTITIES else ""

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import html
 import json
 import pickle
+import re
 import traceback
 import urllib.parse
 from collections.abc import Iterator
@@ -18,7 +20,15 @@ _TESTS = str(Path(__file__).parent)
 def assert_hidden(text: str) -> None:
     """Fail if a secret shows, in any spelling that a reply or a `repr` may give it."""
     for secret in (API_KEY, USER_ID):
-        for spelling in (secret, repr(secret)[1:-1], json.dumps(secret)[1:-1], urllib.parse.quote(secret, safe="")):
+        for spelling in (
+            secret,
+            repr(secret)[1:-1],
+            json.dumps(secret)[1:-1],
+            urllib.parse.quote(secret, safe=""),
+            html.escape(secret),
+            re.sub(r"\W", lambda found: f"&#{ord(found[0])};", secret),
+            re.sub(r"\W", lambda found: f"&#x{ord(found[0]):X};", secret),
+        ):
             assert spelling not in text
 
 

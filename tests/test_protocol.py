@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import json
 import urllib.parse
 from datetime import UTC, datetime
@@ -376,6 +377,11 @@ def spelt(secret: str) -> list[str]:
         json.dumps(secret)[1:-1].replace("/", "\\/"),
         json.dumps(secret)[1:-1].replace("<", "\\u003c").replace(">", "\\u003E").replace("&", "\\u0026"),
         repr(secret)[1:-1],
+        html.escape(secret),
+        html.escape(secret).replace("&quot;", "&#34;").replace("+", "&#43;").replace("&lt;", "&LT;"),
+        "".join(f"&#{ord(character):03};" for character in secret),
+        "".join(f"&#x{ord(character):X};" for character in secret),
+        "".join(f"&#X{ord(character):04x};" for character in secret),
     ]
 
 
@@ -388,6 +394,11 @@ WAYS = [
     "JSON with slashes escaped",
     "JSON for HTML",
     "Python",
+    "HTML",
+    "HTML with other entities",
+    "HTML in decimals",
+    "HTML in hexadecimals",
+    "HTML in long hexadecimals",
 ]
 
 

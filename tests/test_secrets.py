@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import gc
+import html
 import json
 import logging
 import pickle
@@ -49,9 +50,10 @@ ECHO = {"errorMessage": f"bad key {API_KEY} of {USER_ID}", "errorId": f"{API_KEY
         Malformed(f"{API_KEY} {USER_ID}".encode()),
         Malformed(json.dumps({"id": API_KEY, USER_ID: [API_KEY]}).encode()),
         Malformed((" " * 195 + API_KEY).encode()),
+        Status(403, body=f"<p>{html.escape(API_KEY)} {USER_ID.replace('+', '&#43;')}</p>".encode()),
         Reset(),
     ],
-    ids=["401", "429", "500", "302", "no JSON", "no job", "at the cut", "reset"],
+    ids=["401", "429", "500", "302", "no JSON", "no job", "at the cut", "HTML", "reset"],
 )
 async def test_no_error_shows_a_secret(
     fault: Status | Malformed | Reset, emulator: Emulator, caplog: pytest.LogCaptureFixture
