@@ -135,7 +135,7 @@ class Protocol:
         # Lone surrogates cannot be written to a log, and line breaks would forge its lines.
         clean = text[:_LONGEST_REDACTED].encode("utf-8", "replace").decode()
         clean = "".join(character if character.isprintable() else " " for character in clean)
-        return _shortened(self._credentials.redact(clean))
+        return _shortened(self._credentials.redact(clean, cut=len(text) > _LONGEST_REDACTED))
 
     def _read(self, reply: Reply, promised: set[int], job_id: UUID | None, *, now: float) -> TtsJob:
         if not _OK <= reply.status < _OK + 100:

@@ -438,6 +438,28 @@ def test_no_part_of_a_secret_is_left_where_a_body_broke_off() -> None:
     assert error.excerpt == "unknown key [hidden]"
 
 
+@pytest.mark.parametrize("secret", [KEY, USER], ids=["key", "user id"])
+@pytest.mark.parametrize("way", range(len(WAYS)), ids=WAYS.__getitem__)
+def test_no_part_of_an_escaped_secret_is_left_where_a_body_broke_off(way: int, secret: str) -> None:
+    """Wherever that was, in the middle of an escape too."""
+    echo = spelt(secret)[way]
+    for length in range(len(spelt(secret[:6])[way]), len(echo)):
+        error = status_error_of(reply_of(502, f"denied: {echo[:length]}".encode(), whole=False))
+        assert error.excerpt == "denied: [hidden]"
+
+
+def test_what_ends_almost_like_a_secret_is_left_as_it_is() -> None:
+    """Fewer than six characters, or others."""
+    for end in (KEY[:5], KEY[:5] + "%", KEY[:9] + "?", KEY[1:], f"{KEY[:8]}&gt", "\\" * 50):
+        assert status_error_of(reply_of(502, end.encode(), whole=False)).excerpt == end
+
+
+def test_no_part_of_a_secret_is_left_where_a_long_status_is_cut() -> None:
+    """As in a body."""
+    key = "k0" * 2_000
+    assert Protocol(Credentials(key, USER)).shown(key * 30).replace("[hidden]", "").strip("…[hiden]") == ""
+
+
 def test_no_part_of_a_secret_is_left_where_a_long_body_is_cut() -> None:
     """Only the beginning of a huge body is searched; what is searched last may be half a key."""
     key = "k0" * 2_000
