@@ -56,7 +56,7 @@ def presentable(error: Exception, credentials: Credentials, *, quotes: bool = Tr
     Args:
         error: The lower error; its frames, and those of what caused it, are taken off it.
         credentials: What must not be shown.
-        quotes: Whether what aiohttp quotes of an answer may be shown: not where links are secrets, too.
+        quotes: Whether what aiohttp quotes of an answer, or a URL, may be shown: not where links are secrets, too.
 
     Returns:
         The error, or a copy that shows less.
@@ -68,8 +68,9 @@ def presentable(error: Exception, credentials: Credentials, *, quotes: bool = Tr
         return type(error)(request, (), status=error.status, message=message)
     links = _links(error)
     shown = "\n".join(f"{link!r} {link} {vars(link)}" for link in links)  # `vars` has the notes, too
-    if credentials.redact(shown) != shown:
-        return aiohttp.ClientError(credentials.redact(repr(error)))
+    # aiohttp quotes a URL where a connector, or a resolver, raised a timeout.
+    if credentials.redact(shown) != shown or (not quotes and "://" in shown):
+        return aiohttp.ClientError(credentials.redact(repr(error)) if quotes else type(error).__name__)
     for link in links:
         link.__traceback__ = None
     return error

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import socket
 import traceback
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -12,6 +13,7 @@ from typing import Any
 
 import aiohttp
 import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
 
 from playai_async import (
     DownloadError,
@@ -475,6 +477,28 @@ async def test_what_is_quoted_of_an_answer_is_not_shown(host: AudioHost, playai:
 
 
 # Ends that come early
+
+
+async def test_a_lower_error_that_quotes_a_link_is_replaced(path: Path) -> None:
+    """As aiohttp's does where a connector or a resolver of the caller's raises a timeout."""
+
+    class NoTime(AbstractResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            raise TimeoutError
+
+        async def close(self) -> None:
+            """Nothing is held."""
+
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=NoTime())) as http_session,
+        PlayAISession(API_KEY, USER_ID, http_session=http_session) as playai,
+    ):
+        error = await failure_of(playai, AudioHost().job("https://audio.example/a.mp3?Signature=s"), path)
+    assert "no answer in time (ConnectionTimeoutError)" in str(error)
+    assert isinstance(error.__cause__, aiohttp.ClientError)
+    assert "Signature" not in "".join(traceback.format_exception(error))
 
 
 async def test_a_cancelled_download_leaves_nothing(host: AudioHost, playai: PlayAISession, path: Path) -> None:
