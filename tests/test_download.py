@@ -202,6 +202,17 @@ async def test_a_netrc_of_the_users_is_not_for_the_audio(
     assert ["Authorization" in seen.headers for seen in host.seen] == [False, True]
 
 
+async def test_a_cookie_of_the_audios_host_is_not_kept(host: AudioHost, tmp_path: Path) -> None:
+    """Not for a redirect, an attempt or a download: a link is all that the host knows a request by."""
+    host.script = [answer(302, **{"Location": "/b", "Set-Cookie": "id=1"}), answer(503, **{"Set-Cookie": "id=2"})]
+    link = host.link.replace("127.0.0.1", "localhost")  # since a jar keeps none of an address
+    async with PlayAISession(API_KEY, USER_ID) as playai:
+        for _ in range(2):
+            await playai.download(host.job(link), tmp_path)
+    assert [seen.target.partition("?")[0] for seen in host.seen] == ["/a.mp3", "/b", "/a.mp3", "/a.mp3"]
+    assert not any("Cookie" in seen.headers for seen in host.seen)
+
+
 # Redirects
 
 
