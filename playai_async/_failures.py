@@ -6,6 +6,7 @@ One table for all that is sent. This module must not send anything, nor decide w
 from __future__ import annotations
 
 import ssl
+from typing import cast
 from uuid import UUID
 
 import aiohttp
@@ -77,9 +78,11 @@ def presentable(error: Exception, credentials: Credentials, *, quotes: bool = Tr
 
 
 def _links(error: BaseException) -> list[BaseException]:
-    """An error, and all that it came of, which is printed with it."""
+    """An error, and all that it came of or holds, which is printed with it."""
     links = [error]
     for link in links:  # which grows as it goes
-        came_of = (link.__cause__, link.__context__)
-        links += [other for other in came_of if other is not None and all(other is not known for known in links)]
+        others = [link.__cause__, link.__context__]
+        if isinstance(link, BaseExceptionGroup):
+            others += cast("BaseExceptionGroup[BaseException]", link).exceptions
+        links += [other for other in others if other is not None and all(other is not known for known in links)]
     return links

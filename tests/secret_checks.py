@@ -54,7 +54,8 @@ def _chain(error: BaseException) -> Iterator[BaseException]:
         if id(link) not in found:
             found.add(id(link))
             yield link
-            held = (link.__cause__, link.__context__, *link.args, *vars(link).values())
+            held = [link.__cause__, link.__context__, *link.args, *vars(link).values()]
+            held += link.exceptions if isinstance(link, BaseExceptionGroup) else ()
             todo += [other for other in held if isinstance(other, BaseException)]
 
 
@@ -63,3 +64,5 @@ def _parts(report: traceback.TracebackException | None) -> Iterator[traceback.Tr
         yield report
         yield from _parts(report.__cause__)
         yield from _parts(report.__context__)
+        for part in report.exceptions or ():
+            yield from _parts(part)

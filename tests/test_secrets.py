@@ -120,9 +120,12 @@ async def test_a_lower_error_that_quotes_headers_is_replaced(emulator: Emulator)
     await assert_hidden_in_what_tracing_raises(emulator, LookupError)
 
 
+@pytest.mark.parametrize("grouped", [False, True], ids=["by itself", "in a group"])
 @pytest.mark.parametrize("noted", [True, False], ids=["a note", "a cause"])
-async def test_what_is_printed_with_a_lower_error_shows_no_secret(emulator: Emulator, *, noted: bool) -> None:
-    """A note on it, and what it came of: whoever prints the error prints these, too."""
+async def test_what_is_printed_with_a_lower_error_shows_no_secret(
+    emulator: Emulator, *, noted: bool, grouped: bool
+) -> None:
+    """A note on it, what it came of, and what it holds: whoever prints the error prints these, too."""
 
     def error_of(headers: dict[str, str]) -> Exception:
         failure = RuntimeError("no such thing")
@@ -130,7 +133,7 @@ async def test_what_is_printed_with_a_lower_error_shows_no_secret(emulator: Emul
             failure.add_note(f"in {headers}")
         else:
             failure.__cause__ = LookupError(headers)
-        return failure
+        return ExceptionGroup("several", [OSError("one"), failure]) if grouped else failure
 
     await assert_hidden_in_what_tracing_raises(emulator, error_of)
 
