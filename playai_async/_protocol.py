@@ -217,25 +217,24 @@ def job_id_of(job: UUID | str | TtsJob) -> UUID:
     """Read what names a job.
 
     Args:
-        job: Its id, the id's text, or the job.
+        job: Its id, the id's text, or the job; one that a caller made may have a text for its id.
 
     Raises:
         ValueError: A text that is no UUID in its usual form.
         TypeError: Something else.
     """
-    if isinstance(job, TtsJob):
-        return job.id
-    if isinstance(job, UUID):
-        return job
-    if not isinstance(job, str):
-        raise TypeError(f"a job is named by a UUID, its text or a TtsJob, not by {type(job).__name__}")
+    name: object = job.id if isinstance(job, TtsJob) else job
+    if isinstance(name, UUID):
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"a job is named by a UUID, its text or a TtsJob, not by {type(name).__name__}")
     try:
-        job_id = UUID(job)
+        job_id = UUID(name)
     except ValueError:
         job_id = None
     # UUID() also takes braces, a URN prefix and hyphens in any place.
-    if job_id is None or str(job_id) != job.lower():
-        raise ValueError(f"not a job id (a UUID like {UUID(int=0)}): {job[:_LONGEST_EXCERPT]!r}")
+    if job_id is None or str(job_id) != name.lower():
+        raise ValueError(f"not a job id (a UUID like {UUID(int=0)}): {name[:_LONGEST_EXCERPT]!r}")
     return job_id
 
 

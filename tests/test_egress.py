@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import attrs
 import pytest
 from yarl import URL
 
@@ -128,12 +129,16 @@ async def test_the_path_of_a_base_url_does_not_change_its_host(path: str, host: 
     "job",
     ["../x", "@elsewhere.example", f"{JOB_ID}/../x", f"{JOB_ID}?x", f"{JOB_ID}\r\nHost: x", f"//{JOB_ID}"],
 )
-async def test_a_job_that_is_no_id_is_no_request(job: str, egress: Egress, emulator: Emulator) -> None:
-    """It is refused before a connection is made."""
+async def test_a_job_that_is_no_id_is_no_request(job: str, egress: Egress, emulator: Emulator, tmp_path: Path) -> None:
+    """It is refused before a connection is made, and names no file."""
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
-        with pytest.raises(ValueError, match="not a job id"):
-            await playai.get_job(job)
+        for named in (job, attrs.evolve(AudioHost().job(), id=job)):  # type: ignore[arg-type]  # as a caller's may be
+            with pytest.raises(ValueError, match="not a job id"):
+                await playai.get_job(named)
+            with pytest.raises(ValueError, match="not a job id"):
+                await playai.download(named, tmp_path)
     assert egress.ports == set()
+    assert list(tmp_path.iterdir()) == []
 
 
 @pytest.fixture

@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
 
+import attrs
 import pytest
 
 from playai_async import (
@@ -625,6 +626,22 @@ def test_a_long_text_that_is_no_id_is_cut_in_the_message() -> None:
         job_id_of("x" * 50_000)
     like = "00000000-0000-0000-0000-000000000000"
     assert str(caught.value) == f"not a job id (a UUID like {like}): '" + "x" * 200 + "'"
+
+
+def job_with_id(job_id: object) -> TtsJob:
+    """A job as a caller may make it up, out of a database, say."""
+    return attrs.evolve(A_JOB, id=job_id)  # type: ignore[arg-type]  # which is the point
+
+
+def test_the_id_of_a_job_that_a_caller_made_is_held_to_the_same() -> None:
+    """It goes into the URL of a request, and into the name of a file."""
+    assert job_id_of(job_with_id(str(JOB_ID).upper())) == JOB_ID
+    for text in ("../../../admin?x=1#", f"{JOB_ID}\r\nX-Other: header"):
+        with pytest.raises(ValueError, match=r"^not a job id"):
+            job_id_of(job_with_id(text))
+    for thing in (None, 1, A_JOB):
+        with pytest.raises(TypeError, match=f"not by {type(thing).__name__}"):
+            job_id_of(job_with_id(thing))
 
 
 @pytest.mark.parametrize("job", [None, 1, JOB_ID.bytes, [JOB_ID], {"id": str(JOB_ID)}, InProgress()], ids=str)
