@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import functools
 import re
+from collections.abc import Iterator
 
 import attrs
 
@@ -12,8 +14,8 @@ __all__ = ["Credentials"]
 
 _SHORTEST_SECRET = 6
 _HIDDEN = "[hidden]"
+_CUT_ESCAPE = re.compile(r"(?:\\{1,3}(?:u[0-9a-fA-F]{0,3})?|%?[0-9a-fA-F]{0,2}|&#?\w{0,7})\Z")
 _ENTITIES = {"&": "amp", '"': "quot", "'": "apos", "<": "lt", ">": "gt"}
-_LONGEST_SPELLING = 10
 
 
 @attrs.frozen(repr=False)
@@ -53,22 +55,19 @@ class Credentials:
         """Return the headers that the contract requires."""
         return {"Authorization": f"Bearer {self.api_key}", "X-USER-ID": self.user_id}
 
-    def redact(self, text: str, *, cut: bool = False) -> str:
+    def redact(self, text: str) -> str:
         """Take the key and the user id out of what the service wrote, in each spelling that a reply may use.
 
-        One of under six characters is left: no service issues it, and taking it out would shred plain words.
-
-        Args:
-            text: What the service wrote.
-            cut: Whether the text may end in the middle of a secret.
+        The beginning of one goes, too: whoever echoes it may cut it off, as may the end of a connection. One of under
+        six characters is left: no service issues it, and taking it out would shred plain words.
         """
         # The longer first: one may be part of the other.
         for secret in sorted((self.api_key, self.user_id), key=len, reverse=True):
             if len(secret) < _SHORTEST_SECRET:
                 break
+            # All of it first: where a spelling can be read in two ways, only this looks for the one that fits.
             text = re.sub(_any_spelling(secret), _HIDDEN, text)
-            begins = _cut_off_at(text, secret) if cut else None
-            text = text if begins is None else text[:begins] + _HIDDEN
+            text = "".join(_without_beginnings(text, secret))
         return text
 
     def __repr__(self) -> str:
@@ -77,45 +76,35 @@ class Credentials:
 
 def _any_spelling(secret: str) -> str:
     """A pattern of a secret, each character of it as it is, or escaped as JSON, Python, a URL or HTML would."""
-    return "".join(
-        rf"(?:\\{{0,3}}{re.escape(character)}|%(?i:{ord(character):02x})|\\{{1,2}}u(?i:{ord(character):04x})"
-        rf"|&(?i:#0{{0,3}}{ord(character)}|#x0{{0,2}}{ord(character):x}{_entity(character, '|')});)"
-        for character in secret
+    return "".join(_spellings_of(character).pattern for character in secret)
+
+
+@functools.cache
+def _spellings_of(character: str) -> re.Pattern[str]:
+    code, name = ord(character), f"|{_ENTITIES[character]}" if character in _ENTITIES else ""
+    return re.compile(
+        rf"(?:%(?i:{code:02x})|\\{{1,2}}u(?i:{code:04x})|&(?i:#0{{0,3}}{code}|#x0{{0,2}}{code:x}{name});"
+        rf"|\\{{0,3}}{re.escape(character)})"  # as it is at last: the secret's own % may be the first of an escape's
     )
 
 
-def _entity(character: str, before: str, after: str = "") -> str:
-    return f"{before}{_ENTITIES[character]}{after}" if character in _ENTITIES else ""
+def _without_beginnings(text: str, secret: str) -> Iterator[str]:
+    """Yield a text in pieces, with each beginning of a secret hidden as far as it goes.
 
-
-def _cut_off_at(text: str, secret: str) -> int | None:
-    """Say where a secret begins, in any spelling, of which the text ends before all of it was told.
-
-    Not by a pattern for each beginning of the secret: those of a long one would take seconds to compile.
+    Step by step: a pattern for every beginning of a long secret would take seconds to compile.
     """
-    from_here = max(0, len(text) - _LONGEST_SPELLING * len(secret))
-    spelled = [_spellings(character) for character in secret]
-    # In lower case, as escapes may be in either; letter by letter, since some outside ASCII become two.
-    tail = "".join(character.lower() if character.isascii() else character for character in text[from_here:])
-    for found in re.finditer(f"(?={_any_spelling(secret[:_SHORTEST_SECRET])})", text[from_here:]):
-        if _reaches_the_end(tail, found.start(), spelled):
-            return from_here + found.start()
-    return None
-
-
-def _reaches_the_end(text: str, begins: int, spelled: list[list[str]]) -> bool:
-    ends = {begins}
-    for count, spellings in enumerate(spelled):
-        nearly = [text[end:] for end in ends if end > len(text) - _LONGEST_SPELLING]  # an escape may be what is cut
-        if count >= _SHORTEST_SECRET and any(spelling.startswith(rest) for rest in nearly for spelling in spellings):
-            return True
-        ends = {end + len(spelling) for end in ends for spelling in spellings if text.startswith(spelling, end)}
-    return False
-
-
-def _spellings(character: str) -> list[str]:
-    """The ways to write a character that `_any_spelling` finds, in lower case."""
-    code = ord(character)
-    escapes = [f"%{code:02x}", f"\\u{code:04x}", f"\\\\u{code:04x}", _entity(character, "&", ";")]
-    escapes += [f"&#{'0' * count}{code};" for count in range(4)] + [f"&#x{'0' * count}{code:x};" for count in range(3)]
-    return ["\\" * count + character.lower() for count in range(4)] + [escape for escape in escapes if escape]
+    shown = 0
+    for found in re.finditer(_any_spelling(secret[:_SHORTEST_SECRET]), text):
+        if found.start() < shown:
+            continue
+        yield text[shown : found.start()]
+        yield _HIDDEN
+        shown = found.end()
+        for character in secret[_SHORTEST_SECRET:]:
+            further = _spellings_of(character).match(text, shown)
+            if further is None:
+                break
+            shown = further.end()
+        cut = _CUT_ESCAPE.match(text, shown)
+        shown = shown if cut is None else cut.end()
+    yield text[shown:]

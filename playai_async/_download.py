@@ -191,7 +191,7 @@ class Downloader:
             yield
         except Exception as error:  # noqa: BLE001 - the table of failures ends with it
             broken = _BrokenOffError(f"{words_for(error)} ({type(error).__name__})")
-            broken.__cause__ = presentable(error, self._credentials, quotes=False)
+            broken.__cause__ = presentable(error, self._credentials)
         else:
             return
         raise broken

@@ -51,13 +51,14 @@ def given_session_closed(job_id: UUID | None = None) -> SessionClosedError:
     return SessionClosedError("The aiohttp session given to this session was closed.", job_id=job_id)
 
 
-def presentable(error: Exception, credentials: Credentials, *, quotes: bool = True) -> Exception:
+def presentable(error: Exception, credentials: Credentials) -> Exception:
     """Strip a lower error of what would show a secret: request, link, credentials, and frames with their locals.
+
+    What aiohttp quotes of an answer is not shown either: it may begin or end in the middle of a secret that was echoed.
 
     Args:
         error: The lower error; its frames, and those of what caused it, are taken off it.
         credentials: What must not be shown.
-        quotes: Whether what aiohttp quotes of an answer, or a URL, may be shown: not where links are secrets, too.
 
     Returns:
         The error, or a copy that shows less.
@@ -65,13 +66,12 @@ def presentable(error: Exception, credentials: Credentials, *, quotes: bool = Tr
     if isinstance(error, aiohttp.ClientResponseError):
         url = error.request_info.url.with_query(None)
         request = aiohttp.RequestInfo(url, error.request_info.method, CIMultiDictProxy(CIMultiDict[str]()))
-        message = credentials.redact(error.message) if quotes else ""
-        return type(error)(request, (), status=error.status, message=message)
+        return type(error)(request, (), status=error.status, message="")
     links = _links(error)
     shown = "\n".join(f"{link!r} {link} {vars(link)}" for link in links)  # `vars` has the notes, too
     # aiohttp quotes a URL where a connector, or a resolver, raised a timeout.
-    if credentials.redact(shown) != shown or (not quotes and "://" in shown):
-        return aiohttp.ClientError(credentials.redact(repr(error)) if quotes else type(error).__name__)
+    if credentials.redact(shown) != shown or "://" in shown:
+        return aiohttp.ClientError(type(error).__name__)
     for link in links:
         link.__traceback__ = None
     return error

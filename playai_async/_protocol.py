@@ -135,7 +135,7 @@ class Protocol:
         # Lone surrogates cannot be written to a log, and line breaks would forge its lines.
         clean = text[:_LONGEST_REDACTED].encode("utf-8", "replace").decode()
         clean = "".join(character if character.isprintable() else " " for character in clean)
-        return _shortened(self._credentials.redact(clean, cut=len(text) > _LONGEST_REDACTED))
+        return _shortened(self._credentials.redact(clean))
 
     def _read(self, reply: Reply, promised: set[int], job_id: UUID | None, *, now: float) -> TtsJob:
         if not _OK <= reply.status < _OK + 100:
@@ -178,8 +178,7 @@ class Protocol:
     def _excerpt(self, reply: Reply) -> str:
         # Redact before cutting, since half a key would not be found; only bound the work on an 8 MiB body.
         text = reply.body[:_LONGEST_REDACTED].decode("utf-8", "replace")
-        cut = not reply.whole or len(reply.body) > _LONGEST_REDACTED
-        return _shortened(self._credentials.redact(text, cut=cut))
+        return _shortened(self._credentials.redact(text.replace("\0", "")))  # as UTF-16 has between letters
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:

@@ -66,3 +66,9 @@ def _parts(report: traceback.TracebackException | None) -> Iterator[traceback.Tr
         yield from _parts(report.__context__)
         for part in report.exceptions or ():
             yield from _parts(part)
+
+
+def assert_no_piece_shows(error: BaseException, secret: str) -> None:
+    """Fail if eight characters of a secret in a row show in an error, or in what it came of."""
+    shown = "".join(f"{link!r} {link} {vars(link)}" for link in _chain(error)).replace("\\x00", "").replace("\0", "")
+    assert [at for at in range(len(secret) - 7) if secret[at : at + 8] in shown] == []

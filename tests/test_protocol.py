@@ -449,10 +449,19 @@ def test_no_part_of_an_escaped_secret_is_left_where_a_body_broke_off(way: int, s
         assert error.excerpt == "denied: [hidden]"
 
 
-def test_what_ends_almost_like_a_secret_is_left_as_it_is() -> None:
+def test_what_is_almost_like_a_secret_is_left_as_it_is() -> None:
     """Fewer than six characters, or others."""
-    for end in (KEY[:5], KEY[:5] + "%", KEY[:9] + "?", KEY[1:], f"{KEY[:8]}&gt", "\\" * 50):
-        assert status_error_of(reply_of(502, end.encode(), whole=False)).excerpt == end
+    for end in (KEY[:5], KEY[:5] + "%", KEY[1:], "\\" * 50, KEY[:5] + KEY):
+        left = end.replace(KEY, "[hidden]")
+        assert status_error_of(reply_of(502, end.encode(), whole=False)).excerpt == left
+
+
+@pytest.mark.parametrize("way", range(len(WAYS)), ids=WAYS.__getitem__)
+def test_the_beginning_of_a_secret_is_hidden_wherever_it_stands(way: int) -> None:
+    """Who echoes it may cut it off; what is no part of it stays."""
+    beginning = spelt(KEY[:-3])[way]
+    echo = f"no {beginning}?, nor {beginning}... or {spelt(KEY)[way]}."
+    assert status_error_of(reply_of(502, echo.encode())).excerpt == "no [hidden]?, nor [hidden]... or [hidden]."
 
 
 def test_no_part_of_a_secret_is_left_where_a_long_status_is_cut() -> None:

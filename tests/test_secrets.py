@@ -35,7 +35,7 @@ from playai_async._protocol import job_id_of
 from playai_async.emulator import Emulator, Hang, Malformed, Reset, Status
 from tests.raw_server import raw_server
 from tests.scripted import JOB_ID
-from tests.secret_checks import API_KEY, USER_ID, assert_error_hides, assert_hidden
+from tests.secret_checks import API_KEY, USER_ID, assert_error_hides, assert_hidden, assert_no_piece_shows
 
 ECHO = {"errorMessage": f"bad key {API_KEY} of {USER_ID}", "errorId": f"{API_KEY}"}
 
@@ -93,6 +93,49 @@ async def test_no_lower_error_shows_a_secret(answer: bytes, caplog: pytest.LogCa
     assert caught.value.__cause__ is not None
     assert_error_hides(caught.value)
     assert_hidden(caplog.text)
+
+
+LONG_KEY = "ak-0123456789abcdefghijklmnopqrstuvwxyzQWERTY"
+CUT = LONG_KEY[:-1].encode()
+
+
+@pytest.mark.parametrize(
+    "answer",
+    [
+        b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\nno such key: " + CUT,
+        b"HTTP/1.1 401 No\r\nConnection: close\r\n\r\nno such key: " + CUT,
+        b"HTTP/1.1 401 No\r\nContent-Length: %d\r\nConnection: close\r\n\r\nno such key: " % (13 + len(CUT))
+        + CUT
+        + b"Y",
+        b'HTTP/1.1 401 No\r\nConnection: close\r\n\r\n{"errorMessage": "bad key ' + CUT + b'"}',
+        b"HTTP/1.1 401 No\r\nConnection: close\r\n\r\n" + f"no such key: {LONG_KEY}".encode("utf-16-le"),
+        b"HTTP/1.1 200 OK\r\nX-Echo: " + b"x" * 60 + LONG_KEY.encode() + b"y" * 9_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 " + b"x" * 60 + LONG_KEY.encode() + b"y" * 9_000 + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nX Echo\x01: Bearer " + CUT + b"\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n" + LONG_KEY[5:].encode() + b"\x01: y\r\n\r\n",
+        b"Authorization: Bearer " + CUT,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz" + CUT,
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz" + LONG_KEY[5:].encode() + b"\r\n",
+    ],
+    ids=[
+        *(
+            "to the close",
+            "401 to the close",
+            "by its length",
+            "in the message",
+            "UTF-16",
+            "long header",
+            "long reason",
+        ),
+        *("bad header", "end of a bad header", "no HTTP", "bad chunk", "end of a bad chunk"),
+    ],
+)
+async def test_no_piece_of_a_secret_shows_where_an_echo_is_cut(answer: bytes) -> None:
+    """By whoever echoes it, by the end of the connection, or by what aiohttp quotes of it."""
+    async with raw_server(answer) as server, PlayAISession(LONG_KEY, USER_ID, base_url=server.base_url) as playai:
+        with pytest.raises(PlayAIError) as caught:
+            await playai.get_job(JOB_ID)
+    assert_no_piece_shows(caught.value, LONG_KEY)
 
 
 async def assert_hidden_in_what_tracing_raises(
