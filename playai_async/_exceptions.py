@@ -102,7 +102,7 @@ def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E
 class ConfigurationError(PlayAIError, ValueError):
     """A setting is missing or cannot work.
 
-    Raised before any request, but for a `polling.wait` that fails when it is asked for a pause.
+    Raised before anything is sent, but for a `polling.wait` that fails when it is asked for a pause.
     """
 
 

@@ -43,8 +43,9 @@ class PlayAISession(Waits):
         base_url: Where the service is, https or a loopback host; a path in it is kept. Left out, it is the
             environment's `PLAYAI_BASE_URL`, or else https://api.play.ai.
         http_session: An `aiohttp.ClientSession` of the caller's to send with, which the caller closes; left out, the
-            session makes one of its own. No more requests are under way than its pool has connections, and one with
-            an `auth` of its own is refused.
+            session makes one of its own. No more requests are under way than its pool has connections. One with an
+            `auth` of its own is refused; so is each request of one that trusts an environment whose netrc has a
+            password for the service, with a `ConfigurationError`.
         polling: How waits poll, where a wait does not say otherwise.
         pacing: What is known of the quota.
         request_timeout: Seconds for one HTTP exchange, from connecting to the last byte, or of a download's without a

@@ -14,7 +14,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from playai_async._credentials import Credentials
-from playai_async._exceptions import ConfigurationError, SessionClosedError, TransportError
+from playai_async._exceptions import ConfigurationError, PlayAIError, TransportError
 from playai_async._failures import given_session_closed, presentable, was_not_sent, words_for
 from playai_async._protocol import Reply
 from playai_async._settings import LONGEST_REPLY, USER_AGENT
@@ -94,6 +94,7 @@ class Transport:
         Raises:
             TransportError: No answer came.
             SessionClosedError: The caller closed their client session.
+            ConfigurationError: The caller's client session has found a password for the service in a netrc.
 
         A cancellation ends the exchange and closes its connection.
         """
@@ -152,9 +153,13 @@ class Transport:
                 if content.at_eof():
                     return
 
-    def _failure(self, method: str, url: URL, error: Exception) -> TransportError | SessionClosedError:
+    def _failure(self, method: str, url: URL, error: Exception) -> PlayAIError:
         if self.http.closed:
             return given_session_closed()
+        if self.http.trust_env and isinstance(error, ValueError) and "AUTHORIZATION" in str(error):
+            # So aiohttp says that it has found one, before it connects; the next request would fare no better.
+            words = "http_session trusts the environment, whose netrc has a password for"
+            return ConfigurationError(f"{words} {url.host}, which aiohttp cannot send beside the key")
         if isinstance(error, _SentOnceError) and isinstance(error.__cause__, Exception):
             error = error.__cause__
         failure = TransportError(f"{method} {url} failed: {words_for(error)} ({type(error).__name__}).")

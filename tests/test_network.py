@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import socket
+from pathlib import Path
 
 import aiohttp
 import pytest
@@ -15,6 +16,7 @@ from aiohttp.abc import AbstractResolver, ResolveResult
 from playai_async import (
     APIStatusError,
     Completed,
+    ConfigurationError,
     InvalidResponseError,
     Pacing,
     PlayAIError,
@@ -22,6 +24,7 @@ from playai_async import (
     Polling,
     RateLimitedError,
     TransportError,
+    TtsParameters,
     UnexpectedServiceError,
 )
 from playai_async.emulator import Emulator, Hang, Malformed, Reset, Slow, Status
@@ -303,6 +306,44 @@ async def test_a_compressed_answer_is_read_whatever_the_callers_session_does(emu
         PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
     ):
         assert (await playai.get_job(JOB_ID)).done
+
+
+async def test_a_password_for_the_service_in_the_users_netrc_is_a_wrong_setting(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the environment is trusted, aiohttp wants to send it in place of the key: told once, not retried."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password of-mine\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with (
+        aiohttp.ClientSession(trust_env=True) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
+    ):
+        parameters = TtsParameters(text="spoken words", voice="v")
+        for number, call in enumerate(
+            (playai.get_job(JOB_ID), playai.wait_for_completion(JOB_ID), playai.create_job(parameters)), 1
+        ):
+            with pytest.raises(ConfigurationError, match=r"netrc has a password for 127\.0\.0\.1") as caught:
+                await call
+            assert "of-mine" not in repr(caught.value) + repr(caught.value.__cause__)
+            assert playai.stats.requests == number
+        netrc.write_text("machine elsewhere.example login me password of-mine\n")
+        await playai.get_job(emulator.add_job())
+    assert emulator.stats.requests == 1
+
+
+async def test_a_mistake_of_the_callers_client_session_is_no_wrong_setting(emulator: Emulator) -> None:
+    """As of a middleware: nothing is known of it, and the next request may go well."""
+
+    async def fail(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        raise ValueError("no such thing")
+
+    async with (
+        aiohttp.ClientSession(trust_env=True, middlewares=[fail]) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
+    ):
+        with pytest.raises(TransportError, match="ValueError"):
+            await playai.get_job(JOB_ID)
 
 
 async def test_hundreds_of_jobs_finish(emulator: Emulator, playai: PlayAISession) -> None:
