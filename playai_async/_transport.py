@@ -148,10 +148,12 @@ class Transport:
                 incoming.chunks.append(chunk)
                 incoming.size += len(chunk)
                 if incoming.size > LONGEST_REPLY:
+                    del incoming.chunks[1:]  # it is refused; an excerpt needs no more
                     response.close()
                     return
                 if content.at_eof():
                     return
+                await asyncio.sleep(0)  # what is unpacked is there at once, piece by piece, up to the limit
 
     def _failure(self, method: str, url: URL, error: Exception) -> PlayAIError:
         if self.http.closed:

@@ -7,6 +7,7 @@ import gzip
 import itertools
 import json
 import socket
+import tracemalloc
 from pathlib import Path
 
 import aiohttp
@@ -156,14 +157,42 @@ async def test_a_reply_of_8_mib_is_read_and_a_longer_one_refused(emulator: Emula
 
 
 async def test_the_limit_counts_what_a_compressed_reply_unpacks_to(emulator: Emulator, playai: PlayAISession) -> None:
-    """64 MiB of spaces in some 60 kB: refused, and not unpacked first."""
+    """64 MiB of spaces in some 60 kB: refused, with no more of them unpacked than the limit and a few pieces."""
     bomb = gzip.compress(b" " * (64 * MIB))
-    emulator.inject(Status(200, body=bomb, headers={"Content-Encoding": "gzip"}))
-    with pytest.raises(InvalidResponseError, match="longer than"):
-        await playai.get_job(JOB_ID)
-    emulator.inject(Status(500, body=bomb, headers={"Content-Encoding": "gzip"}))
-    with pytest.raises(UnexpectedServiceError):
-        await playai.get_job(JOB_ID)
+    for status, error in ((200, InvalidResponseError), (500, UnexpectedServiceError)):
+        emulator.inject(Status(status, body=bomb, headers={"Content-Encoding": "gzip"}))
+        tracemalloc.start()
+        try:
+            with pytest.raises(error) as caught:
+                await playai.get_job(JOB_ID)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 16 * MIB
+        assert isinstance(caught.value, InvalidResponseError | APIStatusError)
+        assert caught.value.excerpt == " " * 199 + "…"
+
+
+async def test_others_have_their_turn_while_a_reply_is_unpacked(emulator: Emulator, playai: PlayAISession) -> None:
+    """All of it is there as soon as a few kilobytes are: it is taken a megabyte a turn at most."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    others = asyncio.create_task(take_turns())
+    taken = list[int]()
+    for size in (1, 1, 8 * MIB):  # the first one connects
+        emulator.inject(Status(200, body=gzip.compress(b" " * size), headers={"Content-Encoding": "gzip"}))
+        turns = 0
+        with pytest.raises(InvalidResponseError):
+            await playai.get_job(JOB_ID)
+        taken.append(turns)
+    others.cancel()
+    assert taken[2] >= taken[1] + 8
 
 
 DOCUMENT = json.dumps(job_json(COMPLETED)).encode()
