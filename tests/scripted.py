@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import inspect
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
@@ -135,8 +134,7 @@ class _Response(aiohttp.ClientResponse):
     """The double does not know the `stream_writer` that aiohttp asks for since 3.14."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
-        if "stream_writer" in inspect.signature(aiohttp.ClientResponse).parameters:
-            kwargs.setdefault("stream_writer", _NothingSent())
+        kwargs.setdefault("stream_writer", _NothingSent())
         super().__init__(*args, **kwargs)
 
 
