@@ -45,7 +45,8 @@ class PlayAISession(Waits):
         http_session: An `aiohttp.ClientSession` of the caller's to send with, which the caller closes; left out, the
             session makes one of its own. No more requests are under way than its pool has connections. One with an
             `auth` of its own is refused; so is each request of one that trusts an environment whose netrc has a
-            password for the service, with a `ConfigurationError`.
+            password for the service, with a `ConfigurationError`. A download uses its connector and its `trust_env`,
+            and neither its headers, its cookies nor its default proxy.
         polling: How waits poll, where a wait does not say otherwise.
         pacing: What is known of the quota.
         request_timeout: Seconds for one HTTP exchange, from connecting to the last byte, or of a download's without a

@@ -8,6 +8,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import attrs
 import pytest
 from yarl import URL
@@ -170,6 +171,23 @@ async def test_a_link_that_is_refused_is_not_looked_up(
             await playai.download(job, tmp_path)
     assert egress.ports == {port_of(host.origin)}
     assert egress.names == set()
+
+
+async def test_the_proxy_of_a_client_session_is_for_the_service_alone(
+    egress: Egress, host: AudioHost, tmp_path: Path
+) -> None:
+    """Audio comes without it: which one it is, aiohttp does not tell."""
+    async with (
+        raw_server(b"HTTP/1.1 502 \r\nContent-Length: 0\r\n\r\n") as proxy,
+        aiohttp.ClientSession(proxy=proxy.base_url) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url="http://127.0.0.1:9", http_session=http_session) as playai,
+    ):
+        with pytest.raises(PlayAIError):
+            await playai.get_job(JOB_ID)
+        assert egress.ports == {port_of(proxy.base_url)}
+        await playai.download(host.job(), tmp_path)
+        assert egress.ports == {port_of(proxy.base_url), port_of(host.origin)}
+        assert len(proxy.requests) == 1
 
 
 async def test_a_failed_request_is_not_sent_elsewhere(egress: Egress, trap: RawServer, emulator: Emulator) -> None:
