@@ -16,7 +16,8 @@ from playai_async._settings import BASE_URL
 
 __all__ = ["checked_base_url", "checked_link"]
 
-_HOST = re.compile(r"(?=.{1,253}$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
+_HOST = re.compile(r"(?=.{1,253}$)(?![0-9.]+$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
+"""A name: what has digits and dots alone is an address, or nothing."""
 
 
 def checked_base_url(base_url: str | URL | None) -> URL:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 from yarl import URL
 
-from playai_async._urls import checked_link
+from playai_async import ConfigurationError
+from playai_async._urls import checked_base_url, checked_link
 
 
 @pytest.mark.parametrize(
@@ -43,3 +44,12 @@ def test_a_redirect_never_leads_from_https_to_http(location: str) -> None:
     """Not even to a loopback host, which would be this machine."""
     with pytest.raises(ValueError, match="from https to http"):
         checked_link(location, URL("https://audio.example/a"))
+
+
+@pytest.mark.parametrize("host", ["1.2.3", "999.1.1.1", "1", "127.1", "1.2.3.4.", "1.2.3.4.5", "01.02.03.04"])
+def test_an_address_that_is_none_is_no_host(host: str) -> None:
+    """Every attempt would fail: no client takes digits and dots for a name."""
+    with pytest.raises(ValueError, match="no host that could be"):
+        checked_link(f"https://{host}/a")
+    with pytest.raises(ConfigurationError, match="has no host"):
+        checked_base_url(f"https://{host}/")
