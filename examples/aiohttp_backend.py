@@ -58,9 +58,9 @@ async def create(request: web.Request) -> web.Response:
     try:
         wanted = await request.json()
         parameters = TtsParameters(wanted["text"], wanted["voice"])
-    except (KeyError, TypeError, ValueError):
+        job = await request.app[PLAYAI].create_job(parameters, timeout=60)
+    except (LookupError, RecursionError, TypeError, ValueError):
         raise web.HTTPBadRequest(text="text and voice are needed, as JSON") from None
-    job = await request.app[PLAYAI].create_job(parameters, timeout=60)
     return web.json_response(shown(job), status=201, headers={"Location": f"/speech/{job.id}"})
 
 
@@ -115,7 +115,7 @@ def make_app() -> web.Application:
     app.on_shutdown.append(end_waits)
     app.router.add_post("/speech", create)
     app.router.add_get("/speech/{job_id}", state)
-    app.router.add_get("/speech/{job_id}/events", events)
+    app.router.add_get("/speech/{job_id}/events", events, allow_head=False)  # which would be sent the stream
     return app
 
 

@@ -18,7 +18,7 @@ from typing import TypedDict, TypeVar
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
 
@@ -79,9 +79,11 @@ async def create(request: Request[State]) -> Response:
     try:
         wanted = await request.json()
         parameters = TtsParameters(wanted["text"], wanted["voice"])
-    except (KeyError, TypeError, ValueError):
+        job = await unless_gone(request, request.state["playai"].create_job(parameters, timeout=60))
+    except ClientDisconnect:
+        raise HTTPException(499, "the client has gone") from None
+    except (KeyError, RecursionError, TypeError, ValueError):
         raise HTTPException(400, "text and voice are needed, as JSON") from None
-    job = await unless_gone(request, request.state["playai"].create_job(parameters, timeout=60))
     return JSONResponse(shown(job), 201, headers={"Location": f"/speech/{job.id}"})
 
 

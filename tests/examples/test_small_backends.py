@@ -103,14 +103,57 @@ async def test_a_job_that_is_not_there_is_not_found(served: Served, job_id: str,
 
 @pytest.mark.parametrize(
     "body",
-    [b"{}", b"[]", b"nonsense", b'{"text": "", "voice": "a-voice"}', b'{"text": "Hello.", "voice": 7}'],
-    ids=repr,
+    [
+        b"{}",
+        b"[]",
+        b"nonsense",
+        b'{"text": "", "voice": "a-voice"}',
+        b'{"text": "Hello.", "voice": 7}',
+        rb'{"text": "\ud800", "voice": "a-voice"}',
+        b"[" * 200_000,
+    ],
+    ids=lambda body: repr(body[:40]),
 )
 async def test_a_speech_that_cannot_be_made_is_refused(emulator: Emulator, served: Served, body: bytes) -> None:
     """Before anybody is paid for it."""
     async with served() as backend:
         answer = await backend.client.post("/speech", data=body, headers={"Content-Type": "application/json"})
         assert (answer.status, emulator.arrivals) == (400, ())
+
+
+async def test_a_speech_in_no_known_encoding_is_not_made(emulator: Emulator, served: Served) -> None:
+    """Starlette reads JSON as UTF-8, whatever is said of it."""
+    async with served() as backend:
+        body, kind = json.dumps({**WANTED, "text": 7}).encode(), "application/json; charset=nonsense"
+        answer = await backend.client.post("/speech", data=body, headers={"Content-Type": kind})
+        assert (answer.status, emulator.arrivals) == (400, ())
+
+
+async def test_the_head_of_a_stream_is_no_stream(emulator: Emulator, served: Served) -> None:
+    """A body after it would be taken for the next answer of its connection."""
+    async with served() as backend:
+        for path in ("/events", ""):
+            async with asyncio.timeout(5.0):
+                answer = await backend.client.head(f"/speech/{emulator.add_job()}{path}")
+                assert await answer.read() == b""
+        assert (await backend.client.get(f"/speech/{emulator.add_job()}")).status == 200
+
+
+async def test_a_client_that_goes_in_the_middle_of_its_wish_is_no_error(
+    emulator: Emulator, served: Served, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Nothing is logged of it, and nothing made."""
+    async with served() as backend:
+        url = backend.client.make_url("/") if isinstance(backend.client, TestClient) else backend.client._base_url
+        assert url is not None
+        _, writer = await asyncio.open_connection(url.host, url.port)
+        writer.write(b"POST /speech HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n{")
+        await asyncio.sleep(1.0)
+        writer.close()
+        await writer.wait_closed()
+        await asyncio.sleep(1.0)
+    assert [record for record in caplog.records if record.levelname == "ERROR"] == []
+    assert emulator.jobs == ()
 
 
 @pytest.mark.parametrize("wait", ["soon", "1.5", "nan", ""])
