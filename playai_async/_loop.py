@@ -15,7 +15,10 @@ from collections.abc import Callable, Iterator
 __all__ = ["Alarm", "Slices"]
 
 _SLICE = 200
-"""Steps in one round of the loop. Each wakes a caller, who has work of their own: some milliseconds in all."""
+"""Steps in one round of the loop, at most. Each wakes a caller, who has work of their own: some milliseconds in all."""
+
+_ROUND = 0.01
+"""Seconds after which a round ends all the same: a step may tell of a wait to whoever listens, and they may be slow."""
 
 
 class Alarm:
@@ -75,7 +78,7 @@ class Slices:
         """Do it after all that was begun before: the first slice now if that is nothing, the rest by itself."""
         if self._unfinished:
             self._unfinished.append(work)
-        elif not _finished(work):
+        elif not self._finished(work):
             self._unfinished.append(work)
             self._loop.call_soon(self._go_on, context=self._context)
 
@@ -87,8 +90,9 @@ class Slices:
     def _go_on(self) -> None:
         # A step more for each work: what is begun faster than it is done would pile up, and deadlines with it.
         steps = _SLICE - 1 + len(self._unfinished)
+        ends = self._loop.time() + _ROUND
         try:
-            while steps > 0 and self._unfinished:
+            while steps > 0 and self._unfinished and self._loop.time() < ends:
                 steps -= 1
                 try:
                     next(self._unfinished[0])
@@ -101,11 +105,13 @@ class Slices:
             if self._unfinished:
                 self._loop.call_soon(self._go_on, context=self._context)
 
-
-def _finished(work: Iterator[None]) -> bool:
-    for _ in range(_SLICE):
-        try:
-            next(work)
-        except StopIteration:
-            return True
-    return False
+    def _finished(self, work: Iterator[None]) -> bool:
+        ends = self._loop.time() + _ROUND
+        for _ in range(_SLICE):
+            try:
+                next(work)
+            except StopIteration:
+                return True
+            if self._loop.time() >= ends:
+                return False
+        return False

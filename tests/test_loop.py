@@ -281,3 +281,30 @@ async def test_work_that_raises_holds_up_no_other() -> None:
     await slices.done()
     assert heard == [bug]
     assert done == list(range(300))
+
+
+@pytest.mark.parametrize("seconds", [0.0001, 0.004, 1.0], ids=str)
+async def test_slow_steps_end_a_round_early(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
+    """After a hundredth of a second, or one step; whoever else is in the loop has their turn then."""
+    loop = asyncio.get_running_loop()
+    spent = 0.0
+    real = loop.time
+    monkeypatch.setattr(loop, "time", lambda: real() + spent)
+    done = list[float]()
+
+    def work() -> Iterator[None]:
+        nonlocal spent
+        for _ in range(150):
+            spent += seconds
+            done.append(spent)
+            yield
+
+    slices = Slices(loop, contextvars.copy_context())
+    slices.do(work())
+    in_one_round = min(150, math.ceil(0.01 / seconds))
+    assert len(done) == pytest.approx(in_one_round, abs=1)
+    while len(done) < 150:
+        before = len(done)
+        await asyncio.sleep(0)
+        assert 1 <= len(done) - before <= in_one_round + 1
+    await slices.done()
