@@ -192,7 +192,7 @@ def _telemetry_for(base_url: URL) -> Telemetry:
     """Return what tells OpenTelemetry of a session, if it is installed."""
     try:
         from playai_async._opentelemetry import OpenTelemetry  # noqa: PLC0415 - an extra, which may not be installed
-    except ModuleNotFoundError as error:
+    except ImportError as error:  # also of the namespace alone, which other packages share
         if (error.name or "").partition(".")[0] != "opentelemetry":
             raise
         return Telemetry()

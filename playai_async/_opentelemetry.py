@@ -12,11 +12,13 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import Concatenate, ParamSpec
 
 import attrs
 from opentelemetry import metrics, trace
@@ -39,10 +41,14 @@ else:
 
 __all__ = ["OpenTelemetry"]
 
+logger = logging.getLogger("playai_async")
+
+_P = ParamSpec("_P")
+
 _LIBRARY = "playai_async"
 _POLLS = "GET"
 
-_PAUSES_KEPT = 100
+_PAUSES_KEPT = 10
 """Pauses that spans can still tell of when their waits end: of more, the last."""
 
 _REFUSALS = 400
@@ -59,6 +65,7 @@ class _Span:
     """One wait, as a trace has it, and where the counts of its watch stood when it began."""
 
     span: trace.Span
+    began: int
     throttled: int
     queued: float
 
@@ -70,6 +77,21 @@ class _Pause:
     reason: PauseReason
     began: float
     ended: float = math.inf
+
+
+def _harmless(
+    method: Callable[Concatenate[OpenTelemetry, _P], None],
+) -> Callable[Concatenate[OpenTelemetry, _P], None]:
+    """Let what is told go wrong without harm: a sampler or a span processor of the caller's may raise."""
+
+    @functools.wraps(method)
+    def told(self: OpenTelemetry, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
+        try:
+            method(self, *args, **kwargs)
+        except Exception as error:  # noqa: BLE001 - no wait may end, or go on for ever, because of who listens
+            self.broke(error)
+
+    return told
 
 
 class OpenTelemetry(Telemetry):
@@ -89,37 +111,40 @@ class OpenTelemetry(Telemetry):
         self._requests = meter.create_counter(
             "playai.client.requests", "{request}", "Requests sent, by what came back."
         )
-        self._lag = meter.create_histogram(
-            "playai.client.lag",
-            "s",
-            "Time from a job's completion until its wait was told.",
-            explicit_bucket_boundaries_advisory=_BUCKETS,
+        self._lag = _histogram(meter, "playai.client.lag", "Time from a job's completion until its wait was told.")
+        self._pause_time = _histogram(
+            meter, "playai.client.pause.duration", "Time for which requests were held by a 429 or an outage."
         )
-        self._pause_time = meter.create_histogram(
-            "playai.client.pause.duration",
-            "s",
-            "Time for which requests were held by a 429 or an outage.",
-            explicit_bucket_boundaries_advisory=_BUCKETS,
-        )
+        self._broken = False
         self._spans: dict[Waiter, _Span] = {}
         self._pauses: deque[_Pause] = deque(maxlen=_PAUSES_KEPT)
         self._held: dict[str, _Pause] = {}
         self._attributes_of = functools.cache(self._request_attributes)
 
+    def broke(self, error: Exception) -> None:
+        """Take note, once, that what listens raises; by its class alone, since nobody knows what it quotes."""
+        if not self._broken:
+            self._broken = True
+            logger.warning("OpenTelemetry raised %s; waits go on.", type(error).__qualname__)
+
+    @_harmless
     def wait_began(self, waiter: Waiter) -> None:
         self._open_waits.add(1, self._server)
         watch = waiter.watch
-        span = self._tracer.start_span("playai.wait", attributes={"playai.job.id": str(watch.job_id), **self._server})
+        attributes = {"playai.job.id": str(watch.job_id), **self._server}
+        began = time.time_ns()
+        span = self._tracer.start_span("playai.wait", attributes=attributes, start_time=began)
         if span.is_recording():
-            self._spans[waiter] = _Span(span, watch.throttled, watch.queued_for(waiter.since))
+            self._spans[waiter] = _Span(span, began, watch.throttled, watch.queued_for(waiter.since))
 
+    @_harmless
     def wait_ended(self, waiter: Waiter, outcome: Outcome | None, now: float) -> None:
+        begun = self._spans.pop(waiter, None)
         self._open_waits.add(-1, self._server)
         if isinstance(outcome, TtsJob) and outcome.completed_at is not None:
             # By two clocks, and so as exact as they agree. What was done before the wait began is no lag of ours.
             lag = time.time() - outcome.completed_at.timestamp()
             self._lag.record(min(max(0.0, lag), now - waiter.since), self._server)
-        begun = self._spans.pop(waiter, None)
         if begun is None:
             return
         watch, span = waiter.watch, begun.span
@@ -136,25 +161,30 @@ class OpenTelemetry(Telemetry):
             if isinstance(outcome, APIStatusError):
                 span.set_attribute("http.response.status_code", outcome.status)
             span.set_status(trace.StatusCode.ERROR)  # without the message, which may quote the service
-        at = time.time_ns()
         for pause in self._pauses:
             began, ended = max(pause.began, waiter.since), min(pause.ended, now)
             if began < ended:
                 attributes = {"playai.pause.reason": pause.reason, "playai.pause.duration": ended - began}
-                span.add_event("playai.pause", attributes, at - round((now - began) * _PER_SECOND))
-        span.end(at)
+                when = begun.began + round((began - waiter.since) * _PER_SECOND)
+                span.add_event("playai.pause", attributes, when)
+        # By the clock of the waits, which is never set: no event is outside of its span.
+        span.end(begun.began + round((now - waiter.since) * _PER_SECOND))
 
+    @_harmless
     def answered(self, method: str, status: int) -> None:
         self._requests.add(1, self._attributes_of(method, status, None))
 
+    @_harmless
     def unanswered(self, method: str, error: PlayAIError) -> None:
         self._requests.add(1, self._attributes_of(method, None, type(error).__qualname__))
 
+    @_harmless
     def pause_began(self, method: str, reason: PauseReason, now: float) -> None:
         pause = self._held[method] = _Pause(reason, now)
         if method == _POLLS:
             self._pauses.append(pause)
 
+    @_harmless
     def pause_ended(self, method: str, now: float) -> None:
         pause = self._held.pop(method)
         pause.ended = now
@@ -172,6 +202,13 @@ class OpenTelemetry(Telemetry):
         if error is not None:
             attributes["error.type"] = error
         return attributes
+
+
+def _histogram(meter: metrics.Meter, name: str, description: str) -> metrics.Histogram:
+    try:
+        return meter.create_histogram(name, "s", description, explicit_bucket_boundaries_advisory=_BUCKETS)
+    except TypeError:  # opentelemetry-api before 1.30, which is there for others, and whose buckets are its own
+        return meter.create_histogram(name, "s", description)
 
 
 def _outcome_name(outcome: Outcome | None) -> str:

@@ -105,7 +105,7 @@ class Poller:
         now = self._loop.time()
         watch = self._watches.find(job_id, polling)
         if watch is None:
-            watch = Watch(job_id, polling, Backoff(self._rule_for(polling), polling.max_failures), self, asked=now)
+            watch = Watch(job_id, polling, Backoff(self._rule_for(polling), polling.max_failures), self, back=now)
             self._watches.add(watch)
             self._turns.put_first(watch, now)
         watch.waiters.add(waiter)
@@ -198,7 +198,7 @@ class Poller:
         """Poll for a job no more, unless that is so already; whoever comes now opens a watch of their own."""
         if watch.over:
             return False
-        watch.over = True
+        watch.stop(self._loop.time())
         self._watches.remove(watch)
         self._turns.drop(watch)
         return True
@@ -245,6 +245,7 @@ class Poller:
 
     def settle(self, watch: Watch, outcome: Outcome, *, final: bool) -> None:
         """Take in what a poll brought: end the wait, or put it down for the next poll."""
+        watch.back = self._loop.time()
         try:
             over = final or not self._goes_on(watch, outcome)
         except Exception as error:  # noqa: BLE001 - see `as_outcome`

@@ -120,6 +120,7 @@ class Watch:
     due: float = 0.0
     last: bool = False
     asked: float = 0.0
+    back: float = 0.0  # when the last poll came back, or when the watch was opened
     answered: bool = False  # by anything but a 429
     over: bool = False
     place: Entry | None = None
@@ -130,6 +131,7 @@ class Watch:
     polls: int = 0
     throttled: int = 0
     _queued: float = 0.0
+    _queued_at_end: bool = False
 
     @property
     def wanted(self) -> bool:
@@ -146,18 +148,27 @@ class Watch:
         """Poll."""
         return self.home.fetch(self.job_id)
 
+    def stop(self, now: float) -> None:
+        """Take note that nothing is polled any more; those who wait may be told later, with the poll given up."""
+        self._queued, self._queued_at_end = self.queued_for(now), self.queued_at(now)
+        self.over = True
+
     def take(self, outcome: Outcome, *, final: bool) -> None:
         """Take what a poll brought."""
         self.home.settle(self, outcome, final=final)
 
     def queued_at(self, now: float) -> bool:
         """Say whether a poll waits, or waited when it was taken off, for nothing but its turn."""
+        if self.over:
+            return self._queued_at_end
         return self.worker is None and (self.due <= now or not self.answered)
 
     def queued_for(self, now: float) -> float:
         """Return the seconds for which polls have waited for nothing but their turn, up to now."""
-        since = max(self.asked, self.due) if self.answered else self.asked
-        return self._queued + max(0.0, now - since) if self.queued_at(now) else self._queued
+        if self.over or not self.queued_at(now):
+            return self._queued
+        since = max(self.back, self.due) if self.answered else self.back
+        return self._queued + max(0.0, now - since)
 
     def due_after(self, now: float, pause: float) -> float:
         """Return when the next poll is due: after the pause, or earlier for those whose deadline that would overrun.

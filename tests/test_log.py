@@ -86,7 +86,7 @@ async def test_an_outage_is_told_from_its_third_failure_on(
     ]
     assert told[0] == {"event": "request_failed", "job_id": str(JOB_ID), "error": "UnexpectedServiceError"}
     assert told[4]["error"] == "TransportError"
-    assert (told[3]["reason"], told[3]["pause"]) == ("outage", 1.0)
+    assert (told[3]["reason"], told[3]["pause"]) == ("outage", pytest.approx(1.0))
 
 
 async def test_a_pause_that_a_close_ends_is_told_of(log: pytest.LogCaptureFixture, service: ScriptedService) -> None:

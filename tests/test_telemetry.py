@@ -5,15 +5,19 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import importlib
+import itertools
+import math
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import aiohttp
 import pytest
 from opentelemetry.instrumentation.aiohttp_client import AioHttpClientInstrumentor
-from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.metrics import Meter
+from opentelemetry.sdk.trace import ReadableSpan, SpanProcessor
 from opentelemetry.trace import SpanKind, StatusCode
 
 from playai_async import (
@@ -31,6 +35,7 @@ from playai_async import (
 from playai_async._telemetry import Telemetry
 from playai_async._urls import checked_base_url
 from playai_async.emulator import Emulator, Status
+from tests.clock import now
 from tests.scripted import (
     API_KEY,
     COMPLETED,
@@ -225,6 +230,43 @@ async def test_a_span_tells_how_long_its_polls_were_queued(told: Told, emulator:
     assert [wait["playai.wait.polls"] for wait in told.waits] == [1, 1, 1, 0]
 
 
+async def test_what_is_under_way_is_not_queued(told: Told, service: ScriptedService) -> None:
+    """Nor is the time before a wait joined, nor that of a poll which a close gives up."""
+    service.answers(Answer(429, payload="Rate limit exceeded.", headers={"Retry-After": "50"}, takes=2.0))
+    service.answers(Answer(payload=None, takes=9.0), job_id=OTHER_ID)
+    async with PlayAISession(API_KEY, USER_ID) as session:
+        early = asyncio.create_task(session.wait_for_completion(JOB_ID))
+        await asyncio.sleep(1.9)
+        late = asyncio.create_task(session.wait_for_completion(JOB_ID))
+        await asyncio.sleep(0.3)
+        for task in (early, late):
+            task.cancel()
+        await asyncio.wait((early, late))
+    assert [wait["playai.wait.queued"] for wait in told.waits] == pytest.approx([0.2, 0.2])
+    async with PlayAISession(API_KEY, USER_ID) as session:
+        waits = [asyncio.create_task(session.wait_for_completion(OTHER_ID)) for _ in range(500)]
+        await asyncio.sleep(1.0)
+    await asyncio.wait(waits)
+    assert {wait["playai.wait.queued"] for wait in told.waits[2:]} == {0.0}
+    assert all(isinstance(wait.exception(), SessionClosedError) for wait in waits)
+
+
+async def test_a_span_lasts_as_long_as_its_wait_and_holds_its_events(
+    told: Told, service: ScriptedService, session: PlayAISession, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whatever becomes of the time of day meanwhile."""
+    service.answers(throttled("20"), job(COMPLETED))
+    days = itertools.count(1_800_000_000_000_000_000, -86_400_000_000_000)
+    monkeypatch.setattr("playai_async._opentelemetry.time.time_ns", lambda: next(days))
+    began = now()
+    await session.wait_for_completion(JOB_ID)
+    (span,) = told.spans
+    assert span.start_time == 1_800_000_000_000_000_000
+    assert span.end_time == pytest.approx(span.start_time + (now() - began) * 1e9, abs=1e6)
+    (event,) = span.events
+    assert span.start_time <= event.timestamp < (span.end_time or 0)
+
+
 # Metrics
 
 
@@ -360,6 +402,71 @@ async def test_what_traces_other_requests_goes_on(told: Told, emulator: Emulator
     traced = [span.name for span in told.spans]
     assert traced.count("HEAD") == len(others)
     assert traced.count("GET") == 1, "the poll"
+
+
+# Who listens may be broken, or old
+
+
+class Raising(SpanProcessor):
+    """Raises where it is told of a span."""
+
+    def __init__(self, where: str) -> None:
+        self._where = where
+
+    def on_start(self, span: Any, parent_context: Any = None) -> None:
+        self._raise("start")
+
+    def on_end(self, span: Any) -> None:
+        self._raise("end")
+
+    def _raise(self, here: str) -> None:
+        if here == self._where:
+            raise RuntimeError(f"a listener that quotes {API_KEY}")
+
+
+@pytest.mark.parametrize("where", ["start", "end"])
+async def test_a_listener_that_raises_harms_no_wait(
+    told: Told, emulator: Emulator, caplog: pytest.LogCaptureFixture, where: str
+) -> None:
+    """Each ends as it would, and is counted; a session warns of it once."""
+    told.tracer_provider.add_span_processor(Raising(where))
+    async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
+        endless = emulator.add_job(duration=math.inf)
+        assert (await playai.wait_for_completion(emulator.add_job())).done
+        with pytest.raises(WaitTimeoutError):
+            await playai.wait_for_completion(endless, timeout=5)
+        with pytest.raises(TimeoutError):
+            async with asyncio.timeout(5):
+                await playai.wait_for_completion(endless)
+        assert playai.stats.open_waits == 0
+    assert told.metric("playai.client.open_waits") == [({}, 0)]
+    messages = [record.getMessage() for record in caplog.records if record.name == "playai_async"]
+    assert messages == ["OpenTelemetry raised RuntimeError; waits go on."]
+
+
+async def test_an_api_of_others_that_is_too_old_is_made_do_with(
+    told: Told, emulator: Emulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The extra asks for a newer one; who did not ask for the extra may have any."""
+    create = Meter.create_histogram
+
+    def before_advisories(self: Meter, name: str, unit: str = "", description: str = "") -> Any:
+        return create(self, name, unit, description)
+
+    monkeypatch.setattr(Meter, "create_histogram", before_advisories)
+    async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
+        await playai.wait_for_completion(emulator.add_job())
+    assert len(told.metric("playai.client.lag")) == 1
+
+
+def test_a_namespace_without_the_api_is_no_api(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Other packages of OpenTelemetry share it."""
+    monkeypatch.setitem(sys.modules, "opentelemetry", ModuleType("opentelemetry"))
+    for name in ("metrics", "trace"):
+        monkeypatch.delitem(sys.modules, f"opentelemetry.{name}")
+    monkeypatch.delitem(sys.modules, "playai_async._opentelemetry")
+    session = PlayAISession(API_KEY, USER_ID)
+    assert type(session._client._telemetry) is Telemetry
 
 
 # Nobody listens
