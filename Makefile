@@ -82,7 +82,7 @@ matrix:  ## Run the tests on every supported Python found here
 floors:  ## Run the tests on the lowest supported Python and dependencies
 	.ci/floors
 
-mutation: $(VENV)/.mutation  ## Change the code in a thousand places, and see that the tests notice; takes an hour
+mutation: $(VENV)/.mutation  ## Change the code in a thousand places, and see that the tests notice; takes an hour and a half
 	.ci/mutation $(BIN)
 
 audit: $(VENV)/.release  ## Ask for known vulnerabilities in the dependencies; needs the network
