@@ -15,6 +15,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import shlex
 import sys
 import tempfile
 import time
@@ -30,7 +31,7 @@ from bench.soak_account import Account
 from bench.soak_callers import Callers
 from bench.soak_checks import History
 from bench.soak_plan import Soak, caller_of
-from bench.soak_report import account_of
+from bench.soak_report import account_of, verdict_of
 from bench.soak_sessions import SEATS, Sessions
 from bench.soak_vitals import Complaints, Memory, Vitals
 
@@ -171,9 +172,7 @@ def soak(asked: Soak) -> int:
     memory = Memory.of(run.vitals.samples, asked.stormy, run.objects_left)
     text = account_of(account, run.sessions, run.vitals, memory, report)
     print(f"{text}\ntook: {time.monotonic() - began:.0f} s")
-    if account.breaches:
-        print(f"\nBROKEN: {account.breaches:,} times; `python bench/soak.py {' '.join(sys.argv[1:])}`")
-        print("\n".join(f"- {words}" for words in account.broken))
+    print(f"\n{verdict_of(account, f'python bench/soak.py {shlex.join(sys.argv[1:])}')}")
     return 1 if account.breaches else 0
 
 

@@ -163,14 +163,16 @@ class Account:
                         self.breach(f"job {job_id}, which a call returned, is not the service's: {text!r}")
 
     def table(self) -> str:
-        """Return the table of all waits."""
+        """Return the table of all waits, and what its columns mean."""
         lines = []
         for way in WAYS:
             counts = [self.ended[way, outcome] for outcome in OUTCOMES]
             lines.append([way, *(f"{count:,}" for count in [self.opened[way], *counts])])
         totals = [sum(self.ended[way, outcome] for way in WAYS) for outcome in OUTCOMES]
         lines.append(["all", *(f"{count:,}" for count in [self.opened.total(), *totals])])
-        return table(["waits", "opened", *OUTCOMES], lines)
+        legend = [f"{outcome}: {meaning}" for outcome, meaning in OUTCOMES.items()]
+        legend.append("A wait ends in one way, and once. `unknown` are waits for jobs that there are not.")
+        return "\n".join([table(["waits", "opened", *OUTCOMES], lines), "", *legend])
 
     def lost(self, calm_since: float, queues: Callable[[int], bool]) -> dict[Wait, str]:
         """Say which waits should not be open any more.

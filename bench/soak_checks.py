@@ -37,7 +37,15 @@ It is the longest pause between two polls, 6 s, and some.
 EARLY = 0.01
 """Seconds: what the clocks of two processes, or two readings of one, may differ by."""
 
-OUTCOMES = ("finished", "failed", "errors", "timed out", "cancelled", "closed")
+OUTCOMES: Mapping[str, str] = {
+    "finished": "its job completed, or its call brought what it was for",
+    "failed": "its job failed",
+    "errors": "it was told of an error, each of which is held against what befell the service",
+    "timed out": "its deadline passed",
+    "cancelled": "its caller let go of it",
+    "closed": "its session was closed",
+}
+"""How a wait may end, and what that means."""
 
 STATUS_WAYS = {"wait", "watch", "as_completed", "wait_for_all", "unknown"}
 """Ways that poll: these go on after a 429, and after some failures."""

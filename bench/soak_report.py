@@ -44,11 +44,23 @@ def account_of(account: Account, sessions: Sessions, vitals: Vitals, memory: Mem
         f"restarts: {report['restarts']}; quota changes: {len(report['quotas'])}; files whole: {account.whole_files:,}",
         f"peak memory: {mebibytes(memory.peak)}",
         f"memory growth, second quarter to last: {mebibytes(memory.grown)}; objects: {memory.objects:+.1%}",
-        f"objects left when all is closed: {memory.left:,}",
+        f"objects left when all is closed: {memory.left:,} of {MOST_LEFT:,} allowed",
         f"longest block: {milliseconds(block.own)} of processor time, {vitals.blocked_at:.0f} s from the beginning",
         f"with garbage collections: {milliseconds(block.busy)}; by the clock: {milliseconds(block.seconds)}",
     ]
     return "\n".join(lines)
+
+
+def verdict_of(account: Account, again: str) -> str:
+    """Say at last whether all held.
+
+    Args:
+        account: What was found, once all was judged.
+        again: The command that soaks in this way again.
+    """
+    if not account.breaches:
+        return "KEPT: every wait ended once, and no promise was broken"
+    return "\n- ".join([f"BROKEN: {account.breaches:,} times; `{again}`", *account.broken])
 
 
 def judge(account: Account, sessions: Sessions, vitals: Vitals, memory: Memory, report: Mapping[str, Any]) -> None:

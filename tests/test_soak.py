@@ -14,6 +14,7 @@ import pytest
 from bench.soak_account import Account
 from bench.soak_checks import History, Met, Wait, is_suspicious, lost, problems_of_end, problems_of_error
 from bench.soak_plan import Soak, caller_of, job_of, number_of
+from bench.soak_report import verdict_of
 from bench.soak_storm import Injection, storm
 from playai_async import Completed, Failed, InProgress, TransportError, TtsJob, WaitTimeoutError
 
@@ -156,6 +157,23 @@ async def test_an_account_finds_waits_without_an_end_or_with_two() -> None:
         "it ended a second t",
         "it has no result, l",
     ]
+
+
+def test_an_account_ends_with_a_verdict() -> None:
+    """That all held is said, too; and what did not, with the command that tries it again."""
+    account = Account(SOAK, io.StringIO())
+    assert verdict_of(account, "soak") == "KEPT: every wait ended once, and no promise was broken"
+    account.breach("one")
+    account.breach("two")
+    assert verdict_of(account, "soak --seed 7") == "BROKEN: 2 times; `soak --seed 7`\n- one\n- two"
+
+
+def test_an_account_says_what_its_columns_mean() -> None:
+    """Each in a line of its own, below the table."""
+    lines = Account(SOAK, io.StringIO()).table().splitlines()
+    columns = [column.strip() for column in lines[0].strip("| ").split("|")]
+    explained = [line.partition(": ")[0] for line in lines if not line.startswith("|") and ": " in line]
+    assert columns[2:] == explained
 
 
 def test_a_request_that_made_two_jobs_is_found() -> None:
