@@ -34,6 +34,7 @@ from bench.soak_plan import Soak, caller_of
 from bench.soak_report import account_of, verdict_of
 from bench.soak_sessions import SEATS, Sessions
 from bench.soak_vitals import Complaints, Memory, Vitals
+from playai_async import PlayAISession
 
 FILLING = 6.5
 """Seconds in which all waits may be opened; it bounds the callers, and by them the requests."""
@@ -74,6 +75,7 @@ class Run:
     async def perform(self) -> None:
         """Soak, and see everybody off."""
         Complaints(lambda words: self._account.breach(f"at {self._account.now:.3f} s: {words}")).listen()
+        PlayAISession("no-key", "nobody")  # what the first one imports stays for good, and is not what a wait leaves
         descriptors, objects = open_descriptors(), sys.getallocatedblocks()
         vitals = asyncio.create_task(self.vitals.watch())
         await asyncio.sleep(-self._account.now)

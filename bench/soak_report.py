@@ -21,7 +21,7 @@ MOST_OBJECTS = 0.25
 
 MOST_LEFT = 30_000
 """Objects that may be left at the end. Some 7,000 to 16,000 are, after one minute as after ten: caches and modules.
-In a minute 20,000 waits are opened, in ten 250,000: so this leaves less than one for each, or for every ninth.
+In a minute 20,000 waits are opened, in ten 250,000: so this leaves one and a half for each, or one for every eighth.
 """
 
 
