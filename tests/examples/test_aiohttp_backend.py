@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 
+import aiohttp
 import pytest
 import pytest_asyncio
 from aiohttp import web
@@ -21,7 +22,7 @@ Backend = TestClient[web.Request, web.Application]
 @pytest_asyncio.fixture
 async def backend(playai_emulator: Emulator) -> AsyncIterator[Backend]:
     """A client of the backend, on a real socket."""
-    async with TestClient(TestServer(make_app())) as client:
+    async with TestClient(TestServer(make_app()), timeout=aiohttp.ClientTimeout()) as client:
         yield client
 
 

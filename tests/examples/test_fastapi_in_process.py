@@ -1,0 +1,45 @@
+"""How asynchronous tests of a FastAPI or Starlette app may look, without a server: docs/testing.md shows them."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+
+import httpx
+import pytest
+import pytest_asyncio
+from starlette.types import Receive, Scope, Send
+
+from examples.fastapi_backend.app import create_app
+from playai_async.emulator import Emulator
+
+pytest_plugins = ["playai_async.testing"]
+
+
+@pytest_asyncio.fixture
+async def client(playai_emulator: Emulator) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the app, in its own process; httpx leaves the lifespan, and so the session, to the test."""
+    app = create_app()
+    async with app.router.lifespan_context(app) as state:
+
+        async def with_state(scope: Scope, receive: Receive, send: Send) -> None:
+            await app({**scope, "state": dict(state or {})}, receive, send)
+
+        transport = httpx.ASGITransport(with_state)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            yield client
+
+
+@pytest.mark.asyncio
+@pytest.mark.looptime
+async def test_a_speech_takes_its_time(playai_emulator: Emulator, client: httpx.AsyncClient) -> None:
+    """A request ends after its wait, and the speech is asked for again."""
+    playai_emulator.job_duration = 60.0
+    created = await client.post("/speech", json={"text": "Hello."})
+    answers = [await client.get(created.headers["Location"], params={"wait": 25}) for _ in range(3)]
+    assert [(answer.status_code, answer.json()["status"]) for answer in answers] == [
+        (202, "IN_PROGRESS"),
+        (202, "IN_PROGRESS"),
+        (200, "COMPLETED"),
+    ]
+    assert asyncio.get_running_loop().time() == pytest.approx(60.0, abs=5.0)
