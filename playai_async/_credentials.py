@@ -99,12 +99,9 @@ def _without_beginnings(text: str, secret: str) -> Iterator[str]:
             continue
         yield text[shown : found.start()]
         yield _HIDDEN
-        shown = found.end()
-        for character in secret[_SHORTEST_SECRET:]:
-            further = _spellings_of(character).match(text, shown)
-            if further is None:
-                break
-            shown = further.end()
+        shown, told = found.end(), _SHORTEST_SECRET
+        while told < len(secret) and (further := _spellings_of(secret[told]).match(text, shown)):
+            shown, told = further.end(), told + 1
         cut = _CUT_ESCAPE.match(text, shown)
         shown = shown if cut is None else cut.end()
     yield text[shown:]
