@@ -33,11 +33,11 @@ from playai_async._watch import Outcome, Waiter
 
 _untraced: Callable[[], AbstractContextManager[None]]
 try:
-    from opentelemetry.instrumentation.utils import suppress_http_instrumentation
+    from opentelemetry.instrumentation.utils import suppress_instrumentation
 except ImportError:  # then nothing traces requests
     _untraced = contextlib.nullcontext
 else:
-    _untraced = suppress_http_instrumentation
+    _untraced = suppress_instrumentation  # of HTTP alone would do, but what traces aiohttp did not always heed that
 
 __all__ = ["OpenTelemetry"]
 
