@@ -1,12 +1,13 @@
 """A backend that makes speech, with aiohttp; PLAYAI_API_KEY and PLAYAI_USER_ID must be set.
 
 POST /speech with {"text": "Hello.", "voice": "a-voice"} creates a job;
-GET /speech/{job_id}?wait=20 waits for it, 20 seconds at most;
+GET /speech/{job_id}?wait=20 waits for it, for so many seconds, 25 at most;
 GET /speech/{job_id}/events tells of its changes, as server-sent events.
 """
 
 import json
 import logging
+import math
 import os
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
@@ -30,8 +31,14 @@ from playai_async import (
 )
 
 PLAYAI = web.AppKey("PLAYAI", PlayAISession)
-STATUSES = {InvalidParametersError: 400, NotFoundError: 404, WaitTimeoutError: 504}
-STATUSES |= {RateLimitedError: 503, SessionClosedError: 503}  # for a while, and through no fault of the client's
+LONGEST_WAIT = 25  # seconds: proxies give up on a request that is silent for longer, often after 30
+STATUSES: dict[type[PlayAIError], int] = {
+    InvalidParametersError: 400,
+    NotFoundError: 404,
+    RateLimitedError: 503,
+    SessionClosedError: 503,
+    WaitTimeoutError: 503,  # of a job's state, once nothing at all was heard in time: the quota is spent
+}
 
 
 async def one_session(app: web.Application) -> AsyncIterator[None]:
@@ -51,14 +58,19 @@ async def answer_errors(request: web.Request, handler: Handler) -> web.StreamRes
     except PlayAIError as error:
         status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 502)
         logging.warning("%s %s: %s", request.method, request.path, error)
-        return web.json_response({"error": HTTPStatus(status).phrase}, status=status)
+        headers = {"Retry-After": pause(request.app[PLAYAI])} if status == 503 else None
+        return web.json_response({"error": HTTPStatus(status).phrase}, status=status, headers=headers)
+
+
+def pause(playai: PlayAISession) -> str:
+    return str(max(1, math.ceil(playai.stats.paused_for)))
 
 
 async def create(request: web.Request) -> web.Response:
     try:
         wanted = await request.json()
         parameters = TtsParameters(wanted["text"], wanted["voice"])
-        job = await request.app[PLAYAI].create_job(parameters, timeout=60)
+        job = await request.app[PLAYAI].create_job(parameters, timeout=LONGEST_WAIT)
     except (LookupError, RecursionError, TypeError, ValueError):
         raise web.HTTPBadRequest(text="text and voice are needed, as JSON") from None
     return web.json_response(shown(job), status=201, headers={"Location": f"/speech/{job.id}"})
@@ -66,7 +78,7 @@ async def create(request: web.Request) -> web.Response:
 
 async def state(request: web.Request) -> web.Response:
     try:
-        seconds = min(max(int(request.query.get("wait", "20")), 1), 60)
+        seconds = min(max(int(request.query.get("wait", "20")), 1), LONGEST_WAIT)
     except ValueError:
         raise web.HTTPBadRequest(text="wait must be a number of seconds") from None
     try:

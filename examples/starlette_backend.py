@@ -1,13 +1,14 @@
 """A backend that makes speech, with Starlette; PLAYAI_API_KEY and PLAYAI_USER_ID must be set.
 
 POST /speech with {"text": "Hello.", "voice": "a-voice"} creates a job;
-GET /speech/{job_id}?wait=20 waits for it, 20 seconds at most;
+GET /speech/{job_id}?wait=20 waits for it, for so many seconds, 25 at most;
 GET /speech/{job_id}/events tells of its changes, as server-sent events.
 """
 
 import asyncio
 import json
 import logging
+import math
 import os
 import socket
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable
@@ -35,8 +36,14 @@ from playai_async import (
     WaitTimeoutError,
 )
 
-STATUSES = {InvalidParametersError: 400, NotFoundError: 404, WaitTimeoutError: 504}
-STATUSES |= {RateLimitedError: 503, SessionClosedError: 503}  # for a while, and through no fault of the client's
+LONGEST_WAIT = 25  # seconds: proxies give up on a request that is silent for longer, often after 30
+STATUSES: dict[type[PlayAIError], int] = {
+    InvalidParametersError: 400,
+    NotFoundError: 404,
+    RateLimitedError: 503,
+    SessionClosedError: 503,
+    WaitTimeoutError: 503,  # of a job's state, once nothing at all was heard in time: the quota is spent
+}
 T = TypeVar("T")
 
 
@@ -72,14 +79,19 @@ async def client_gone(request: Request[State]) -> None:
 async def answer_error(request: Request, error: Exception) -> Response:
     status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 502)
     logging.warning("%s %s: %s", request.method, request.url.path, error)
-    return JSONResponse({"error": HTTPStatus(status).phrase}, status)
+    headers = {"Retry-After": pause(request.state.playai)} if status == 503 else None
+    return JSONResponse({"error": HTTPStatus(status).phrase}, status, headers)
+
+
+def pause(playai: PlayAISession) -> str:
+    return str(max(1, math.ceil(playai.stats.paused_for)))
 
 
 async def create(request: Request[State]) -> Response:
     try:
         wanted = await request.json()
         parameters = TtsParameters(wanted["text"], wanted["voice"])
-        job = await unless_gone(request, request.state["playai"].create_job(parameters, timeout=60))
+        job = await unless_gone(request, request.state["playai"].create_job(parameters, timeout=LONGEST_WAIT))
     except ClientDisconnect:
         raise HTTPException(499, "the client has gone") from None
     except (KeyError, RecursionError, TypeError, ValueError):
@@ -89,7 +101,7 @@ async def create(request: Request[State]) -> Response:
 
 async def state(request: Request[State]) -> Response:
     try:
-        seconds = min(max(int(request.query_params.get("wait", "20")), 1), 60)
+        seconds = min(max(int(request.query_params.get("wait", "20")), 1), LONGEST_WAIT)
     except ValueError:
         raise HTTPException(400, "wait must be a number of seconds") from None
     waiting = request.state["playai"].wait_for_completion(request.path_params["job_id"], timeout=seconds)

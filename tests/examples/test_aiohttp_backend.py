@@ -65,7 +65,7 @@ async def test_a_storm_of_429s_is_waited_out(playai_emulator: Emulator, backend:
     """All visitors are held together, and none of them is told of it."""
     job_id = playai_emulator.add_job(duration=5.0)
     playai_emulator.inject(Status(429), times=3)
-    answers = await asyncio.gather(*(backend.get(f"/speech/{job_id}?wait=60") for _ in range(20)))
+    answers = await asyncio.gather(*(backend.get(f"/speech/{job_id}?wait=25") for _ in range(20)))
     assert {answer.status for answer in answers} == {200}
     assert playai_emulator.stats.requests < 10
 
@@ -76,6 +76,6 @@ async def test_a_service_that_is_down_is_a_bad_gateway(playai_emulator: Emulator
     """Once it was down for longer than the session bears with."""
     job_id = playai_emulator.add_job()
     playai_emulator.inject(Status(503), times=None)
-    assert (await backend.get(f"/speech/{job_id}?wait=60")).status == 502
+    assert (await backend.get(f"/speech/{job_id}?wait=25")).status == 502
     playai_emulator.clear_faults()
-    assert (await backend.get(f"/speech/{job_id}?wait=60")).status == 200
+    assert (await backend.get(f"/speech/{job_id}?wait=25")).status == 200

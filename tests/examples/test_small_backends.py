@@ -16,6 +16,7 @@ import pytest
 from aiohttp.test_utils import TestClient, TestServer
 
 from examples import aiohttp_backend, starlette_backend
+from playai_async import PlayAISession
 from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Status
 from tests.clock import now
 from tests.examples.serving import serving
@@ -29,7 +30,7 @@ class Backend:
     """A backend that is being served, and a client of it."""
 
     client: aiohttp.ClientSession | TestClient[Any, Any]
-    open_waits: Callable[[], int]
+    playai: PlayAISession
     stop: Callable[[], Awaitable[None]]
 
 
@@ -38,14 +39,14 @@ async def with_aiohttp() -> AsyncIterator[Backend]:
     """Serve the one with aiohttp."""
     app = aiohttp_backend.make_app()
     async with TestClient(TestServer(app)) as client:
-        yield Backend(client, lambda: app[aiohttp_backend.PLAYAI].stats.open_waits, client.server.close)
+        yield Backend(client, app[aiohttp_backend.PLAYAI], client.server.close)
 
 
 @asynccontextmanager
 async def with_starlette() -> AsyncIterator[Backend]:
     """Serve the one with Starlette."""
     async with serving(starlette_backend.app, starlette_backend.Server, grace=10) as server:
-        yield Backend(server.client, lambda: server.playai.stats.open_waits, server.stop)
+        yield Backend(server.client, server.playai, server.stop)
 
 
 Served = Callable[[], Any]
@@ -83,14 +84,14 @@ async def test_a_speech_is_made(emulator: Emulator, served: Served) -> None:
         assert speech["url"].startswith(emulator.audio_url)
 
 
-@pytest.mark.parametrize("wait", ["1", "60", "0", "-5", "3600"])
+@pytest.mark.parametrize("wait", ["1", "25", "0", "-5", "3600"])
 async def test_a_wait_is_bounded(emulator: Emulator, served: Served, wait: str) -> None:
-    """Between a second and a minute, whatever is asked for."""
+    """Between a second and what proxies allow, whatever is asked for."""
     async with served() as backend:
         began = now()
         answer = await backend.client.get(f"/speech/{emulator.add_job(math.inf)}", params={"wait": wait})
         assert (answer.status, (await answer.json())["status"]) == (200, "IN_PROGRESS")
-        assert now() - began == pytest.approx(min(max(int(wait), 1), 60))
+        assert now() - began == pytest.approx(min(max(int(wait), 1), 25))
 
 
 @pytest.mark.parametrize("job_id", [UNKNOWN, "nonsense"])
@@ -188,11 +189,19 @@ async def test_what_comes_of_a_creation_has_a_status(
         assert (answer.status, await answer.json()) == (status, {"error": HTTPStatus(status).phrase})
 
 
-async def test_silence_is_a_gateway_timeout(emulator: Emulator, served: Served) -> None:
-    """Where nothing was heard of the job in time, nothing can be said of it."""
+async def test_a_spent_quota_says_when_to_come_back(emulator: Emulator, served: Served) -> None:
+    """Within the time that proxies allow, waiting for a job or creating one, with the pause of the session."""
     async with served() as backend:
-        emulator.quota = 0
-        assert (await backend.client.get(f"/speech/{emulator.add_job()}")).status == 504
+        emulator.quota = emulator.create_quota = 0
+        for asked in (
+            backend.client.get(f"/speech/{emulator.add_job()}?wait=3"),
+            backend.client.post("/speech", json=WANTED),
+        ):
+            began = now()
+            answer = await asked
+            assert answer.status == 503
+            assert int(answer.headers["Retry-After"]) == math.ceil(backend.playai.stats.paused_for) > 1
+            assert now() - began <= 25.1
 
 
 async def test_events_tell_of_each_change(emulator: Emulator, served: Served) -> None:
@@ -220,17 +229,17 @@ async def test_a_stream_ends_where_its_wait_does(emulator: Emulator, served: Ser
 async def test_a_client_that_goes_lets_go_of_its_wait(emulator: Emulator, served: Served, path: str) -> None:
     """Others that wait for the job go on; after the last one, nobody asks for it."""
     async with served() as backend:
-        job_id = emulator.add_job(50.0)
-        staying = asyncio.create_task(backend.client.get(f"/speech/{job_id}?wait=60"))
-        leaving = [asyncio.create_task(read(backend, f"/speech/{job_id}{path}?wait=60")) for _ in range(20)]
+        job_id = emulator.add_job(12.0)
+        staying = asyncio.create_task(backend.client.get(f"/speech/{job_id}?wait=25"))
+        leaving = [asyncio.create_task(read(backend, f"/speech/{job_id}{path}?wait=25")) for _ in range(20)]
         await asyncio.sleep(10.0)
-        assert backend.open_waits() == 21
+        assert backend.playai.stats.open_waits == 21
         for client in leaving:
             client.cancel()
         await asyncio.sleep(0.1)
-        assert backend.open_waits() == 1
-        assert (await staying).status == 200
-        assert backend.open_waits() == 0
+        assert backend.playai.stats.open_waits == 1
+        assert (await (await staying).json())["status"] == "COMPLETED"
+        assert backend.playai.stats.open_waits == 0
 
 
 @pytest.mark.parametrize("path", ["", "/events"], ids=["state", "events"])
@@ -242,10 +251,10 @@ async def test_a_client_that_goes_before_the_first_answer_lets_go_too(
         emulator.inject(Hang(), times=None)
         leaving = asyncio.create_task(read(backend, f"/speech/{emulator.add_job()}{path}"))
         await asyncio.sleep(1.0)
-        assert backend.open_waits() == 1
+        assert backend.playai.stats.open_waits == 1
         leaving.cancel()
         await asyncio.sleep(0.1)
-        assert backend.open_waits() == 0
+        assert backend.playai.stats.open_waits == 0
         assert emulator.stats.in_flight == 0
 
 
@@ -265,13 +274,14 @@ async def test_shutdown_ends_waits_and_streams_at_once(emulator: Emulator, serve
     """What was open is answered, and nothing takes the time that handlers are given to end."""
     async with served() as backend:
         job_id = emulator.add_job(math.inf)
-        waiting = asyncio.create_task(backend.client.get(f"/speech/{job_id}?wait=60"))
+        waiting = asyncio.create_task(backend.client.get(f"/speech/{job_id}?wait=25"))
         streaming = asyncio.create_task(backend.client.get(f"/speech/{job_id}/events"))
         await asyncio.sleep(10.0)
-        assert backend.open_waits() == 2
+        assert backend.playai.stats.open_waits == 2
         began = now()
         await backend.stop()
         assert now() - began < 1.0
-        assert (await waiting).status == 503
+        answer = await waiting
+        assert (answer.status, answer.headers["Retry-After"]) == (503, "1")
         assert await data_of(await streaming) == ["IN_PROGRESS"]
-        assert backend.open_waits() == 0
+        assert backend.playai.stats.open_waits == 0
