@@ -32,6 +32,8 @@ from playai_async import (
 
 PLAYAI = web.AppKey("PLAYAI", PlayAISession)
 LONGEST_WAIT = 25  # seconds: proxies give up on a request that is silent for longer, often after 30
+# Without the last one, nginx collects a response before it passes it on.
+STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 STATUSES: dict[type[PlayAIError], int] = {
     InvalidParametersError: 400,
     NotFoundError: 404,
@@ -93,7 +95,7 @@ async def state(request: web.Request) -> web.Response:
 async def events(request: web.Request) -> web.StreamResponse:
     async with aclosing(request.app[PLAYAI].watch(id_in(request))) as states:
         job = await anext(states)  # what is wrong by now is answered with a status
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        response = web.StreamResponse(headers=STREAM)
         await response.prepare(request)
         await response.write(event_of(job))
         # A stream that ends early is opened again by its EventSource, which the page closes once the job is done.

@@ -37,6 +37,7 @@ from playai_async import (
 )
 
 LONGEST_WAIT = 25  # seconds: proxies give up on a request that is silent for longer, often after 30
+STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # or nginx collects a response before it passes it on
 STATUSES: dict[type[PlayAIError], int] = {
     InvalidParametersError: 400,
     NotFoundError: 404,
@@ -117,7 +118,7 @@ async def state(request: Request[State]) -> Response:
 async def events(request: Request[State]) -> Response:
     states = request.state["playai"].watch(request.path_params["job_id"])
     job = await unless_gone(request, anext(states))  # what is wrong by now is answered with a status
-    return StreamingResponse(stream(job, states), media_type="text/event-stream", headers={"Cache-Control": "no-cache"})
+    return StreamingResponse(stream(job, states), media_type="text/event-stream", headers=STREAM)
 
 
 async def stream(first: TtsJob, states: AsyncGenerator[TtsJob, None]) -> AsyncIterator[str]:

@@ -205,11 +205,12 @@ async def test_a_spent_quota_says_when_to_come_back(emulator: Emulator, served: 
 
 
 async def test_events_tell_of_each_change(emulator: Emulator, served: Served) -> None:
-    """The first at once, the last one closes the stream."""
+    """The first at once, the last one closes the stream, and no proxy may keep them back."""
     async with served() as backend:
         began = now()
         async with backend.client.get(f"/speech/{emulator.add_job(30.0)}/events") as stream:
             assert now() == began
+            assert (stream.headers["Cache-Control"], stream.headers["X-Accel-Buffering"]) == ("no-cache", "no")
             assert await data_of(stream) == ["IN_PROGRESS", "COMPLETED"]
         async with backend.client.get(f"/speech/{emulator.add_job(30.0, fails=True)}/events") as stream:
             assert await data_of(stream) == ["IN_PROGRESS", "FAILED"]
