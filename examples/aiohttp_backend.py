@@ -57,9 +57,13 @@ async def end_waits(app: web.Application) -> None:
 async def answer_errors(request: web.Request, handler: Handler) -> web.StreamResponse:
     try:
         return await handler(request)
+    except web.HTTPError as error:
+        error.text, error.content_type = json.dumps({"error": error.reason}), "application/json"
+        raise
     except PlayAIError as error:
         status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 502)
-        logging.warning("%s %s: %s", request.method, request.path, error)
+        if status >= 500:
+            logging.warning("%s %s: %s", request.method, request.path, error)
         headers = {"Retry-After": pause(request.app[PLAYAI])} if status == 503 else None
         return web.json_response({"error": HTTPStatus(status).phrase}, status=status, headers=headers)
 
@@ -74,7 +78,7 @@ async def create(request: web.Request) -> web.Response:
         parameters = TtsParameters(wanted["text"], wanted["voice"])
         job = await request.app[PLAYAI].create_job(parameters, timeout=LONGEST_WAIT)
     except (LookupError, RecursionError, TypeError, ValueError):
-        raise web.HTTPBadRequest(text="text and voice are needed, as JSON") from None
+        raise web.HTTPBadRequest(reason="text and voice are needed, as JSON") from None
     return web.json_response(shown(job), status=201, headers={"Location": f"/speech/{job.id}"})
 
 
@@ -82,7 +86,7 @@ async def state(request: web.Request) -> web.Response:
     try:
         seconds = min(max(int(request.query.get("wait", "20")), 1), LONGEST_WAIT)
     except ValueError:
-        raise web.HTTPBadRequest(text="wait must be a number of seconds") from None
+        raise web.HTTPBadRequest(reason="wait must be a number of seconds") from None
     try:
         job = await request.app[PLAYAI].wait_for_completion(id_in(request), timeout=seconds)
     except WaitTimeoutError as error:
@@ -113,7 +117,7 @@ def id_in(request: web.Request) -> UUID:
 
 
 def shown(job: TtsJob) -> dict[str, object]:
-    fields: dict[str, object] = {"id": str(job.id), "status": job.output.status}
+    fields: dict[str, object] = {"id": str(job.id), "status": job.output.status, "done": job.done}
     if isinstance(job.output, Completed):
         fields |= {"url": job.output.url, "seconds": job.output.duration}
     return fields

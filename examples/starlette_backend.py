@@ -78,8 +78,11 @@ async def client_gone(request: Request[State]) -> None:
 
 
 async def answer_error(request: Request, error: Exception) -> Response:
+    if isinstance(error, HTTPException):
+        return JSONResponse({"error": error.detail}, error.status_code, error.headers)
     status = next((status for kind, status in STATUSES.items() if isinstance(error, kind)), 502)
-    logging.warning("%s %s: %s", request.method, request.url.path, error)
+    if status >= 500:
+        logging.warning("%s %s: %s", request.method, request.url.path, error)
     headers = {"Retry-After": pause(request.state.playai)} if status == 503 else None
     return JSONResponse({"error": HTTPStatus(status).phrase}, status, headers)
 
@@ -131,7 +134,7 @@ async def stream(first: TtsJob, states: AsyncGenerator[TtsJob, None]) -> AsyncIt
 
 
 def shown(job: TtsJob) -> dict[str, object]:
-    fields: dict[str, object] = {"id": str(job.id), "status": job.output.status}
+    fields: dict[str, object] = {"id": str(job.id), "status": job.output.status, "done": job.done}
     if isinstance(job.output, Completed):
         fields |= {"url": job.output.url, "seconds": job.output.duration}
     return fields
@@ -147,7 +150,7 @@ app = Starlette(
         Route("/speech/{job_id:uuid}", state),
         Route("/speech/{job_id:uuid}/events", events),
     ],
-    exception_handlers={PlayAIError: answer_error},
+    exception_handlers={PlayAIError: answer_error, HTTPException: answer_error},
     lifespan=one_session,
 )
 

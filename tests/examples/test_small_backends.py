@@ -80,7 +80,7 @@ async def test_a_speech_is_made(emulator: Emulator, served: Served) -> None:
         created = await backend.client.post("/speech", json=WANTED)
         assert created.status == 201
         speech = await (await backend.client.get(created.headers["Location"])).json()
-        assert (speech["status"], speech["seconds"]) == ("COMPLETED", 0.4)
+        assert (speech["status"], speech["done"], speech["seconds"]) == ("COMPLETED", True, 0.4)
         assert speech["url"].startswith(emulator.audio_url)
 
 
@@ -90,16 +90,22 @@ async def test_a_wait_is_bounded(emulator: Emulator, served: Served, wait: str) 
     async with served() as backend:
         began = now()
         answer = await backend.client.get(f"/speech/{emulator.add_job(math.inf)}", params={"wait": wait})
-        assert (answer.status, (await answer.json())["status"]) == (200, "IN_PROGRESS")
+        assert answer.status == 200
+        speech = await answer.json()
+        assert (speech["status"], speech["done"]) == ("IN_PROGRESS", False)
         assert now() - began == pytest.approx(min(max(int(wait), 1), 25))
 
 
 @pytest.mark.parametrize("job_id", [UNKNOWN, "nonsense"])
 @pytest.mark.parametrize("path", ["", "/events"], ids=["state", "events"])
-async def test_a_job_that_is_not_there_is_not_found(served: Served, job_id: str, path: str) -> None:
+async def test_a_job_that_is_not_there_is_not_found(
+    served: Served, job_id: str, path: str, caplog: pytest.LogCaptureFixture
+) -> None:
     """Whether the service says so or the id is none; an EventSource does not connect again after it."""
     async with served() as backend:
-        assert (await backend.client.get(f"/speech/{job_id}{path}")).status == 404
+        answer = await backend.client.get(f"/speech/{job_id}{path}")
+        assert (answer.status, await answer.json()) == (404, {"error": "Not Found"})
+    assert [record for record in caplog.records if record.name == "root"] == []
 
 
 @pytest.mark.parametrize(
@@ -120,6 +126,7 @@ async def test_a_speech_that_cannot_be_made_is_refused(emulator: Emulator, serve
     async with served() as backend:
         answer = await backend.client.post("/speech", data=body, headers={"Content-Type": "application/json"})
         assert (answer.status, emulator.arrivals) == (400, ())
+        assert await answer.json() == {"error": "text and voice are needed, as JSON"}
 
 
 async def test_a_speech_in_no_known_encoding_is_not_made(emulator: Emulator, served: Served) -> None:
@@ -163,6 +170,15 @@ async def test_a_wait_that_is_no_number_is_refused(emulator: Emulator, served: S
     async with served() as backend:
         answer = await backend.client.get(f"/speech/{emulator.add_job()}", params={"wait": wait})
         assert (answer.status, emulator.arrivals) == (400, ())
+        assert await answer.json() == {"error": "wait must be a number of seconds"}
+
+
+async def test_another_method_is_refused(served: Served) -> None:
+    """As JSON like all that is refused, with what would be allowed."""
+    async with served() as backend:
+        answer = await backend.client.get("/speech")
+        assert (answer.status, await answer.json()) == (405, {"error": "Method Not Allowed"})
+        assert answer.headers["Allow"] == "POST"
 
 
 @pytest.mark.parametrize(
@@ -180,13 +196,17 @@ async def test_a_wait_that_is_no_number_is_refused(emulator: Emulator, served: S
     ids=["400", "401", "403", "429", "500", "malformed", "reset", "hang"],
 )
 async def test_what_comes_of_a_creation_has_a_status(
-    emulator: Emulator, served: Served, fault: Fault, status: int
+    emulator: Emulator, served: Served, fault: Fault, status: int, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The client's mistakes are the client's, a spent quota is for a while, and the rest is a bad gateway."""
+    """The client's mistakes are the client's, a spent quota is for a while, and the rest is a bad gateway.
+
+    What is not the client's mistake is in the log.
+    """
     async with served() as backend:
         emulator.inject(fault, times=None, endpoint="create")
         answer = await backend.client.post("/speech", json=WANTED)
         assert (answer.status, await answer.json()) == (status, {"error": HTTPStatus(status).phrase})
+    assert len([record for record in caplog.records if record.name == "root"]) == (status >= 500)
 
 
 async def test_a_spent_quota_says_when_to_come_back(emulator: Emulator, served: Served) -> None:
