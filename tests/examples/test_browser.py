@@ -125,8 +125,10 @@ def test_two_tabs_on_one_job_cost_one_poll_loop(live: Live, context: BrowserCont
 
 
 def test_a_reload_joins_the_same_job(live: Live, page: Page) -> None:
-    """Its id is in the address."""
+    """Its id is in the address, which the page says once there is a job."""
+    expect(page.locator("#hint")).to_be_hidden()
     job = speak(page, "Hello.")
+    expect(page.locator("#hint")).to_be_visible()
     page.reload()
     shows(page, "IN_PROGRESS")
     live.finish(job)
@@ -175,6 +177,7 @@ def test_an_address_that_leads_nowhere_says_so(live: Live, page: Page, address: 
     """And the page does not ask again and again."""
     page.goto(f"{live.url}#{address}")
     expect(page.get_by_role("alert")).to_have_text(words)
+    expect(page.locator("#hint")).to_be_hidden()
     assert is_closed(page)
 
 
@@ -185,6 +188,14 @@ def test_a_refusal_is_told_to_the_person(live: Live, page: Page) -> None:
     expect(page.get_by_role("alert")).to_have_text("The service does not accept this text or this voice.")
     speak(page, "Hello.")
     expect(page.get_by_role("alert")).to_be_empty()
+
+
+def test_a_blank_text_is_not_sent(live: Live, page: Page) -> None:
+    """The page asks for one, and the service for nothing."""
+    page.get_by_label("Text", exact=True).fill(" \n")
+    page.get_by_role("button", name="Speak").click()
+    expect(page.get_by_role("alert")).to_have_text("Type a text first.")
+    assert live.call(lambda: live.emulator.arrivals) == ()
 
 
 def test_a_server_that_was_away_is_found_again(live: Live, page: Page) -> None:
