@@ -3,6 +3,9 @@
 POST /speech with {"text": "Hello.", "voice": "a-voice"} creates a job;
 GET /speech/{job_id}?wait=20 waits for it, for so many seconds, 25 at most;
 GET /speech/{job_id}/events tells of its changes, as server-sent events.
+
+In a clone, after `make example` has installed what it needs: `.venv/bin/playai-async emulate` in one terminal, its
+`export` lines in another, then `.venv/bin/python examples/aiohttp_backend.py`.
 """
 
 import json
