@@ -9,6 +9,7 @@ from collections.abc import AsyncIterator
 from typing import Any, Protocol
 from uuid import UUID
 
+import aiohttp
 import pytest
 import uvicorn
 
@@ -362,16 +363,21 @@ async def test_a_job_in_the_making_does_not_hold_the_server(serve: Serve, emulat
 
 
 async def test_another_server_ends_after_its_grace_period(serve: Serve, emulator: Emulator) -> None:
-    """Uvicorn's own waits for the streams, for as long as it is told to, and then cancels them: no wait is left."""
+    """Uvicorn's own waits for as long as it is told to, and then cancels: streams break off, and no wait is left."""
     job = emulator.add_job(math.inf)
     async with (
         serving(create_app(), uvicorn.Server, grace=3) as backend,
         backend.events(f"/speech/{job}/events") as events,
     ):
         await anext(events)
+        asking = asyncio.create_task(backend.get(f"/speech/{job}?wait=25"))
+        await asyncio.sleep(1)
         began = now()
         await backend.stop()
         assert 3 <= now() - began < 4
+        assert (await asking).status == 500
+        with pytest.raises(aiohttp.ClientPayloadError):
+            await anext(events)
         assert backend.playai.stats.open_waits == 0
 
 
