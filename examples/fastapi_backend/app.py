@@ -100,13 +100,40 @@ class Speech(BaseModel):
         return speech
 
 
+class Problem(BaseModel):
+    """What a client is told when there is no job to tell of."""
+
+    detail: str
+
+
+PROBLEMS: dict[int | str, dict[str, Any]] = {
+    404: {"model": Problem, "description": "No such job"},
+    422: {"model": Problem, "description": "Not a valid request, or not one that the service accepts"},
+    502: {"model": Problem, "description": "The service cannot do it now"},
+    503: {
+        "model": Problem,
+        "description": "Too much to do, or the server is going down",
+        "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}}},
+    },
+}
+"""The problems in the schema, where FastAPI would promise an answer of its own for 422, and no other."""
+
+UNREADABLE: dict[int | str, dict[str, Any]] = {
+    422: {
+        "description": "Not a valid request",
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},  # `model`: as a stream
+    }
+}
+"""The same for a stream, in which all other problems are events."""
+
+
 @router.get("/", include_in_schema=False)
 async def page() -> FileResponse:
     """Send the page."""
     return FileResponse(PAGE)
 
 
-@router.post("/speech", status_code=202)
+@router.post("/speech", status_code=202, responses=PROBLEMS)
 async def speak(wish: Wish, request: Request, response: Response, playai: Session) -> Speech:
     """Create a job."""
     # Not given up when the client goes: what was sent may have made a job, which costs the same without a client.
@@ -115,7 +142,7 @@ async def speak(wish: Wish, request: Request, response: Response, playai: Sessio
     return Speech.of(job)
 
 
-@router.get("/speech/{job_id}", responses={202: {"model": Speech, "description": "Not done yet"}})
+@router.get("/speech/{job_id}", responses=PROBLEMS | {202: {"model": Speech, "description": "Not done yet"}})
 async def state(
     job_id: UUID,
     request: Request,
@@ -175,7 +202,7 @@ async def watched(job_id: UUID, playai: Session) -> AsyncIterator[AsyncGenerator
         yield states
 
 
-@router.get("/speech/{job_id}/events", response_class=EventSourceResponse)
+@router.get("/speech/{job_id}/events", response_class=EventSourceResponse, responses=UNREADABLE)
 async def events(
     states: Annotated[AsyncGenerator[TtsJob, None], Depends(watched)],
 ) -> AsyncIterable[ServerSentEvent]:
@@ -216,4 +243,5 @@ async def answer(request: Request, error: Exception) -> JSONResponse:
     """Answer a request that met an error."""
     status, detail = problem(error)
     pause = math.ceil(max(1.0, request.state.playai.stats.paused_for))
-    return JSONResponse({"detail": detail}, status, headers={"Retry-After": str(pause)} if status == 503 else None)
+    headers = {"Retry-After": str(pause)} if status == 503 else None
+    return JSONResponse(Problem(detail=detail).model_dump(), status, headers)

@@ -491,6 +491,43 @@ async def test_a_wrong_request_is_refused_and_goes_no_further(
     assert emulator.stats.requests == 0
 
 
+async def test_the_schema_promises_what_is_answered(serve: Serve, emulator: Emulator) -> None:
+    """Each status of each request and no other, and for each its kind and its fields."""
+    backend = await serve()
+    async with backend.client.get("/openapi.json") as response:
+        schema = await response.json()
+    done, endless = emulator.add_job(0.0), emulator.add_job(math.inf)
+    post, get, events = ("post", "/speech"), ("get", "/speech/{id}"), ("get", "/speech/{id}/events")
+    asked: list[tuple[tuple[str, str], object, Fault | None]] = [
+        *((post, text, None) for text in ("Hello.", "")),
+        *((get, job, None) for job in (done, endless, NOWHERE, "nonsense")),
+        *((events, job, None) for job in (done, "nonsense")),
+        # The last one holds what comes after it.
+        *((call, endless, Status(status)) for status in (401, 404, 429) for call in (post, get)),
+    ]
+    promised = {
+        (method, path.replace("job_id", "id")): operation["responses"]
+        for path, methods in schema["paths"].items()
+        for method, operation in methods.items()
+    }
+    seen: dict[tuple[str, str], set[str]] = {call: set() for call in promised}
+    for (method, path), value, fault in asked:
+        emulator.clear_faults()
+        if fault:
+            emulator.inject(fault, times=None, endpoint="create" if method == "post" else "status")
+        body = {"text": str(value)} if method == "post" else None
+        async with backend.client.request(method, path.format(id=value), json=body) as response:
+            seen[method, path].add(str(response.status))
+            promise = promised[method, path][str(response.status)]
+            (media,) = promise["content"]
+            assert response.content_type == media
+            assert ("Retry-After" in response.headers) == ("Retry-After" in promise.get("headers", ()))
+            if media == "application/json":
+                name = promise["content"][media]["schema"]["$ref"].rpartition("/")[2]
+                assert (await response.json()).keys() == schema["components"]["schemas"][name]["properties"].keys()
+    assert seen == {call: set(responses) for call, responses in promised.items()}
+
+
 def test_every_error_of_the_library_has_an_answer() -> None:
     """Those that are not in the table by themselves are there by what they are."""
     expected: dict[type[PlayAIError], int] = {
