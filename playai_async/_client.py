@@ -136,7 +136,6 @@ class Client:
         creator = Creator(service.create, self._pacing, self._polling, slots, telemetry)
         downloader = Downloader(
             transport.http,
-            service=self.base_url,
             credentials=self._credentials,
             slots=slots,
             idle_timeout=self._request_timeout,

@@ -65,7 +65,6 @@ class Downloader:
 
     Args:
         http: The client session whose connections, and whose trust in the environment's proxies, are used; no more.
-        service: Where the service is.
         credentials: What must not be shown, should a server know it.
         slots: How many requests may be under way; downloads take at most half of them, lest no status be asked for.
         idle_timeout: Seconds without a byte after which an attempt is given up.
@@ -76,7 +75,6 @@ class Downloader:
         self,
         http: aiohttp.ClientSession,
         *,
-        service: URL,
         credentials: Credentials,
         slots: Slots,
         idle_timeout: float,
@@ -84,7 +82,6 @@ class Downloader:
     ) -> None:
         self._others = http
         self._own: aiohttp.ClientSession | None = None
-        self._service = service
         self._credentials = credentials
         self._slots = slots
         self._share = asyncio.Semaphore(max(1, slots.most // 2))
@@ -107,7 +104,7 @@ class Downloader:
 
         A cancellation ends the request, and leaves no file behind.
         """
-        link = self._checked(job.id, job.output.url)
+        link = _checked(job.id, job.output.url)
         retrying = AsyncRetrying(
             retry=retry_if_exception_type(_BrokenOffError),
             stop=stop_after_attempt(DOWNLOAD_ATTEMPTS),
@@ -181,7 +178,7 @@ class Downloader:
                 if response.status not in _REDIRECTS:
                     yield response
                     return
-                url = self._checked(transfer.job_id, response.headers.get("Location", ""), url)
+                url = _checked(transfer.job_id, response.headers.get("Location", ""), url)
             finally:
                 response.close()
         raise _error(transfer.job_id, f"more than {MOST_REDIRECTS} redirects")
@@ -198,13 +195,6 @@ class Downloader:
         else:
             return
         raise broken
-
-    def _checked(self, job_id: UUID, link: str, base: URL | None = None) -> URL:
-        try:
-            return checked_link(link, service=self._service, base=base)
-        except ValueError as error:
-            why = f"its link {error}"
-        raise _error(job_id, why if base is None else f"{why} (redirected)")
 
     def _http(self) -> aiohttp.ClientSession:
         if self._own is None:
@@ -320,6 +310,14 @@ def _validator_of(headers: Mapping[str, str]) -> str | None:
     etag = headers.get("ETag", "")
     validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
     return validator if _VISIBLE.fullmatch(validator) else None
+
+
+def _checked(job_id: UUID, link: str, base: URL | None = None) -> URL:
+    try:
+        return checked_link(link, base)
+    except ValueError as error:
+        why = f"its link {error}"
+    raise _error(job_id, why if base is None else f"{why} (redirected)")
 
 
 def _error(job_id: UUID, why: str) -> DownloadError:

@@ -153,7 +153,7 @@ async def test_audio_is_fetched_from_where_its_link_and_redirects_lead(
     egress: Egress, trap: RawServer, host: AudioHost, tmp_path: Path
 ) -> None:
     """And from nowhere else; the service is not asked for what the job says already."""
-    async with audio_host() as other, PlayAISession(API_KEY, USER_ID, base_url="http://localhost") as playai:
+    async with audio_host() as other, PlayAISession(API_KEY, USER_ID) as playai:
         host.script = [redirect(other.link)]
         await playai.download(host.job(), tmp_path)
         assert egress.ports == {port_of(host.origin), port_of(other.origin)}
