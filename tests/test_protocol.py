@@ -449,6 +449,12 @@ def test_no_part_of_an_escaped_secret_is_left_where_a_body_broke_off(way: int, s
         assert error.excerpt == "denied: [hidden]"
 
 
+def test_a_secret_in_utf_16_is_hidden() -> None:
+    """Read as UTF-8, it has a null after each letter."""
+    error = status_error_of(reply_of(401, f"unknown key {KEY}.".encode("utf-16-le")))
+    assert error.excerpt == "unknown key [hidden]."
+
+
 def test_what_is_almost_like_a_secret_is_left_as_it_is() -> None:
     """Fewer than six characters, or others."""
     for end in (KEY[:5], KEY[:5] + "%", KEY[1:], "\\" * 50, KEY[:5] + KEY):
