@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from playai_async import PlayAISession, TtsParameters, WaitTimeoutError
-from tests.scripted import COMPLETED, JOB_ID, OTHER_ID, Answer, ScriptedService, created, job, lost, throttled
+from tests.scripted import COMPLETED, JOB_ID, OTHER_ID, Answer, ScriptedService, created, job, job_json, lost, throttled
 
 
 @pytest.fixture
@@ -31,12 +31,17 @@ async def test_each_state_of_a_job_is_told_once(
     log: pytest.LogCaptureFixture, service: ScriptedService, session: PlayAISession
 ) -> None:
     """However often it is seen."""
-    service.answers(job(), job(), job({"status": "QUEUED"}), job({"status": "QUEUED"}), job(COMPLETED))
+    again = Answer(payload={**job_json(), "input": {"text": "other words", "voice": "v"}})
+    service.answers(job(), again, job({"status": "QUEUED"}), job({"status": "QUEUED"}), job(COMPLETED))
     await session.wait_for_completion(JOB_ID)
     told = [fields for fields in fields_of(log) if fields["event"] == "job_state"]
     assert told == [
         {"event": "job_state", "job_id": str(JOB_ID), "status": status}
         for status in ("IN_PROGRESS", "UNKNOWN", "COMPLETED")
+    ]
+    messages = [record.getMessage() for record in log.records if record.levelno == logging.DEBUG]
+    assert [message for message in messages if message.startswith("Job")] == [
+        f"Job {JOB_ID} is {status}." for status in ("IN_PROGRESS", "UNKNOWN", "COMPLETED")
     ]
 
 

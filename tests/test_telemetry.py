@@ -171,6 +171,13 @@ async def test_each_of_many_waits_is_a_span(told: Told, emulator: Emulator, play
     ]
 
 
+async def test_each_429_of_a_wait_is_counted(told: Told, service: ScriptedService, session: PlayAISession) -> None:
+    """Of whatever pause it was."""
+    service.answers(throttled("1"), throttled("1"), job(), throttled("1"), job(COMPLETED))
+    await session.wait_for_completion(JOB_ID)
+    assert [wait["playai.wait.throttled"] for wait in told.waits] == [3]
+
+
 async def test_waits_for_one_job_each_tell_of_their_own_time(
     told: Told, service: ScriptedService, session: PlayAISession
 ) -> None:
@@ -222,6 +229,7 @@ async def test_a_span_tells_how_long_its_polls_were_queued(told: Told, emulator:
     """For the quota, a pause or a connection; also where none was sent before the deadline."""
     pacing = Pacing(requests_per_window=1, window=10.0)
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, pacing=pacing) as playai:
+        await asyncio.sleep(1000)  # what was before a wait is nothing of it
         jobs = [emulator.add_job() for _ in range(4)]
         ends = await playai.wait_for_all(jobs, timeout=25, return_exceptions=True)
     assert [isinstance(end, PlayAIError) for end in ends] == [False, False, False, True]
