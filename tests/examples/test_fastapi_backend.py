@@ -240,6 +240,14 @@ def words_for(status: int) -> str:
 # Clients that go
 
 
+async def assert_nobody_asks_for(job: UUID, backend: Backend, emulator: Emulator) -> None:
+    """Fail if a wait is left, or the job is polled all the same."""
+    assert backend.playai.stats.open_waits == 0
+    requests = emulator.requests_of(job)
+    await asyncio.sleep(60)
+    assert emulator.requests_of(job) == requests
+
+
 async def test_a_client_that_goes_lets_go_of_its_wait(serve: Serve, emulator: Emulator) -> None:
     """At once, and nobody is asked for the job any more."""
     backend = await serve()
@@ -249,10 +257,7 @@ async def test_a_client_that_goes_lets_go_of_its_wait(serve: Serve, emulator: Em
     assert backend.playai.stats.open_waits == 1
     asking.cancel()
     await settled()
-    assert backend.playai.stats.open_waits == 0
-    requests = emulator.requests_of(job)
-    await asyncio.sleep(60)
-    assert emulator.requests_of(job) == requests
+    await assert_nobody_asks_for(job, backend, emulator)
 
 
 async def test_a_client_that_leaves_its_stream_lets_go_of_its_wait(serve: Serve, emulator: Emulator) -> None:
@@ -263,10 +268,7 @@ async def test_a_client_that_leaves_its_stream_lets_go_of_its_wait(serve: Serve,
         await anext(events)
         assert backend.playai.stats.open_waits == 1
     await settled()
-    assert backend.playai.stats.open_waits == 0
-    requests = emulator.requests_of(job)
-    await asyncio.sleep(60)
-    assert emulator.requests_of(job) == requests
+    await assert_nobody_asks_for(job, backend, emulator)
 
 
 async def test_a_client_that_goes_leaves_the_others_waiting(serve: Serve, emulator: Emulator) -> None:
