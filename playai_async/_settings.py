@@ -36,6 +36,7 @@ __all__ = [
     "RAMP_GROWTH",
     "RAMP_START",
     "REQUEST_TIMEOUT",
+    "SHORTEST_WINDOW",
     "USER_AGENT",
     "Pacing",
     "Polling",
