@@ -24,7 +24,7 @@ $(VENV)/.user: pyproject.toml | $(BIN)/python
 
 $(VENV)/.developer: pyproject.toml $(VENV)/.user
 	$(PIP) install --upgrade 'pip>=25.1'
-	$(PIP) install --group dev --editable '.[cli]'
+	$(PIP) install --group dev --editable '.[cli,procrastinate,redis]'
 	@touch $@
 
 $(VENV)/.example: pyproject.toml $(VENV)/.user
@@ -33,19 +33,19 @@ $(VENV)/.example: pyproject.toml $(VENV)/.user
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.developer
-	$(PIP) install --group bench --editable '.[cli]'
+	$(PIP) install --group bench --editable '.[cli,procrastinate,redis]'
 	@touch $@
 
 $(VENV)/.mutation: pyproject.toml $(VENV)/.developer
-	$(PIP) install --group mutation --editable '.[cli]'
+	$(PIP) install --group mutation --editable '.[cli,procrastinate,redis]'
 	@touch $@
 
 $(VENV)/.release: pyproject.toml $(VENV)/.developer
-	$(PIP) install --group release --editable '.[cli]'
+	$(PIP) install --group release --editable '.[cli,procrastinate,redis]'
 	@touch $@
 
 $(VENV)/.fuzz: pyproject.toml $(VENV)/.developer
-	$(PIP) install --group fuzz --editable '.[cli]'
+	$(PIP) install --group fuzz --editable '.[cli,procrastinate,redis]'
 	@touch $@
 
 demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator

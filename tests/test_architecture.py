@@ -21,7 +21,7 @@ CLIENT = (
 )
 """A module may import from those before it."""
 
-LAST = ("emulator", "testing", "_cli", "__main__")
+LAST = ("emulator", "contrib", "testing", "_cli", "__main__")
 """The emulator stands by itself; the others stand on everything above them."""
 
 HOMES: dict[str, set[str]] = {
