@@ -7,6 +7,7 @@ session's affair.
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import os
 from typing import TypeVar
 from uuid import UUID
@@ -20,6 +21,7 @@ from playai_async._credentials import Credentials
 from playai_async._download import Downloader
 from playai_async._exceptions import ConfigurationError, SessionClosedError
 from playai_async._models import SessionStats
+from playai_async._permits import terms_for
 from playai_async._poller import Poller
 from playai_async._protocol import Protocol
 from playai_async._service import Service
@@ -33,6 +35,9 @@ from playai_async._urls import checked_base_url
 __all__ = ["Client", "checked"]
 
 _T = TypeVar("_T")
+
+_DIGEST_SIZE = 16
+"""Bytes. A key is random, and long enough that nobody guesses it and compares."""
 
 
 class Client:
@@ -132,7 +137,8 @@ class Client:
         telemetry = self._telemetry
         service = Service(self.base_url, transport, Protocol(self._credentials), telemetry)
         slots = Slots(transport.connections)
-        poller = Poller(service.status, self._pacing, slots, telemetry)
+        terms = terms_for(self._pacing, name=self._quota_name(), request_timeout=self._request_timeout)
+        poller = Poller(service.status, self._pacing, slots, telemetry, terms=terms)
         creator = Creator(service.create, self._pacing, self._polling, slots, telemetry)
         downloader = Downloader(
             transport.http,
@@ -142,6 +148,11 @@ class Client:
             telemetry=telemetry,
         )
         return _Layers(transport, poller, creator, Speech(service, poller, creator, downloader))
+
+    def _quota_name(self) -> str:
+        """Name the quota of status requests to those who share it, without telling the key."""
+        whose = f"{self.base_url} {self._credentials.api_key}".encode()
+        return f"{hashlib.blake2b(whose, digest_size=_DIGEST_SIZE, person=b'playai_async').hexdigest()}:status"
 
     def _check_loop(self, job_id: UUID | None = None) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():

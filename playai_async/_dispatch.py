@@ -20,10 +20,13 @@ from uuid import UUID
 
 from playai_async._backoff import TRANSIENT
 from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError, TransportError, about
+from playai_async._exchange import Exchange
 from playai_async._loop import Alarm
 from playai_async._models import SessionStats, TtsJob
 from playai_async._pacing import Pacer
 from playai_async._pauses import Pauses
+from playai_async._permits import Permits
+from playai_async._shared import QuotaLink
 from playai_async._slots import Slots
 from playai_async._turns import Turns
 from playai_async._watch import Call, Errand, Outcome, Send, Watch, as_outcome, job_of
@@ -45,10 +48,18 @@ class Dispatcher:
         pauses: Tells of it where none may.
         slots: How many requests may be under way.
         context: What requests are made in.
+        share: The quota that other processes share: the way to it, and what it has granted; or None.
     """
 
     def __init__(
-        self, turns: Turns, pacer: Pacer, pauses: Pauses, slots: Slots, *, context: contextvars.Context
+        self,
+        turns: Turns,
+        pacer: Pacer,
+        pauses: Pauses,
+        slots: Slots,
+        *,
+        context: contextvars.Context,
+        share: tuple[QuotaLink, Permits] | None = None,
     ) -> None:
         self._turns = turns
         self._slots = slots
@@ -61,6 +72,7 @@ class Dispatcher:
         self._closed = False
         self.pacer = pacer
         self._pauses = pauses
+        self._exchange = None if share is None else Exchange(*share, pacer, self)
         self._requests = self._throttled = self._failures = 0
 
     def stats(self) -> SessionStats:
@@ -126,6 +138,18 @@ class Dispatcher:
         else:
             self._held_until = now + self.pacer.delay(now, self._turns.waited(now))
             self._alarm.set(self._held_until)
+        if self._exchange is not None:
+            self._exchange.stir()
+
+    def wanted(self) -> tuple[int, float]:
+        """Return how many requests might go now, and the seconds for which the first in the queue has been due."""
+        now = self._loop.time()
+        free = 0 if self._closed else self._slots.free
+        return self._turns.due_up_to(free, now + RESOLUTION), self._turns.waited(now)
+
+    def held(self, now: float) -> None:
+        """Tell that a 429 of another process holds all."""
+        self._pauses.began("throttled", now, self.pacer.paused_for(now))
 
     def nudge(self) -> None:
         """Send what was just put down, if nothing is known to hold it back; where much is, that takes no time."""
@@ -159,8 +183,12 @@ class Dispatcher:
 
     async def workers_gone(self) -> None:
         """See the workers off, once all they carry was given up."""
-        if self._workers:
-            await asyncio.wait(self._workers)
+        try:
+            if self._workers:
+                await asyncio.wait(self._workers)
+        finally:
+            if self._exchange is not None:
+                await self._exchange.aclose()
 
     def _next(self, now: float) -> Errand | None:
         """Take the next turn, if there is one now."""

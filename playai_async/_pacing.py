@@ -30,6 +30,7 @@ import math
 import random
 from typing import Literal, TypeAlias
 
+from playai_async._permits import Permits
 from playai_async._quota import KnownQuota, LearnedQuota
 from playai_async._settings import OUTAGE_FAILURES, OUTAGE_GROWTH, OUTAGE_PAUSE, PROBES_PER_WINDOW, Pacing
 from playai_async._windows import RESOLUTION, Grid
@@ -55,14 +56,17 @@ class Pacer:
     Args:
         pacing: What is known of the quota.
         probes: How many times a window to ask, after a 429 that does not say when to come back.
+        permits: A quota that other processes share, or None.
     """
 
-    def __init__(self, pacing: Pacing, *, probes: int = PROBES_PER_WINDOW) -> None:
-        grid = Grid(pacing.window)
+    def __init__(self, pacing: Pacing, *, probes: int = PROBES_PER_WINDOW, permits: Permits | None = None) -> None:
+        grid = Grid(pacing.window) if permits is None else permits.grid
         self._in_flight = self._failures = 0
         self._gate = _Gate(pacing.window / probes, grid)
-        self._quota: KnownQuota | LearnedQuota
-        if pacing.requests_per_window is None:
+        self._quota: KnownQuota | LearnedQuota | Permits
+        if permits is not None:
+            self._quota = permits
+        elif pacing.requests_per_window is None:
             self._quota = LearnedQuota(pacing.window, grid)
         else:
             self._quota = KnownQuota(pacing.requests_per_window, pacing.window)
@@ -89,7 +93,9 @@ class Pacer:
         elif self._in_flight:
             delay = math.inf
         else:
-            delay = max(self._gate.closed_for(now), self._quota.probe_delay(now))
+            closed, probe = self._gate.closed_for(now), self._quota.probe_delay(now)
+            # The permit for a probe is only asked for when the gate lets one through.
+            delay = closed if closed and probe == math.inf else max(closed, probe)
         return 0.0 if delay < RESOLUTION else delay
 
     def paused_for(self, now: float) -> float:
@@ -165,6 +171,16 @@ class Pacer:
         self._quota.ended(now, late=True)
         self._gate.abandoned()
 
+    def lets(self, now: float, requests: int) -> int:
+        """Return how many of so many requests the gate lets through, whatever the quota says."""
+        if self._gate.reason is None:
+            return requests
+        return 0 if self._in_flight or self._gate.closed_for(now) else min(requests, 1)
+
+    def held(self, now: float, pause: float) -> bool:
+        """Take note that another process met a 429, and how long it holds all; return whether this closed the gate."""
+        return self._gate.held(now, pause)
+
 
 class _Gate:
     """Open, or closed until a time; closed, it lets one probe at a time through."""
@@ -224,6 +240,14 @@ class _Gate:
         elif self.probing:
             self.probing, self.reason = False, None
         return False
+
+    def held(self, now: float, pause: float) -> bool:
+        """Close the gate for a 429 of another process; return whether it was not closed for one before."""
+        if self.probing:
+            return False  # ours will tell
+        closes = self.reason != "throttled"
+        self._close(now, "throttled", pause)
+        return closes
 
     def abandoned(self) -> None:
         self.probing = False

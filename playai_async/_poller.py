@@ -30,7 +30,9 @@ from playai_async._loop import Alarm, Slices
 from playai_async._models import Completed, Failed, SessionStats, TtsJob, Unknown
 from playai_async._pacing import Pacer
 from playai_async._pauses import Pauses
+from playai_async._permits import Permits
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
+from playai_async._shared import Terms
 from playai_async._slots import Slots
 from playai_async._telemetry import Telemetry
 from playai_async._timetable import Timetable
@@ -51,9 +53,12 @@ class Poller:
         pacing: What is known of the quota.
         slots: How many requests may be under way.
         telemetry: What is told of waits and pauses.
+        terms: What holds for `pacing.shared`, where there is one.
     """
 
-    def __init__(self, fetch: Fetch, pacing: Pacing, slots: Slots, telemetry: Telemetry) -> None:
+    def __init__(
+        self, fetch: Fetch, pacing: Pacing, slots: Slots, telemetry: Telemetry, *, terms: Terms | None = None
+    ) -> None:
         self.fetch = fetch
         self._loop = asyncio.get_running_loop()
         context = contextvars.Context()
@@ -62,7 +67,12 @@ class Poller:
         self._turns = Turns(pacing.window)
         self._telemetry = telemetry
         pauses = Pauses("status requests", "GET", telemetry)
-        self._dispatcher = Dispatcher(self._turns, Pacer(pacing), pauses, slots, context=context)
+        if pacing.shared is None or terms is None:
+            self._dispatcher = Dispatcher(self._turns, Pacer(pacing), pauses, slots, context=context)
+        else:
+            permits = Permits(terms)
+            pacer, share = Pacer(pacing, permits=permits), (pacing.shared.open(terms), permits)
+            self._dispatcher = Dispatcher(self._turns, pacer, pauses, slots, context=context, share=share)
         self._watches = Watches()
         self._open_waits = 0
         self._deadlines: Timetable[Waiter] = Timetable()

@@ -163,6 +163,10 @@ class KnownQuota:
         """Take note of whether a poll found its job done."""
         self._tempo.polled(found=found)
 
+    def pays(self, waited: float) -> bool:
+        """Say whether what is left had better go out at once."""
+        return self._tempo.pays(waited)
+
     def accepted(self, now: float) -> None:
         """Take note of an answer that is no 429."""
         self.ended(now)
@@ -268,6 +272,12 @@ class LearnedQuota:
             return
         self._limit = max(1.0, min(self._limit, _SAFETY * most))
         self._proven, self._exact = least, True
+
+    def keep_to(self, requests: int) -> None:
+        """Begin with what a window was seen to take, if anything."""
+        if requests:
+            self._limit, self._proven = float(requests), requests
+            self._quiet_windows, self._review_at = 0, math.nan
 
     def _taken(self, now: float) -> int:
         return self._places.taken(now, self._grid.passed(now))

@@ -14,6 +14,7 @@ from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
 from playai_async._exceptions import ConfigurationError
+from playai_async._shared import SharedQuota
 from playai_async._version import __version__
 
 __all__ = [
@@ -189,6 +190,11 @@ def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise ConfigurationError(f"{attribute.name} must be at most {MOST:,}")
 
 
+def _shared(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value is not None and not callable(getattr(value, "open", None)):
+        raise TypeError(f"{attribute.name} must be a shared quota, not {type(value).__name__}")
+
+
 def _strategy(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not callable(value):
         raise TypeError(f"{attribute.name} must be a tenacity wait strategy, not {type(value).__name__}")
@@ -242,6 +248,9 @@ class Pacing:
         window: Seconds. The service counts in fixed windows of 60; the scale of the pauses after a 429, too.
         max_in_flight: Requests under way at once, at most; also the size of the connection
             pool that a session makes for itself.
+        shared: What keeps the quota together with the other processes that use the key, such as
+            `playai_async.contrib.redis.RedisQuota`; or None, where this session has `requests_per_window` to itself.
+            Job creation is not part of it: the service counts it apart.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -251,3 +260,8 @@ class Pacing:
     requests_per_window: int | None = attrs.field(default=None, validator=_count_or_none)
     window: float = attrs.field(default=60.0, validator=_window)
     max_in_flight: int = attrs.field(default=32, validator=_count)
+    shared: SharedQuota | None = attrs.field(default=None, validator=_shared)
+
+    def __attrs_post_init__(self) -> None:
+        if self.shared is not None and self.requests_per_window is None:
+            raise ConfigurationError("a shared quota needs requests_per_window: what all processes may send together")

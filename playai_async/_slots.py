@@ -33,6 +33,11 @@ class Slots:
         """Whether no slot is free."""
         return self._taken >= self.most
 
+    @property
+    def free(self) -> int:
+        """How many slots are free."""
+        return max(0, self.most - self._taken)
+
     def take(self) -> None:
         """Take a slot, which must be free."""
         self._taken += 1

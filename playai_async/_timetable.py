@@ -44,6 +44,16 @@ class Timetable(Generic[_Item]):
         """Count the items that are due, one by one."""
         return sum(entry[_WHEN] <= now and entry[_ITEM] is not None for entry in self._entries)
 
+    def count_up_to(self, most: int, now: float) -> int:
+        """Count the items that are due, as far as a number: down the heap, and no further than needed."""
+        found, places = 0, [0]
+        while places and found < most:
+            place = places.pop()
+            if place < len(self._entries) and self._entries[place][_WHEN] <= now:
+                found += self._entries[place][_ITEM] is not None
+                places += 2 * place + 1, 2 * place + 2
+        return found
+
     def add(self, when: float, item: _Item) -> Entry:
         """Put an item down for a time, and return its place."""
         entry: Entry = [when, next(self._arrivals), item]

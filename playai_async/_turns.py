@@ -44,6 +44,10 @@ class Turns:
         """Count what waits for its turn alone: calls, and polls that are due."""
         return len(self._calls) + len(self._first_polls) + self._polls.count(now)
 
+    def due_up_to(self, most: int, now: float) -> int:
+        """Count what might go now, as far as a number."""
+        return min(most, len(self._calls) + len(self._first_polls) + self._polls.count_up_to(most, now))
+
     def add_call(self, call: Call) -> None:
         """Put down a direct call: the one of the lowest rank goes first."""
         call.place = self._calls.add(call.rank, call)

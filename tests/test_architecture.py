@@ -13,9 +13,19 @@ import playai_async
 ROOT = Path(playai_async.__file__).parent
 PACKAGE = "playai_async"
 CLIENT = (
-    *("_version", "_exceptions", "_models", "_settings", "_converter", "_credentials", "_protocol", "_backoff"),
-    *("_windows", "_quota", "_pacing", "_timetable", "_watch", "_turns", "_loop", "_slots"),
-    *("_telemetry", "_opentelemetry", "_pauses", "_dispatch"),
+    *(
+        "_version",
+        "_exceptions",
+        "_models",
+        "_shared",
+        "_settings",
+        "_converter",
+        "_credentials",
+        "_protocol",
+        "_backoff",
+    ),
+    *("_windows", "_quota", "_permits", "_pacing", "_timetable", "_watch", "_turns", "_loop", "_slots"),
+    *("_telemetry", "_opentelemetry", "_pauses", "_exchange", "_dispatch"),
     *("_poller", "_iterate", "_create", "_files", "_urls", "_failures", "_transport", "_download", "_service"),
     *("_visitors", "_speech", "_client", "_waits", "_session", "__init__"),
 )
@@ -26,7 +36,18 @@ LAST = ("emulator", "contrib", "testing", "_cli", "__main__")
 
 HOMES: dict[str, set[str]] = {
     "attrs": {
-        *("_models", "_settings", "_converter", "_credentials", "_protocol", "_watch", "_poller", "_create"),
+        *(
+            "_models",
+            "_shared",
+            "_settings",
+            "_permits",
+            "_converter",
+            "_credentials",
+            "_protocol",
+            "_watch",
+            "_poller",
+            "_create",
+        ),
         *("_files", "_download", "_opentelemetry", "_client", "_cli", "emulator"),
     },
     "cattrs": {"_converter"},
@@ -36,8 +57,10 @@ HOMES: dict[str, set[str]] = {
     "yarl": {"_urls", "_transport", "_download", "_service", "_opentelemetry", "_client", "_session"},
     "opentelemetry": {"_opentelemetry"},
     "cyclopts": {"_cli"},
+    "limits": {"contrib"},
     "pytest": {"testing"},
     "pytest_asyncio": {"testing"},
+    "redis": {"contrib"},
     "rich": {"_cli"},
 }
 """Which modules may import which third-party library."""

@@ -349,3 +349,39 @@ def test_a_closed_gate_lets_single_probes_through_and_cuts_no_hint_short(  # noq
             ending(pacer, action, now)
             assert (pacer.pause_reason is not None) is (closed and not (probing and action == "accepted"))
         probing = False
+
+
+# A 429 that another process met
+
+
+def test_a_429_elsewhere_closes_the_gate_for_a_probe(dice: Dice) -> None:
+    """As one of our own would, though it is no request of ours that was refused."""
+    pacer = Pacer(PLENTY)
+    assert pacer.held(0.0, 10.0) is True
+    assert (pacer.delay(0.0), pacer.paused_for(4.0), pacer.pause_reason) == (10.0, 6.0, "throttled")
+    assert pacer.held(5.0, 8.0) is False
+    sending(pacer, 13.0)
+    assert pacer.delay(13.0) == math.inf
+    pacer.accepted(13.1)
+    assert (pacer.delay(13.1), pacer.pause_reason) == (0.0, None)
+
+
+def test_a_429_elsewhere_does_not_hold_a_probe_that_is_out(dice: Dice) -> None:
+    """Its own ending tells more, and later."""
+    pacer = closed_pacer(retry_after=3.0)
+    sending(pacer, 3.0)
+    assert pacer.held(3.1, 30.0) is False
+    pacer.accepted(3.2)
+    assert pacer.delay(3.2) == 0.0
+
+
+def test_the_gate_lets_all_through_or_one_or_none(dice: Dice) -> None:
+    """That is how many permits of a shared quota are worth asking for."""
+    pacer = Pacer(PLENTY)
+    assert pacer.lets(0.0, 5) == 5
+    sending(pacer, 0.0, 2)
+    pacer.throttled(0.0, 0.0, 3.0)
+    assert pacer.lets(1.0, 5) == 0
+    assert pacer.lets(3.0, 5) == 0  # one of the two is still under way
+    pacer.accepted(3.0)
+    assert (pacer.lets(3.0, 5), pacer.lets(3.0, 0)) == (1, 0)

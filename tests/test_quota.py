@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from playai_async import Pacing
 from playai_async._pacing import Pacer
+from playai_async._quota import KnownQuota
 from playai_async._windows import RESOLUTION
 from tests.dice import Dice
 
@@ -202,6 +203,7 @@ def test_a_pacer_does_not_grow() -> None:
     """It remembers as many endings as there are places."""
     pacer = Pacer(Pacing(requests_per_window=10, window=1.0))
     spend(pacer, [Arrival(takes=0.01)] * 2_000)
+    assert isinstance(pacer._quota, KnownQuota)
     assert len(pacer._quota._places._free_at) <= 10
 
 

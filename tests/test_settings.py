@@ -56,7 +56,7 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "max_failures": 8,
         "wait": None,
     }
-    assert attrs.asdict(Pacing()) == {"requests_per_window": None, "window": 60.0, "max_in_flight": 32}
+    assert attrs.asdict(Pacing()) == {"requests_per_window": None, "window": 60.0, "max_in_flight": 32, "shared": None}
 
 
 GOOD: tuple[tuple[Callable[..., object], dict[str, Any]], ...] = (

@@ -1,0 +1,272 @@
+"""A quota that several processes share, as one of them sees it: what it asks, what it tells, what it is granted."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+
+from playai_async._permits import Permits, terms_for
+from playai_async._settings import Pacing
+from playai_async._shared import Answer, Ask, Terms
+
+TERMS = Terms("a", requests=60, window=60.0, burst=5, lease=20.0, ask_again=1.0)
+COUNTS = 60.03
+"""Seconds for which a request counts after its end: a window, and as much as two hosts' clocks may drift apart."""
+
+COUNTS_LATE = 65.0
+"""The same where it may reach the service late."""
+
+
+def asked(permits: Permits, now: float, wanted: int = 0, pause: float = 0.0) -> Ask:
+    """What is asked, since there is something to ask or to tell."""
+    ask = permits.ask(now, wanted, 0.0, pause)
+    assert ask is not None
+    return ask
+
+
+def granted(permits: Permits, now: float, requests: int, *, era: str = "e") -> Ask:
+    """Ask for so many permits, and get them."""
+    ask = asked(permits, now, requests)
+    permits.answered(now, now, ask, Answer(requests, 0.0, None, era))
+    return ask
+
+
+@pytest.fixture
+def permits() -> Permits:
+    """Permits of a quota that answers, none in hand."""
+    permits = Permits(TERMS)
+    granted(permits, 0.0, 1)
+    asked(permits, 0.0)  # gives it back
+    return permits
+
+
+def test_terms_are_those_of_a_known_quota() -> None:
+    """Five of sixty may go out at once; a request may take its time and be counted late; asks are a second apart."""
+    pacing = Pacing(requests_per_window=60)
+    assert terms_for(pacing, name="a", request_timeout=10.0) == TERMS
+    assert terms_for(Pacing(), name="a", request_timeout=10.0) is None
+
+
+def test_asks_come_as_often_in_a_short_window() -> None:
+    """The window is the scale of all that is about turns."""
+    terms = terms_for(Pacing(requests_per_window=5, window=6.0), name="a", request_timeout=10.0)
+    assert terms is not None
+    assert terms.burst == 1
+    assert terms.ask_again == pytest.approx(0.1)
+
+
+def test_a_request_takes_a_permit(permits: Permits) -> None:
+    """Each is for one request; a probe is one like any other."""
+    assert permits.delay(1.0, 0.0) == permits.probe_delay(1.0) == math.inf
+    granted(permits, 1.0, 2)
+    assert permits.delay(1.0, 0.0) == 0.0
+    permits.sent(1.0, 0.0, 0)
+    assert permits.probe_delay(1.0) == 0.0
+    permits.probe_sent(1.0)
+    assert permits.delay(1.0, 0.0) == math.inf
+
+
+def test_the_end_of_a_request_is_told_as_how_long_it_still_counts(permits: Permits) -> None:
+    """From the telling, since the clocks of two hosts have nothing in common."""
+    first = granted(permits, 1.0, 1).first
+    permits.sent(1.0, 0.0, 0)
+    permits.accepted(2.0)
+    assert asked(permits, 5.0).places == {first: pytest.approx(COUNTS - 3.0)}
+    assert permits.ask(5.0, 0, 0.0, 0.0) is None  # told once
+
+
+def test_a_request_that_was_cut_off_counts_for_longer(permits: Permits) -> None:
+    """It may reach the service late."""
+    first = granted(permits, 1.0, 1).first
+    permits.sent(1.0, 0.0, 0)
+    permits.ended(2.0, late=True)
+    assert asked(permits, 2.0).places == {first: pytest.approx(COUNTS_LATE)}
+
+
+def test_the_place_that_was_granted_first_is_the_first_to_end(permits: Permits) -> None:
+    """Whichever request has ended: the leases of the others last for longer then."""
+    first = granted(permits, 1.0, 1).first
+    permits.sent(1.0, 0.0, 0)
+    second = granted(permits, 3.0, 1).first
+    permits.sent(3.0, 0.0, 0)
+    permits.accepted(4.0)
+    assert list(asked(permits, 4.0).places) == [first]
+    permits.accepted(4.0)
+    assert list(asked(permits, 4.0).places) == [second]
+
+
+def test_a_permit_that_nothing_needs_is_given_back(permits: Permits) -> None:
+    """With the next ask, as what comes of it was not."""
+    first = granted(permits, 1.0, 3).first
+    permits.sent(1.0, 0.0, 0)
+    assert asked(permits, 1.0).unused == (first + 1, first + 2)
+    assert permits.delay(1.0, 0.0) == math.inf
+
+
+def test_a_permit_that_came_too_late_is_given_back(permits: Permits) -> None:
+    """The process may have stood still for so long that the lease is about to end."""
+    ask = asked(permits, 1.0, 1)
+    permits.answered(6.5, 1.0, ask, Answer(1, 0.0, None, "e"))
+    assert permits.delay(6.5, 0.0) == math.inf
+    assert asked(permits, 6.5).unused == (ask.first,)
+
+
+def test_what_was_given_back_is_told_until_it_was_heard(permits: Permits) -> None:
+    """An answer is to what was asked, and not to what came meanwhile."""
+    first = granted(permits, 1.0, 2).first
+    ask = asked(permits, 1.0, 1)
+    assert ask.unused == (first, first + 1)
+    permits.lost(2.0, ask)
+    assert asked(permits, 3.0, 1).unused == (first, first + 1, ask.first)
+
+
+def test_a_turn_that_nothing_waits_for_any_more_is_left(permits: Permits) -> None:
+    """And not only found out to be, since others stand behind it."""
+    ask = asked(permits, 1.0, 1)
+    permits.answered(1.0, 1.0, ask, Answer(0, 1.0, None, "e"))
+    assert not permits.has_news(1)
+    assert asked(permits, 1.5, 0).wanted == 0
+    assert permits.ask(1.5, 0, 0.0, 0.0) is None
+
+
+def test_the_first_ask_tells_all() -> None:
+    """There is nothing that an answer could be compared with."""
+    permits = Permits(TERMS)
+    assert permits.ask(0.0, 0, 0.0, 0.0) is None
+    ask = asked(permits, 0.0, 1)
+    assert (ask.era, ask.whole, ask.places) == (None, True, {})
+
+
+def test_another_era_is_told_all(permits: Permits) -> None:
+    """What keeps the quota has forgotten: requests under way, for their lease, and those that still count."""
+    first = granted(permits, 10.0, 2).first
+    permits.sent(10.0, 0.0, 0)
+    permits.sent(10.0, 0.0, 0)
+    permits.accepted(11.0)
+    ask = asked(permits, 20.0, 1)
+    assert (ask.era, ask.whole) == ("e", False)
+    permits.answered(20.0, 20.0, ask, Answer(0, 0.0, None, "f"))
+    ask = asked(permits, 21.0, 1)
+    assert (ask.era, ask.whole) == ("f", True)
+    assert ask.places == {first + 1: pytest.approx(80.0 - 11.0), first: pytest.approx(COUNTS - 10.0)}
+    permits.answered(21.0, 21.0, ask, Answer(0, 0.0, None, "f"))
+    assert not asked(permits, 22.0, 1).whole
+
+
+def test_what_counts_no_more_is_forgotten(permits: Permits) -> None:
+    """A process that runs for months remembers a window's worth."""
+    for minute in range(100):
+        now = 70.0 * minute
+        granted(permits, now, 1)
+        permits.sent(now, 0.0, 0)
+        permits.accepted(now)
+        asked(permits, now)
+    assert len(permits._counts_until) == 1
+
+
+def test_news_that_counts_no_more_is_not_told(permits: Permits) -> None:
+    """Nobody was asked for longer than a window."""
+    granted(permits, 0.0, 1)
+    permits.sent(0.0, 0.0, 0)
+    permits.accepted(0.0)
+    assert asked(permits, 61.0, 1).places == {}
+
+
+def test_a_429_is_told_once_and_so_is_its_end(permits: Permits) -> None:
+    """With the pause that it led to here."""
+    granted(permits, 1.0, 2)
+    permits.sent(1.0, 0.0, 0)
+    permits.throttled(2.0, news=True)
+    ask = asked(permits, 2.0, pause=30.0)
+    assert (ask.pause, ask.reopened) == (30.0, False)
+    assert asked(permits, 3.0, 1, pause=29.0).pause is None
+    granted(permits, 32.0, 1)
+    permits.probe_sent(32.0)
+    permits.reopened(33.0)
+    permits.accepted(33.0)
+    ask = asked(permits, 33.0)
+    assert (ask.pause, ask.reopened) == (None, True)
+    assert not asked(permits, 33.0, 1).reopened
+
+
+@pytest.mark.parametrize("again", [False, True], ids=["and nothing since", "and another since"])
+def test_a_429_that_was_not_heard_of_is_told_again(permits: Permits, *, again: bool) -> None:
+    """The exchange may have failed before it arrived; what came since is newer."""
+    granted(permits, 1.0, 2)
+    permits.sent(1.0, 0.0, 0)
+    permits.sent(1.0, 0.0, 0)
+    permits.throttled(2.0, news=True)
+    ask = asked(permits, 2.0, pause=30.0)
+    if again:
+        permits.throttled(2.5, news=False)
+    permits.lost(3.0, ask)
+    assert asked(permits, 3.0, 1, pause=29.0).pause == 29.0
+
+
+def test_an_end_that_was_not_heard_of_is_told_again(permits: Permits) -> None:
+    """Or all would be held for a 429 that is over."""
+    permits.reopened(2.0)
+    permits.lost(3.0, asked(permits, 2.0))
+    assert asked(permits, 3.0, 1).reopened
+
+
+def test_out_of_reach_it_keeps_to_what_it_was_granted(permits: Permits) -> None:
+    """Of the last window: its share, as far as it used that."""
+    for second in range(30):
+        granted(permits, 2.0 * second, 1)
+        permits.sent(2.0 * second, 0.0, 0)
+        permits.accepted(2.0 * second)
+    permits.lost(59.0, asked(permits, 59.0, 1))
+    assert (permits.away, permits.limit) == (True, 30)
+    assert permits.delay(59.0, 0.0) > 0.5
+    assert permits.delay(61.0, 0.0) <= 0.0
+    permits.sent(61.0, 0.0, 0)  # takes no permit, since there is nobody to ask
+    permits.accepted(61.0)
+    assert len(asked(permits, 61.5, 1).places) == 30  # and the first of the others counts no more
+
+
+def test_a_process_that_was_granted_nothing_learns_from_the_start() -> None:
+    """It keeps to the whole quota at the most, and a probe takes no permit."""
+    permits = Permits(TERMS)
+    permits.lost(1.0, asked(permits, 0.0, 1))
+    assert permits.limit == 60
+    assert max(permits.delay(1.0, 0.0), permits.probe_delay(1.0)) <= 0.0
+    for _ in range(5):
+        permits.sent(1.0, 0.0, 0)
+        permits.accepted(1.0)
+    assert permits.delay(1.0, 0.0) == pytest.approx(1.0)
+
+
+def test_it_is_lost_once(permits: Permits) -> None:
+    """What was learned meanwhile is not forgotten with each exchange that fails."""
+    for _ in range(5):
+        granted(permits, 1.0, 1)
+        permits.sent(1.0, 0.0, 0)
+        permits.accepted(1.0)
+    permits.lost(2.0, asked(permits, 2.0, 1))
+    assert permits.limit == 5
+    permits.sent(10.0, 0.0, 0)
+    permits.accepted(10.0)
+    permits.lost(11.0, asked(permits, 11.0, 1))
+    assert permits.limit == 5
+
+
+def test_it_comes_back_with_the_first_answer(permits: Permits) -> None:
+    """From then on requests take permits again, and what was sent alone is told."""
+    permits.lost(2.0, asked(permits, 2.0, 1))
+    permits.sent(3.0, 0.0, 0)
+    permits.accepted(3.0)
+    ask = asked(permits, 4.0, 1)
+    assert ask.whole
+    assert list(ask.places.values()) == [pytest.approx(COUNTS - 1.0)]
+    permits.answered(4.0, 4.0, ask, Answer(0, 1.0, None, "e"))
+    assert (permits.away, permits.limit, permits.delay(4.0, 0.0)) == (False, 60, math.inf)
+
+
+def test_it_is_in_a_hurry_where_polls_find_their_jobs_done(permits: Permits) -> None:
+    """And others have long been due to find theirs: there is nothing to save for."""
+    for _ in range(20):
+        permits.polled(found=True)
+    calm, hurry = permits.ask(1.0, 1, 5.0, 0.0), permits.ask(1.0, 1, 30.0, 0.0)
+    assert [ask is not None and ask.hurry for ask in (calm, hurry)] == [False, True]
