@@ -1,0 +1,33 @@
+"""Servers of other projects, started by the tests that need them and stopped after them."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.contrib.redis_server import RedisServer, VirtualQuota
+
+
+@pytest.fixture(scope="session")
+def shared_redis() -> Iterator[RedisServer]:
+    """A Redis for all tests that do not stop it; `redis_server` empties it before each."""
+    with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(Path(directory)) as server:
+        yield server
+
+
+@pytest.fixture
+def redis_server(shared_redis: RedisServer) -> RedisServer:
+    """An empty Redis."""
+    with shared_redis.client() as client:
+        client.flushall()
+    return shared_redis
+
+
+@pytest.fixture
+def virtual_quota(redis_server: RedisServer) -> Iterator[VirtualQuota]:
+    """The quota's script on it, in virtual time."""
+    with redis_server.client() as client:
+        yield VirtualQuota(client)

@@ -1,0 +1,115 @@
+"""The shared quota on a Redis that may be away: real connections, and therefore real time."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, SessionStats
+from playai_async.contrib.redis import RedisQuota
+from playai_async.emulator import Emulator, EmulatorStats
+from tests.contrib.redis_server import RedisServer
+from tests.contrib.servers import free_port
+from tests.scripted import API_KEY, USER_ID
+
+QUOTA = 20
+WINDOW = 0.8
+"""Seconds: so short that many are over soon."""
+
+POLLING = Polling(initial=0.01, maximum=0.1)
+
+
+@pytest.fixture
+def mortal_redis() -> Iterator[RedisServer]:
+    """A Redis that the test may kill."""
+    with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(Path(directory)) as server:
+        yield server
+
+
+async def waits_on(
+    url: str, jobs: int, *, sessions: int = 2, outage: tuple[RedisServer, float, float] | None = None
+) -> tuple[EmulatorStats, list[SessionStats]]:
+    """Wait for so many jobs in sessions that share a quota, while Redis is killed and started as said."""
+    async with Emulator(QUOTA, WINDOW) as emulator, asyncio.timeout(60):
+        pacing = Pacing(requests_per_window=QUOTA, window=WINDOW, shared=RedisQuota(url))
+        processes = [
+            PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, pacing=pacing, polling=POLLING)
+            for _ in range(sessions)
+        ]
+        ids = [emulator.add_job(duration=random.uniform(0, WINDOW)) for _ in range(jobs)]  # noqa: S311 - no secret
+        shares = [process.wait_for_all(ids[number::sessions]) for number, process in enumerate(processes)]
+        waits = asyncio.gather(*shares)
+        if outage is not None:
+            server, begins, lasts = outage
+            await asyncio.sleep(begins)
+            server.kill()
+            await asyncio.sleep(lasts)
+            server.start()
+        found = await waits
+        assert sum(len(share) for share in found) == jobs
+        stats = [process.stats for process in processes]
+        for process in processes:
+            await process.aclose()
+        return emulator.stats, stats
+
+
+def test_sessions_share_a_quota_over_redis(redis_server: RedisServer) -> None:
+    """They never exceed it together, and each gets its part."""
+    service, sessions = asyncio.run(waits_on(redis_server.url, 60))
+    assert service.throttled == 0
+    assert min(session.requests for session in sessions) >= 30
+    with redis_server.client() as client:
+        keys = list(client.scan_iter())
+        assert 2 <= len(keys) <= 4
+        assert all(0 < client.pttl(key) <= 60_000 for key in keys)
+
+
+def test_a_redis_that_is_killed_loses_no_wait(mortal_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
+    """Each session paces alone until it is back, says so once, and comes back by itself."""
+    caplog.set_level(logging.INFO, "playai_async")
+    service, _ = asyncio.run(waits_on(mortal_redis.url, 150, outage=(mortal_redis, 1.5 * WINDOW, 2 * WINDOW)))
+    events = [getattr(record, "playai_event", None) for record in caplog.records]
+    assert (events.count("shared_quota_away"), events.count("shared_quota_back")) == (2, 2)
+    assert service.throttled < 0.2 * service.requests  # a tenth where windows are minutes, and an ask is no part of one
+
+
+def test_a_redis_that_was_never_there_is_no_hindrance() -> None:
+    """The session learns the quota, as without sharing."""
+    service, (session,) = asyncio.run(waits_on(f"redis://127.0.0.1:{free_port()}", 10, sessions=1))
+    assert service.requests == session.requests
+
+
+@pytest.mark.parametrize(
+    "url",
+    [
+        "redis://localhost:6379/1",
+        "rediss://user:pass@host:6380/0",
+        "redis+unix:///run/redis.sock",
+        "redis+cluster://a:1,b:2",
+    ],
+)
+def test_a_url_that_names_a_redis_is_accepted(url: str) -> None:
+    """Nothing is opened, and nothing of it is shown."""
+    assert repr(RedisQuota(url)) == "RedisQuota(hidden)"
+
+
+@pytest.mark.parametrize("url", ["", "localhost:6379", "memory://", "http://:hidden@host", "redis://:hidden@host:port"])
+def test_a_url_that_names_none_is_refused(url: str) -> None:
+    """Without repeating it: it may have a password."""
+    with pytest.raises(ConfigurationError) as caught:
+        RedisQuota(url)
+    assert str(caught.value) == "the URL of a shared quota must name a Redis"
+    assert caught.value.__cause__ is None
+    assert caught.value.__suppress_context__
+
+
+def test_what_is_no_url_is_refused() -> None:
+    """A client of another library's is none."""
+    with pytest.raises(TypeError, match="url must be a str, not int"):
+        RedisQuota(6379)  # type: ignore[arg-type]  # that is the mistake
