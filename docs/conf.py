@@ -33,7 +33,7 @@ napoleon_use_ivar = True
 # No inventory is fetched, so the names of others have nothing to point to.
 nitpick_ignore_regex = [
     ("py:.*", r"(aiohttp|asyncio|collections|datetime|os|pathlib|tenacity|types|typing|uuid|yarl)\..*"),
-    ("py:class", r"UUID|datetime|(.*\.)?OutputT_co|WaitStrategy"),
+    ("py:class", r"UUID|datetime|(.*\.)?OutputT_co|WaitStrategy|(.*\.)?(SharedQuota|QuotaLink|Terms)"),
 ]
 
 # What a user imports is documented under the name it is imported by, not that of the private module it lives in.

@@ -2,19 +2,30 @@
 
 from __future__ import annotations
 
+import contextlib
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.contrib.redis_server import RedisServer, VirtualQuota
+from bench.redis_server import RedisServer
+from tests.contrib.servers import program
+from tests.contrib.virtual_quota import VirtualQuota
+
+
+@contextlib.contextmanager
+def a_redis() -> Iterator[RedisServer]:
+    """Start a Redis of the tests' own."""
+    found = program("redis-server", "redis-server")
+    with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(found, Path(directory)) as server:
+        yield server
 
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
     """A Redis for all tests that do not stop it; `redis_server` empties it before each."""
-    with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(Path(directory)) as server:
+    with a_redis() as server:
         yield server
 
 
@@ -31,3 +42,10 @@ def virtual_quota(redis_server: RedisServer) -> Iterator[VirtualQuota]:
     """The quota's script on it, in virtual time."""
     with redis_server.client() as client:
         yield VirtualQuota(client)
+
+
+@pytest.fixture
+def mortal_redis() -> Iterator[RedisServer]:
+    """A Redis that the test may kill."""
+    with a_redis() as server:
+        yield server

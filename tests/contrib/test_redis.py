@@ -5,16 +5,13 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-import tempfile
-from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 
+from bench.redis_server import RedisServer
 from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, SessionStats
 from playai_async.contrib.redis import RedisQuota
 from playai_async.emulator import Emulator, EmulatorStats
-from tests.contrib.redis_server import RedisServer
 from tests.contrib.servers import free_port
 from tests.scripted import API_KEY, USER_ID
 
@@ -23,13 +20,6 @@ WINDOW = 0.8
 """Seconds: so short that many are over soon."""
 
 POLLING = Polling(initial=0.01, maximum=0.1)
-
-
-@pytest.fixture
-def mortal_redis() -> Iterator[RedisServer]:
-    """A Redis that the test may kill."""
-    with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(Path(directory)) as server:
-        yield server
 
 
 async def waits_on(

@@ -19,7 +19,7 @@ from playai_async._permits import Permits, terms_for
 from playai_async._shared import Ask, QuotaLink, SharedQuota, Terms
 from playai_async.emulator import Emulator, Status
 from tests.clock import now
-from tests.contrib.redis_server import VirtualQuota
+from tests.contrib.virtual_quota import VirtualQuota
 from tests.fleets import QUOTA, WINDOW, finished_late, most_in_a_window, share_of_429s
 from tests.scripted import API_KEY, USER_ID
 

@@ -1,0 +1,39 @@
+"""One of the processes of `bench.scale`: waits for the jobs that it is told, and says how that went."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import sys
+import time
+from typing import Any
+
+from playai_async import Pacing, PlayAIError, PlayAISession, Polling
+from playai_async.contrib.redis import RedisQuota
+
+
+async def wait_for(told: dict[str, Any]) -> dict[str, Any]:
+    """Wait for jobs as told, and return what came of it."""
+    pacing = Pacing(
+        requests_per_window=told["quota"],
+        window=told["window"],
+        shared=None if told["redis"] is None else RedisQuota(told["redis"]),
+    )
+    scale = told["window"] / 60
+    polling = Polling(initial=scale, maximum=10 * scale, timeout=None)
+    async with PlayAISession("a-key", "a-user", base_url=told["base_url"], pacing=pacing, polling=polling) as playai:
+        print("ready", flush=True)
+        ids = json.loads(await asyncio.to_thread(sys.stdin.readline))
+        began = time.monotonic()
+        found = await playai.wait_for_all(ids, return_exceptions=True)
+        stats = playai.stats
+        return {
+            "seconds": time.monotonic() - began,
+            "lost": sum(isinstance(each, PlayAIError) for each in found),
+            "requests": stats.requests,
+            "throttled": stats.throttled,
+        }
+
+
+if __name__ == "__main__":
+    print(json.dumps(asyncio.run(wait_for(json.loads(sys.argv[1])))), flush=True)

@@ -1,0 +1,66 @@
+"""The quota's script on a Redis, in virtual time."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import attrs
+import redis
+
+from playai_async._shared import Answer, Ask, Terms
+from playai_async.contrib.redis import _SCRIPT, keys_of, read, written
+from tests.clock import now
+
+_CLOCK = "clock"
+_EPOCH = 1_700_000_000
+
+
+@attrs.define
+class VirtualQuota:
+    """The quota's script on a real Redis, by the clock of the test's loop: each exchange takes no time at all.
+
+    Attributes:
+        client: Redis.
+        down: Whether it is out of reach.
+        exchanges: What was asked and answered.
+    """
+
+    client: redis.Redis
+    down: bool = False
+    exchanges: list[tuple[Ask, Answer]] = attrs.field(factory=list[tuple[Ask, Answer]])
+    opened: int = 0
+    closed: int = 0
+
+    def open(self, terms: Terms) -> _VirtualLink:
+        """Return a way to it."""
+        self.opened += 1
+        return _VirtualLink(self, terms, f"process-{self.opened}")
+
+    def lose_all(self) -> None:
+        """Forget all, as a Redis does that is killed."""
+        self.client.flushall()
+
+
+@attrs.frozen
+class _VirtualLink:
+    quota: VirtualQuota
+    terms: Terms
+    process: str
+
+    async def exchange(self, ask: Ask) -> Answer:
+        if self.quota.down:
+            raise redis.ConnectionError("refused")
+        client: Any = self.quota.client
+        seconds, parts = divmod(now(), 1.0)
+        client.delete(_CLOCK)
+        client.rpush(_CLOCK, _EPOCH + int(seconds), int(parts * 1e6))
+        script = _SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
+        # No expiry: it goes by the clock of Redis.
+        script = script.replace("for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, whole(kept)) end", "")
+        keys = keys_of(self.terms)
+        answer = read(client.eval(script, len(keys), *keys, written(ask, self.terms, self.process)))
+        self.quota.exchanges.append((ask, answer))
+        return answer
+
+    async def aclose(self) -> None:
+        self.quota.closed += 1
