@@ -68,14 +68,33 @@ class Backoff:
     Args:
         retrying: The rule, from `retrying_for`.
         max_failures: How many transient failures in a row end the wait.
+        polls: How many polls of the wait went before, where it is taken up again, in another process maybe.
+        failures: How many of them, up to the last, failed in a row.
+        elapsed: Seconds since the wait began; nearly all of them were pauses.
     """
 
     __slots__ = ("_failures", "_max_failures", "_state")
 
-    def __init__(self, retrying: AsyncRetrying, max_failures: int) -> None:
+    def __init__(
+        self,
+        retrying: AsyncRetrying,
+        max_failures: int,
+        *,
+        polls: int = 0,
+        failures: int = 0,
+        elapsed: float = 0.0,
+    ) -> None:
         self._state = _State(retrying)
-        self._failures = 0
+        self._state.attempt_number += polls
+        self._state.idle_for = elapsed
+        self._state.start_time -= elapsed
+        self._failures = failures
         self._max_failures = max_failures
+
+    @property
+    def failures(self) -> int:
+        """How many polls failed in a row, up to the last."""
+        return self._failures
 
     def pause_after(self, outcome: TtsJob | PlayAIError) -> float | None:
         """Decide what follows a poll.

@@ -364,3 +364,35 @@ def test_a_cancellation_passes_through_a_strategy() -> None:
 
     with pytest.raises(asyncio.CancelledError):
         a_wait(Polling(wait=strategy)).pause_after(GOING_ON)
+
+
+# A wait that is taken up again
+
+
+def test_a_wait_taken_up_again_pauses_as_if_it_had_gone_on() -> None:
+    """In another process, say: by the polls that went before."""
+    polling = Polling(jitter=0)
+    assert pauses(Backoff(retrying_for(polling), 8, polls=3), GOING_ON, GOING_ON) == [3.375, 5.0625]
+
+
+def test_a_wait_taken_up_again_counts_its_failures_on() -> None:
+    """Those in a row; a good answer resets them."""
+    backoff = Backoff(retrying_for(Polling(jitter=0)), 3, polls=5, failures=2)
+    assert backoff.failures == 2
+    assert pauses(backoff, TRANSPORT) == [None]
+    backoff = Backoff(retrying_for(Polling(jitter=0)), 3, polls=5, failures=2)
+    assert pauses(backoff, GOING_ON, TRANSPORT) == [7.59375, 10.0]
+    assert backoff.failures == 1
+
+
+def test_a_strategy_sees_how_long_a_wait_taken_up_again_has_taken() -> None:
+    """Since its beginning, and not since it was taken up."""
+    seen: list[tuple[float, int]] = []
+
+    def strategy(state: RetryCallState) -> float:
+        seen.append((state.idle_for, round(state.seconds_since_start or 0)))
+        return 2.0
+
+    backoff = Backoff(retrying_for(Polling(wait=strategy)), 8, polls=9, elapsed=600.0)
+    assert pauses(backoff, GOING_ON, GOING_ON) == [2.0, 2.0]
+    assert seen == [(600.0, 600), (602.0, 600)]
