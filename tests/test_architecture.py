@@ -36,19 +36,8 @@ LAST = ("emulator", "contrib", "testing", "_cli", "__main__")
 
 HOMES: dict[str, set[str]] = {
     "attrs": {
-        *(
-            "_models",
-            "_shared",
-            "_settings",
-            "_permits",
-            "_converter",
-            "_credentials",
-            "_protocol",
-            "_watch",
-            "_poller",
-            "_create",
-        ),
-        *("_files", "_download", "_opentelemetry", "_client", "_cli", "emulator"),
+        *("_models", "_shared", "_settings", "_converter", "_credentials", "_protocol", "_watch", "_poller"),
+        *("_create", "_files", "_download", "_opentelemetry", "_client", "_cli", "contrib", "emulator"),
     },
     "cattrs": {"_converter"},
     "tenacity": {"_settings", "_backoff", "_poller", "_download"},
@@ -58,6 +47,7 @@ HOMES: dict[str, set[str]] = {
     "opentelemetry": {"_opentelemetry"},
     "cyclopts": {"_cli"},
     "limits": {"contrib"},
+    "procrastinate": {"contrib"},
     "pytest": {"testing"},
     "pytest_asyncio": {"testing"},
     "redis": {"contrib"},

@@ -1,0 +1,231 @@
+"""Rows that nobody works on any more: whose are put back, and whose are left alone."""
+
+from __future__ import annotations
+
+import asyncio
+from datetime import timedelta
+from typing import Any
+
+import pytest
+from procrastinate.exceptions import AppNotOpen, ConnectorException
+from procrastinate.testing import InMemoryConnector
+
+from playai_async import PlayAISession
+from playai_async.contrib.procrastinate._rescue import rescue
+from playai_async.contrib.procrastinate._rows import PutBack, put_back
+from playai_async.contrib.procrastinate._values import Again
+from tests.contrib.durable import Backend, Books, at, finished, in_memory, one_clock
+from tests.scripted import COMPLETED, JOB_ID, Answer, ScriptedService, job
+
+__all__ = ["one_clock"]
+
+pytestmark = pytest.mark.usefixtures("one_clock")
+
+
+def memory_of(backend: Backend) -> InMemoryConnector:
+    """Return what holds the rows."""
+    connector = backend.app.connector
+    assert isinstance(connector, InMemoryConnector)
+    return connector
+
+
+async def rescued(backend: Backend) -> None:
+    """Look for rows of dead workers once."""
+    await rescue(backend.app.job_manager, "playai:wait", "playai:rescue")
+
+
+async def fetched(backend: Backend, *, heartbeat: timedelta | None) -> None:
+    """Have a worker fetch a row that gave its last sign so long ago, or is forgotten."""
+    manager = backend.app.job_manager
+    worker = await manager.register_worker()
+    assert await manager.fetch_job(["playai"], worker) is not None
+    if heartbeat is None:
+        await manager.unregister_worker(worker)
+    else:
+        memory_of(backend).workers[worker] = at() - heartbeat
+
+
+@pytest.mark.parametrize("heartbeat", [timedelta(seconds=31), None], ids=["silent", "forgotten"])
+async def test_what_a_dead_worker_held_is_put_back(
+    session: PlayAISession, heartbeat: timedelta | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Due at once, with the place it had."""
+    async with in_memory(session, Books()) as backend:
+        number = await backend.waits.defer(JOB_ID, on_done="note")
+        before = await backend.row()
+        await fetched(backend, heartbeat=heartbeat)
+        await rescued(backend)
+        row = await backend.row()
+    assert (row.status, row.attempts, row.priority) == ("todo", 1, before.priority)
+    assert row.scheduled_at == at()
+    assert f"Row {number} was held by a worker that died, and is put back." in caplog.text
+
+
+async def test_what_a_live_worker_holds_is_left_alone(session: PlayAISession) -> None:
+    """However long it takes."""
+    async with in_memory(session, Books()) as backend:
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await fetched(backend, heartbeat=timedelta(seconds=20))
+        await rescued(backend)
+        assert (await backend.row()).status == "doing"
+
+
+async def test_a_row_that_was_rescued_meanwhile_is_left_alone(session: PlayAISession) -> None:
+    """Of two rescues at once one is first, and the row may be in a live worker's hands by then."""
+
+    class Raced(InMemoryConnector):
+        async def select_stalled_jobs_by_heartbeat_all(self, *args: Any, **kwargs: Any) -> Any:
+            rows = [dict(row) for row in await super().select_stalled_jobs_by_heartbeat_all(*args, **kwargs)]
+            if rows and rows[0]["task_name"] == "playai:wait":
+                await self.retry_job_run(job_id=rows[0]["id"], retry_at=at())
+                await backend.app.job_manager.fetch_job(None, await backend.app.job_manager.register_worker())
+            return rows
+
+    backend = Backend(session, Raced(), Books())
+    async with backend.app.open_async():
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await fetched(backend, heartbeat=None)
+        await rescued(backend)
+        row = await backend.row()
+    assert (row.status, row.attempts) == ("doing", 1)
+
+
+async def test_a_row_that_cannot_be_written_to_does_not_end_a_rescue(session: PlayAISession) -> None:
+    """Somebody else was there first, or will be."""
+
+    class Refusing(InMemoryConnector):
+        async def retry_job_run(self, *args: Any, **kwargs: Any) -> None:
+            raise ConnectorException("not in a state to retry")
+
+    backend = Backend(session, Refusing(), Books())
+    async with backend.app.open_async():
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await fetched(backend, heartbeat=None)
+        await rescued(backend)
+
+
+async def test_a_rescue_that_died_is_swept_up(session: PlayAISession) -> None:
+    """It has successors, and holds nothing up."""
+    async with in_memory(session, Books()) as backend:
+        await backend.waits._rescuing.defer_async(timestamp=0)
+        await fetched(backend, heartbeat=None)
+        await rescued(backend)
+        assert memory_of(backend).jobs == {}
+
+
+async def test_workers_rescue_by_themselves(session: PlayAISession, service: ScriptedService) -> None:
+    """Every half minute, whatever else is due; the wait goes on to its end."""
+    service.answers(job(COMPLETED))
+    books = Books()
+    async with in_memory(session, books) as backend:
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await fetched(backend, heartbeat=timedelta(hours=1))
+        async with backend.working():
+            await books.told()
+            await backend.until(finished)
+        periodic = backend.app.periodic_registry.periodic_tasks.values()
+        rescues = [row for row in memory_of(backend).jobs.values() if row["task_name"] == "playai:rescue"]
+    assert [task.cron for task in periodic] == ["* * * * * */30"]
+    assert {row["priority"] for row in rescues} == {0}
+
+
+# Rows that a live worker could not write to
+
+
+class Flaky(InMemoryConnector):
+    """Loses the connection at some of the statements that put a row back."""
+
+    def __init__(self, *errors: Exception) -> None:
+        super().__init__()
+        self.errors = list(errors)
+
+    async def retry_job_run(self, *args: Any, **kwargs: Any) -> None:
+        """Put a row back, unless there is an error to raise."""
+        if self.errors:
+            raise self.errors.pop(0)
+        await super().retry_job_run(*args, **kwargs)
+
+
+async def test_a_row_whose_end_was_not_written_is_put_back_by_its_worker(
+    session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Procrastinate writes once; and the worker lives, so that nobody would rescue it."""
+    service.answers(job(), job(COMPLETED))
+    books = Books()
+    backend = Backend(session, Flaky(ConnectorException("lost"), ConnectorException("lost again")), books)
+    async with backend.app.open_async(), backend.working():
+        number = await backend.waits.defer(JOB_ID, on_done="note")
+        await books.told()
+        await backend.until(finished)
+        await asyncio.sleep(0)
+    assert [round(arrival) for arrival in service.arrivals] == [0, 10]
+    assert f"Row {number} could not be written to, and is put back later." in caplog.text
+
+
+async def test_a_row_that_left_its_worker_is_not_put_back_by_it(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """The worker has stopped, and was forgotten; the row is a rescue's affair."""
+    service.answers(job())
+    backend = Backend(session, Flaky(ConnectorException("lost")), Books())
+    async with backend.app.open_async():
+        await backend.waits.defer(JOB_ID, on_done="note")
+        async with backend.working():
+            await asyncio.sleep(1)
+        await asyncio.sleep(6)
+        row = await backend.row()
+    assert (row.status, row.attempts) == ("doing", 0)
+
+
+async def test_an_app_that_was_closed_is_left_alone(session: PlayAISession, service: ScriptedService) -> None:
+    """Nothing more can be done, and a rescue will do it."""
+    service.answers(job())
+    connector = Flaky(ConnectorException("lost"), AppNotOpen(), ConnectorException("never met"))
+    backend = Backend(session, connector, Books())
+    async with backend.app.open_async(), backend.working():
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await asyncio.sleep(60)
+    assert len(connector.errors) == 1
+
+
+async def test_a_row_that_can_never_be_written_to_is_let_be(session: PlayAISession, service: ScriptedService) -> None:
+    """After ten minutes."""
+    service.answers(job())
+    connector = Flaky(*[ConnectorException("lost")] * 1_000)
+    backend = Backend(session, connector, Books())
+    async with backend.app.open_async(), backend.working(fetch_job_polling_interval=5.0):
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await asyncio.sleep(1_000)
+    assert len(connector.errors) == 1_000 - 1 - 120
+
+
+# What a row carries
+
+
+async def test_a_row_is_put_back_without_its_counts_if_need_be(session: PlayAISession) -> None:
+    """They make a poll early or late, and a lost row would be worse."""
+
+    class Away:
+        async def execute_query_async(self, query: str, **arguments: Any) -> None:
+            raise ConnectorException("lost")
+
+    async with in_memory(session, Books()) as backend:
+        await backend.waits.defer(JOB_ID, on_done="note")
+        row = await backend.row()
+    away: Any = Away()
+    raised = await put_back(away, row, Again(at().timestamp(), "lost", counts={"failures": 1}))
+    assert isinstance(raised, PutBack)
+    assert raised.decision.retry_at == at() + timedelta(seconds=1)
+
+
+async def test_an_aborted_turn_leaves_nothing_to_settle(session: PlayAISession, service: ScriptedService) -> None:
+    """A turn that is cancelled from outside was written by nobody, and its worker is going."""
+    service.answers(Answer(takes=60))
+    async with in_memory(session, Books()) as backend:
+        await backend.waits.defer(JOB_ID, on_done="note")
+        async with backend.working():
+            await backend.until(lambda row: row.status == "doing")
+            (turn,) = [task for task in asyncio.all_tasks() if task.get_name().startswith("process job playai:wait")]
+            turn.cancel()
+            row = await backend.until(lambda row: row.status == "todo")
+    assert row.task_kwargs["unasked"] == 1
