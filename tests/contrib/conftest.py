@@ -1,4 +1,4 @@
-"""Servers of other projects, started by the tests that need them and stopped after them."""
+"""Fixtures of the tests of what carries waiting past one process: servers that the tests start, and stop after them."""
 
 from __future__ import annotations
 
@@ -10,8 +10,12 @@ from pathlib import Path
 import pytest
 
 from bench.redis_server import RedisServer
+from tests.contrib.durable import one_clock
+from tests.contrib.postgres import cluster, database
 from tests.contrib.servers import program
 from tests.contrib.virtual_quota import VirtualQuota
+
+__all__ = ["cluster", "database", "one_clock"]
 
 
 @contextlib.contextmanager

@@ -14,10 +14,8 @@ from playai_async import PlayAISession
 from playai_async.contrib.procrastinate._rescue import rescue
 from playai_async.contrib.procrastinate._rows import PutBack, put_back
 from playai_async.contrib.procrastinate._values import Again
-from tests.contrib.durable import Backend, Books, at, finished, in_memory, one_clock
+from tests.contrib.durable import Backend, Books, at, finished, in_memory
 from tests.scripted import COMPLETED, JOB_ID, Answer, ScriptedService, job
-
-__all__ = ["one_clock"]
 
 pytestmark = pytest.mark.usefixtures("one_clock")
 

@@ -25,7 +25,7 @@ from playai_async import (
 )
 from playai_async.contrib.procrastinate import DurableWaits, Outcome
 from playai_async.contrib.procrastinate._rows import priority_of
-from tests.contrib.durable import EXACT, Books, at, finished, in_memory, one_clock
+from tests.contrib.durable import EXACT, Books, at, finished, in_memory
 from tests.scripted import (
     API_KEY,
     COMPLETED,
@@ -39,8 +39,6 @@ from tests.scripted import (
     lost,
     throttled,
 )
-
-__all__ = ["one_clock"]
 
 pytestmark = pytest.mark.usefixtures("one_clock")
 
