@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 from procrastinate import PsycopgConnector
+from procrastinate.exceptions import AlreadyEnqueued
 
 from bench.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from bench.postgres import Cluster
@@ -107,14 +108,19 @@ async def test_what_has_been_due_longest_goes_first(
     assert [arrival.job_id for arrival in emulator.arrivals][:2] == [second, first]
 
 
-async def later(cluster: Cluster, database: str, waits: DurableWaits) -> None:
-    """Have half a minute pass for those who look for dead workers, and have one look."""
-    await asyncio.to_thread(
-        cluster.execute,
-        "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '31 s'",
-        database,
-    )
-    await waits._rescuing.defer_async(timestamp=0)
+async def half_a_minute_later(cluster: Cluster, database: str) -> None:
+    """Have half a minute pass for those who look for dead workers."""
+    statement = "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '31 s'"
+    await asyncio.to_thread(cluster.execute, statement, database)
+
+
+async def until_stored(cluster: Cluster, database: str, waits: DurableWaits, number: int) -> list[str]:
+    """Wait for so many outcomes, with a look for dead workers every now and then; return their keys."""
+    while len(keys := await keys_in(cluster, database)) < number:
+        with contextlib.suppress(AlreadyEnqueued):
+            await waits._rescuing.defer_async(timestamp=0)
+        await asyncio.sleep(0.2)
+    return keys
 
 
 async def keys_in(cluster: Cluster, database: str) -> list[str]:
@@ -140,14 +146,13 @@ async def test_what_a_killed_worker_held_is_polled_on(cluster: Cluster, database
                 await asyncio.sleep(0.02)
             (row,) = await app.job_manager.list_jobs_async(task="playai:wait")
             assert row.status == "doing"
-            await later(cluster, database, waits)
-            while not await keys_in(cluster, database):
-                await asyncio.sleep(0.02)
-    assert await keys_in(cluster, database) == [f"{job_id}:store:COMPLETED"]
+            await half_a_minute_later(cluster, database)
+            keys = await until_stored(cluster, database, waits, 1)
+    assert keys == [f"{job_id}:store:COMPLETED"]
 
 
 async def test_waits_outlast_a_restart_of_postgresql(cluster: Cluster, database: str, emulator: Emulator) -> None:
-    """Its workers end with it, and whoever starts them again finds every wait."""
+    """Its workers may end with it, and whoever starts them again finds every wait."""
     cluster.execute(TABLES, database)
     jobs = [emulator.add_job(duration=2.0) for _ in range(20)]
     work = Work(dsn=cluster.dsn(database), url=emulator.base_url, quota=6_000)
@@ -162,10 +167,7 @@ async def test_waits_outlast_a_restart_of_postgresql(cluster: Cluster, database:
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(cluster.stop)
             await asyncio.to_thread(cluster.start)
-            while worker.started < 2:
-                await asyncio.sleep(0.02)
+            await half_a_minute_later(cluster, database)
             async with app.open_async():
-                await later(cluster, database, waits)
-            while len(await keys_in(cluster, database)) < len(jobs):
-                await asyncio.sleep(0.1)
-    assert await keys_in(cluster, database) == sorted(f"{job_id}:store:COMPLETED" for job_id in jobs)
+                keys = await until_stored(cluster, database, waits, len(jobs))
+    assert keys == sorted(f"{job_id}:store:COMPLETED" for job_id in jobs)
