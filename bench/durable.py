@@ -36,6 +36,8 @@ PATIENCE = 200.0
 
 DATABASE = "postgres"
 
+HELD = "procrastinate_jobs WHERE task_name = 'playai:wait' AND status = 'doing'"
+
 
 @attrs.frozen(kw_only=True)
 class Course:
@@ -70,6 +72,7 @@ class Run:
         self._course = course
         self._cluster = cluster
         self._began = time.monotonic()
+        self._held: list[int] = []
         self.seconds = 0.0
 
     async def perform(self) -> int:
@@ -84,10 +87,12 @@ class Run:
                     await stack.enter_async_context(worker.kept_up())
                 await self._until(course.jobs / 3)
                 workers[0].kill()
+                self._held.append(await self._count(HELD))
                 self._say("a worker was killed")
                 await self._until(course.jobs * 2 / 3)
                 await asyncio.to_thread(self._cluster.stop)
                 await asyncio.to_thread(self._cluster.start)
+                self._held.append(await self._count(HELD))
                 self._say("PostgreSQL was restarted")
                 await self._until(course.jobs)
                 self.seconds = time.monotonic() - self._began
@@ -127,6 +132,7 @@ class Run:
             f"polls: {polls}, {polls / jobs:.1f} per job; 429s: {emulator.stats.throttled}\n"
             f"rows of procrastinate_events: {events}\n"
             f"worker processes: {processes}, for {WORKERS} at a time\n"
+            f"rows that workers held: {self._held[0]} when one was killed, {self._held[1]} when PostgreSQL was back\n"
             f"seconds: {self.seconds:.0f}, where the longest job took {self._course.longest:.0f}"
         )
         return 0 if jobs_told == jobs and keys == jobs else 1

@@ -9,6 +9,7 @@ from sphinx.application import Sphinx
 
 import playai_async
 from playai_async import _settings, emulator
+from playai_async.contrib import procrastinate
 
 project = "playai-async"
 author = "The playai-async authors"
@@ -32,12 +33,12 @@ napoleon_use_ivar = True
 
 # No inventory is fetched, so the names of others have nothing to point to.
 nitpick_ignore_regex = [
-    ("py:.*", r"(aiohttp|asyncio|collections|datetime|os|pathlib|tenacity|types|typing|uuid|yarl)\..*"),
-    ("py:class", r"UUID|datetime|(.*\.)?OutputT_co|WaitStrategy|(.*\.)?(SharedQuota|QuotaLink|Terms)"),
+    ("py:.*", r"(aiohttp|asyncio|collections|datetime|os|pathlib|procrastinate|tenacity|types|typing|uuid|yarl)\..*"),
+    ("py:class", r"UUID|datetime|(.*\.)?(HandlerT|OutputT_co)|WaitStrategy|(.*\.)?(SharedQuota|QuotaLink|Terms)"),
 ]
 
 # What a user imports is documented under the name it is imported by, not that of the private module it lives in.
-for package in (playai_async, emulator):
+for package in (playai_async, emulator, procrastinate):
     for name in package.__all__:
         if isinstance(vars(package)[name], type):
             vars(package)[name].__module__ = package.__name__

@@ -200,12 +200,15 @@ async def test_a_row_that_can_never_be_written_to_is_let_be(session: PlayAISessi
 # What a row carries
 
 
-async def test_a_row_is_put_back_without_its_counts_if_need_be(session: PlayAISession) -> None:
+@pytest.mark.parametrize(
+    "error", [ConnectorException("lost"), asyncio.CancelledError()], ids=["connection lost", "worker stops"]
+)
+async def test_a_row_is_put_back_without_its_counts_if_need_be(session: PlayAISession, error: BaseException) -> None:
     """They make a poll early or late, and a lost row would be worse."""
 
     class Away:
         async def execute_query_async(self, query: str, **arguments: Any) -> None:
-            raise ConnectorException("lost")
+            raise error
 
     async with in_memory(session, Books()) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")

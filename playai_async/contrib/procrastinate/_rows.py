@@ -5,6 +5,7 @@ Knows procrastinate, and must know nothing of polling or of handlers.
 
 from __future__ import annotations
 
+import asyncio
 from datetime import UTC, datetime
 
 import attrs
@@ -77,14 +78,14 @@ async def put_back(connector: BaseConnector, job: Job, again: Again) -> PutBack:
         job: The row, as procrastinate fetched it.
         again: What its next turn is to be.
 
-    A cancellation loses the counts, not the row.
+    A cancellation loses the counts, not the row, and ends here.
     """
     if again.counts:
         try:
             await _write(connector, job, again.counts)
-        except ConnectorException:
+        except (ConnectorException, asyncio.CancelledError):
             # Without its counts a row would be polled at the wrong time, and that is all. The row itself is put back
-            # by procrastinate, in a statement of its own.
+            # by procrastinate, in a statement of its own, if it is told to: a task that ends as cancelled it aborts.
             again = attrs.evolve(again, at=max(again.at, now() + SHORTEST_HOLD))
     return PutBack(again)
 

@@ -1,0 +1,47 @@
+"""Durable waits as a user writes them, for the type checkers: checked, never run."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine
+from typing import Any, assert_type
+from uuid import UUID
+
+from procrastinate import App, Blueprint, PsycopgConnector
+
+from playai_async import Completed, Failed, PlayAIError, PlayAISession, Polling, TtsJob
+from playai_async.contrib.procrastinate import DurableWaits, Outcome
+
+playai = PlayAISession()
+waits = DurableWaits(playai, polling=Polling(timeout=3600), queue="speech", max_handler_failures=5)
+
+
+@waits.on_done("store_audio")
+async def store_audio(outcome: Outcome) -> None:
+    """A handler sees the job or the error, and stays the function that it was."""
+    assert_type(outcome.job_id, UUID)
+    assert_type(outcome.key, str)
+    assert_type(outcome.job, TtsJob[Completed | Failed] | None)
+    assert_type(outcome.error, PlayAIError | None)
+
+
+handler: Callable[[Outcome], Coroutine[Any, Any, None]] = store_audio
+
+assert_type(waits.blueprint, Blueprint)
+app = App(connector=PsycopgConnector(conninfo="dbname=backend"))
+app.add_tasks_from(waits.blueprint, namespace="playai")
+
+
+async def begin(job: TtsJob) -> None:
+    """A wait may be begun by a job, an id or its text."""
+    assert_type(await waits.defer(job, on_done="store_audio"), int)
+    await waits.defer(job.id, on_done="store_audio", timeout=60.0)
+    await waits.defer(str(job.id), on_done="store_audio", timeout=None)
+
+
+def mistakes() -> None:
+    """What checkers report."""
+    DurableWaits("playai")  # type: ignore[arg-type]  # pyright: ignore[reportArgumentType]  # no session
+
+    @waits.on_done("not asynchronous")  # type: ignore[type-var]  # pyright: ignore[reportArgumentType]  # no coroutine
+    def _(outcome: Outcome) -> None:
+        assert_type(outcome, Outcome)
