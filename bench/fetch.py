@@ -1,0 +1,55 @@
+"""How long does PostgreSQL take to find a row that is due, among so many that are not? Prints a table.
+
+python -m bench.fetch
+"""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from statistics import median
+
+import psycopg
+from procrastinate.schema import SchemaManager
+
+from bench.durable import free_port, programs
+from bench.postgres import Cluster
+
+SIZES = (1_000, 10_000, 100_000, 1_000_000)
+FETCH = b"SELECT id FROM procrastinate_fetch_job_v2(ARRAY['playai']::varchar[], 1)"
+ROWS = """
+INSERT INTO procrastinate_jobs (queue_name, task_name, priority, scheduled_at)
+SELECT 'playai', 'wait', -number, now() + interval '{later}' FROM generate_series({first}, {last}) AS number
+"""
+
+
+def milliseconds(connection: psycopg.Connection, times: int) -> float:
+    """Return how long a fetch takes, as the median of some."""
+    took: list[float] = []
+    for _ in range(times):
+        began = time.perf_counter()
+        connection.execute(FETCH).fetchall()
+        took.append(time.perf_counter() - began)
+    return 1000 * median(took)
+
+
+def main(directory: Path, port: int) -> None:
+    """Print the table."""
+    with Cluster(directory, port) as cluster:
+        cluster.execute(SchemaManager.get_schema())
+        cluster.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
+        print(f"{'rows that are not due':>22}{'ms, where one is due':>22}{'ms, where none is':>20}")
+        there = 0
+        for size in SIZES:
+            cluster.execute(ROWS.format(later="1 hour", first=1000 + there, last=1000 + size - 1))
+            cluster.execute("ANALYZE")
+            there = size
+            with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
+                none = milliseconds(connection, 5)
+                connection.execute(ROWS.format(later="0", first=1, last=20).encode())
+                one = milliseconds(connection, 20)
+            print(f"{size:>22,}{one:>22.1f}{none:>20.1f}")
+
+
+if __name__ == "__main__":
+    main(programs(), free_port())
