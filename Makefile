@@ -8,7 +8,7 @@ SEED ?= 1
 PORT ?= 8000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo example test check format lint types coverage docs matrix floors mutation fuzz audit dist bench soak clean
+.PHONY: help demo example test check format lint types coverage docs matrix floors mutation fuzz audit dist bench scale soak clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -99,6 +99,10 @@ fuzz: $(VENV)/.fuzz  ## Look for replies that break the decoder, a minute for bo
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
 	$(BIN)/python bench/fleet.py --short
 	$(BIN)/python bench/cost.py --short
+
+scale: $(VENV)/.developer  ## Measure processes on one quota, and durable waits; needs redis-server and PostgreSQL
+	$(BIN)/python -m bench.scale
+	$(BIN)/python -m bench.durable
 
 soak: $(VENV)/.developer  ## Soak the client in faults for ten minutes, or SECONDS=60; SEED=1 decides which
 	$(BIN)/python -W error bench/soak.py --seconds $(SECONDS) --seed $(SEED)
