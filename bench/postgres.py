@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import contextlib
 import os
-import pwd
 import shutil
 import signal
 import subprocess
@@ -24,6 +23,7 @@ PATIENCE = 30.0
 """Seconds to start, or to stop."""
 
 SETTINGS = {
+    "authentication_timeout": "3",  # a connection that its client forgot while it was made holds up a shutdown so long
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "fsync": "off",
@@ -120,6 +120,8 @@ def _owner() -> dict[str, Any]:
     """Return whom PostgreSQL is to run as, if not as ourselves."""
     if os.geteuid():
         return {}
+    import pwd  # there is none on Windows, where nobody is root
+
     known = {entry.pw_name: entry for entry in pwd.getpwall()}
     entry = known.get("postgres") or known["nobody"]
     return {"user": entry.pw_uid, "group": entry.pw_gid, "extra_groups": []}

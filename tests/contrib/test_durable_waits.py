@@ -430,8 +430,9 @@ async def test_a_handler_that_only_cancels_itself_is_given_up(session: PlayAISes
     assert row.status == "aborted"
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, OSError], ids=["cancelled", "made another error of it"])
 async def test_a_worker_that_stops_during_a_handler_has_it_called_again(
-    session: PlayAISession, service: ScriptedService
+    session: PlayAISession, service: ScriptedService, error: type[BaseException]
 ) -> None:
     """At least once: it did not return."""
     service.answers(job(COMPLETED))
@@ -442,7 +443,10 @@ async def test_a_worker_that_stops_during_a_handler_has_it_called_again(
         @backend.waits.on_done("slow")
         async def _(outcome: Outcome) -> None:
             calls.append(outcome)
-            await asyncio.sleep(60 if len(calls) == 1 else 0)
+            try:
+                await asyncio.sleep(60 if len(calls) == 1 else 0)
+            except asyncio.CancelledError:
+                raise error from None
 
         await backend.waits.defer(JOB_ID, on_done="slow")
         async with backend.working(shutdown_graceful_timeout=0):

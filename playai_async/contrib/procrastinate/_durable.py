@@ -210,7 +210,7 @@ class DurableWaits:
             await handler(outcome)
         except (Exception, asyncio.CancelledError) as error:
             if _is_cancelled():
-                raise
+                raise asyncio.CancelledError from error  # whatever the handler made of it
             again = called_in_vain(row, now(), self._max_handler_failures)
             words = "The handler %r failed (%s) for job %s; %s."
             if again is None:
