@@ -88,7 +88,7 @@ def test_the_version_is_said_once() -> None:
 
 def test_importing_the_package_loads_nothing_that_is_optional() -> None:
     """The command line's libraries and those of tests are extras, and their import time is nobody else's."""
-    assert modules_after("import playai_async") & {"cyclopts", "pytest", "rich"} == set()
+    assert modules_after("import playai_async") & {"cyclopts", "procrastinate", "pytest", "rich"} == set()
     assert modules_after("import playai_async.emulator") & {"cyclopts", "pytest", "rich"} == set()
 
 

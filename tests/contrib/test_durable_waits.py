@@ -23,6 +23,7 @@ from playai_async import (
     UnexpectedServiceError,
     WaitTimeoutError,
 )
+from playai_async.contrib import procrastinate as durable
 from playai_async.contrib.procrastinate import DurableWaits, Outcome
 from playai_async.contrib.procrastinate._rows import priority_of
 from tests.contrib.durable import EXACT, Books, at, finished, in_memory
@@ -554,3 +555,10 @@ def test_a_handler_is_a_coroutine_function() -> None:
     waits = DurableWaits(PlayAISession(API_KEY, USER_ID))
     with pytest.raises(TypeError, match="a handler is a coroutine function, not a builtin_function_or_method"):
         waits.on_done("note")(print)  # type: ignore[type-var]  # that is the point
+
+
+def test_the_public_names_are_two() -> None:
+    """What waits, and what it tells."""
+    assert durable.__all__ == ["DurableWaits", "Outcome"]
+    assert {DurableWaits.__name__, Outcome.__name__} == set(durable.__all__)
+    assert {name for name in dir(DurableWaits) if not name.startswith("_")} == {"defer", "on_done"}
