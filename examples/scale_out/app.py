@@ -1,0 +1,90 @@
+"""The web process: a text becomes a job and a durable wait for it, and whoever asks is told what is stored by then.
+
+No request waits for a job, so that any web process may be stopped, or answer for what another was asked.
+"""
+
+import contextlib
+import logging
+import math
+from collections.abc import AsyncIterator
+from typing import Annotated
+from uuid import UUID
+
+import psycopg
+from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.responses import JSONResponse
+from procrastinate.exceptions import ConnectorException
+from psycopg.rows import class_row
+from pydantic import BaseModel, StringConstraints
+
+from examples.scale_out.waits import opened, playai, pool, waits
+from playai_async import InvalidParametersError, PlayAIError, RateLimitedError, TtsParameters, WaitTimeoutError
+
+LONGEST_CREATION = 25
+"""Seconds: proxies give up on a request that is silent for longer, often after 30."""
+
+VOICE = "s3://voice-cloning-zero-shot/d9ff78ba-d016-47f6-b0ef-dd630f59414e/female-cs/manifest.json"
+
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=5_000)]
+log = logging.getLogger(__name__)
+
+
+class Wish(BaseModel):
+    text: Text
+    voice: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)] = VOICE
+
+
+class Speech(BaseModel):
+    id: UUID
+    state: str = "IN_PROGRESS"
+    url: str | None = None
+    seconds: float | None = None
+
+
+@contextlib.asynccontextmanager
+async def lifespan(_: FastAPI) -> AsyncIterator[None]:
+    async with opened():
+        yield
+
+
+app = FastAPI(title="Speech, scaled out", lifespan=lifespan)
+
+
+@app.post("/speech", status_code=202)
+async def speak(wish: Wish, request: Request, response: Response) -> Speech:
+    job = await playai.create_job(TtsParameters(wish.text, wish.voice), timeout=LONGEST_CREATION)
+    # A process that dies here leaves a job that nobody waits for; its client was not answered, and asks again.
+    async with pool.connection() as connection:
+        await connection.execute("INSERT INTO speeches (job_id) VALUES (%s)", (job.id,))
+    await waits.defer(job, on_done="store_speech")
+    response.headers["Location"] = request.url_for("state", job_id=job.id).path
+    return Speech(id=job.id)
+
+
+@app.get("/speech/{job_id}")
+async def state(job_id: UUID, response: Response) -> Speech:
+    async with pool.connection() as connection, connection.cursor(row_factory=class_row(Speech)) as cursor:
+        await cursor.execute(
+            "SELECT job_id AS id, coalesce(state, 'IN_PROGRESS') AS state, url, seconds"
+            " FROM speeches LEFT JOIN outcomes USING (job_id) WHERE job_id = %s ORDER BY stored_at LIMIT 1",
+            (job_id,),
+        )
+        speech = await cursor.fetchone()
+    if speech is None:
+        raise HTTPException(404, "There is no such speech.")
+    if speech.state == "IN_PROGRESS":
+        response.status_code = 202
+    return speech
+
+
+@app.exception_handler(PlayAIError)
+@app.exception_handler(psycopg.OperationalError)
+@app.exception_handler(ConnectorException)
+async def answer(_: Request, error: Exception) -> JSONResponse:
+    if isinstance(error, InvalidParametersError):
+        return JSONResponse({"detail": "The service does not accept this text or this voice."}, 422)
+    log.error("%s: %s", type(error).__name__, error)
+    if isinstance(error, PlayAIError) and not isinstance(error, RateLimitedError | WaitTimeoutError):
+        return JSONResponse({"detail": "The speech service cannot do this now."}, 502)
+    pause = math.ceil(max(1.0, playai.stats.paused_for))
+    return JSONResponse({"detail": "Too busy; try again."}, 503, {"Retry-After": str(pause)})

@@ -1,0 +1,62 @@
+"""What web processes and workers have in common: the session, the database, the waits and what follows on each.
+
+All of it comes from the environment: `PLAYAI_API_KEY` and `PLAYAI_USER_ID`, `DATABASE_URL` and `REDIS_URL`, and
+`PLAYAI_QUOTA`, the requests a minute that all processes may send together.
+Nothing is connected to by an import: whoever serves or works opens it, with `opened`.
+"""
+
+import contextlib
+import os
+from collections.abc import AsyncIterator
+
+import procrastinate
+from psycopg_pool import AsyncConnectionPool
+
+from playai_async import Completed, Pacing, PlayAISession
+from playai_async.contrib.procrastinate import DurableWaits, Outcome
+from playai_async.contrib.redis import RedisQuota
+
+CONCURRENCY = 8
+"""Waits that a worker asks for at once. A slot is held for one request, and not for as long as a job takes."""
+
+playai = PlayAISession(
+    pacing=Pacing(
+        requests_per_window=int(os.environ.get("PLAYAI_QUOTA", "60")),
+        window=float(os.environ.get("PLAYAI_WINDOW", "60")),  # seconds; the service's are minutes
+        shared=RedisQuota(os.environ["REDIS_URL"]),
+    )
+)
+pool = AsyncConnectionPool(
+    os.environ["DATABASE_URL"],
+    max_size=CONCURRENCY + 2,  # procrastinate listens on one, and looks for rows on another
+    check=AsyncConnectionPool.check_connection,  # a restart of PostgreSQL leaves dead ones
+    open=False,
+)
+tasks = procrastinate.App(connector=procrastinate.PsycopgConnector())
+waits = DurableWaits(playai)
+
+
+@contextlib.asynccontextmanager
+async def opened() -> AsyncIterator[None]:
+    async with pool, tasks.open_async(pool), playai:
+        yield
+
+
+@waits.on_done("store_speech")
+async def store_speech(outcome: Outcome) -> None:
+    state, url, seconds = type(outcome.error).__name__, None, None
+    if outcome.job is not None:
+        state = outcome.job.output.status
+        if isinstance(outcome.job.output, Completed):
+            # The link expires. To keep the audio, download it here: `await playai.download(outcome.job, directory)`.
+            url, seconds = outcome.job.output.url, outcome.job.output.duration
+    async with pool.connection() as connection:
+        # A handler is called at least once: again, if its worker died before it was noted that it had returned.
+        await connection.execute(
+            "INSERT INTO outcomes (key, job_id, state, url, seconds) VALUES (%s, %s, %s, %s, %s)"
+            " ON CONFLICT (key) DO NOTHING",
+            (outcome.key, outcome.job_id, state, url, seconds),
+        )
+
+
+tasks.add_tasks_from(waits.blueprint, namespace="playai")
