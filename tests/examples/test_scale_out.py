@@ -1,0 +1,209 @@
+"""The example of two web processes and two workers, as the script that starts them all, in real time."""
+
+from __future__ import annotations
+
+import contextlib
+import http.client
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+import pytest
+
+from examples.scale_out import __main__ as script
+from examples.scale_out import servers
+from tests.contrib.servers import program
+
+ROOT = Path(__file__).parent.parent.parent
+PROGRAM = [sys.executable, "-W", "error", "-m", "examples.scale_out"]
+
+PATIENCE = 120.0
+"""Seconds for a run, before it is taken to hang."""
+
+RECOVERY = 60.0
+"""Seconds for a text that is posted to be stored."""
+
+
+@pytest.fixture
+def programs() -> None:
+    """Redis's and PostgreSQL's, or the test is skipped."""
+    program("redis-server", "redis-server")
+    program("initdb", "postgresql", Path("/usr/lib/postgresql").glob("*/bin"))
+
+
+class Running:
+    """The script as a process, and all processes below it that were seen.
+
+    Attributes:
+        said: What it printed.
+    """
+
+    def __init__(self, *arguments: str) -> None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")}
+        self._process = subprocess.Popen(  # noqa: S603 - its arguments are ours
+            [*PROGRAM, *arguments],
+            cwd=ROOT,
+            env=environment | {"PYTHONUNBUFFERED": "1"},
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        self._giving_up = threading.Timer(PATIENCE, self._process.kill)
+        self._giving_up.start()
+        self._errors: list[str] = []
+        self._reading = threading.Thread(target=self._read_errors)  # a pipe that nobody reads fills up
+        self._reading.start()
+        self._below: set[int] = set()
+        self.said: list[str] = []
+
+    def _read_errors(self) -> None:
+        assert self._process.stderr is not None
+        self._errors.extend(self._process.stderr)
+
+    def until(self, pattern: str) -> re.Match[str]:
+        """Read what it prints up to a line."""
+        for line in self._lines():
+            if found := re.search(pattern, line):
+                return found
+        raise AssertionError(f"it never said {pattern!r}, but {self.said} and {self._errors}")
+
+    def _lines(self) -> Iterator[str]:
+        assert self._process.stdout is not None
+        for line in iter(self._process.stdout.readline, ""):
+            self._below |= descendants(self._process.pid)
+            self.said.append(line.rstrip())
+            yield line
+
+    def signal(self, number: int) -> None:
+        """Send it a signal."""
+        self._process.send_signal(number)
+
+    def ended(self) -> tuple[int, str]:
+        """Read the rest, see that no process is left, and return its status and what it complained of."""
+        list(self._lines())
+        status = self._process.wait()
+        self._reading.join()
+        assert self._below
+        assert [pid for pid in self._below if Path(f"/proc/{pid}").exists()] == []
+        return status, "".join(self._errors)
+
+    def close(self) -> None:
+        """End it, whatever became of the test, in order if that is possible."""
+        self._process.terminate()
+        self._process.wait()
+        self._giving_up.cancel()
+        self._reading.join()
+        for stream in (self._process.stdout, self._process.stderr):
+            assert stream is not None
+            stream.close()
+
+
+def descendants(root: int) -> set[int]:
+    """Return the processes below one."""
+    listed = subprocess.run(["ps", "-eo", "pid=,ppid="], check=True, capture_output=True, text=True).stdout  # noqa: S607
+    parents = {int(pid): int(parent) for pid, parent in map(str.split, listed.splitlines())}
+    found = {root}
+    while more := {pid for pid, parent in parents.items() if parent in found} - found:
+        found |= more
+    return found - {root}
+
+
+@contextlib.contextmanager
+def running(*arguments: str) -> Iterator[Running]:
+    """The script, for the length of the block."""
+    it = Running(*arguments)
+    try:
+        yield it
+    finally:
+        it.close()
+
+
+def ask(url: str, method: str, path: str, body: object = None) -> tuple[int, Any, str | None]:
+    """Send a request, and return status, body and location of the answer."""
+    with contextlib.closing(http.client.HTTPConnection(urlsplit(url).netloc, timeout=RECOVERY)) as connection:
+        connection.request(method, path, json.dumps(body) if body else None, {"Content-Type": "application/json"})
+        answer = connection.getresponse()
+        return answer.status, json.load(answer), answer.getheader("Location")
+
+
+def test_each_text_is_stored_once_though_a_worker_is_killed(programs: None) -> None:
+    """By both web processes, within one quota, and known to either."""
+    with running("--jobs", "18") as script:
+        script.until(r"a third is stored; worker 1 \(process \d+\) is killed")
+        script.until("all are stored")
+        status, errors = script.ended()
+    table = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in script.said[-7:])
+    requests = re.fullmatch(r"(\d+), 0 of them refused", table.pop("status requests"))
+    assert requests is not None
+    assert int(requests[1]) >= 18
+    assert float(table.pop("seconds")) > 0
+    assert int(table.pop("worker processes").removesuffix(", 2 at a time")) >= 2
+    assert table == {
+        "jobs": "18",
+        "stored": "18, in 18 rows",
+        "web 1": "9 posted; of the other's 9 it tells 9 as completed",
+        "web 2": "9 posted; of the other's 9 it tells 9 as completed",
+    }
+    assert "Traceback" not in errors
+    assert status == 0
+
+
+def test_it_serves_until_ctrl_c(programs: None) -> None:
+    """What one web process was asked for, the other tells; then all ends, and nothing is complained of."""
+    with running("--serve") as script:
+        first, second = (script.until(rf"^{name} +(http://\S+)")[1] for name in ("web 1", "web 2"))
+        script.until("Ctrl-C")
+        assert ask(first, "POST", "/speech", {"text": " "})[0] == 422
+        assert ask(first, "GET", "/speech/11111111-2222-4333-8444-555555555555")[0] == 404
+        status, speech, location = ask(first, "POST", "/speech", {"text": "Hello."})
+        assert (status, speech["state"], location) == (202, "IN_PROGRESS", f"/speech/{speech['id']}")
+        assert location is not None
+        ends = time.monotonic() + RECOVERY
+        while (answer := ask(second, "GET", location))[0] == 202:
+            assert time.monotonic() < ends
+            time.sleep(0.1)
+        assert (answer[0], answer[1]["state"], answer[1]["seconds"]) == (200, "COMPLETED", 0.4)
+        assert answer[1]["url"].startswith("http://127.0.0.1:")
+        script.signal(signal.SIGINT)
+        assert script.ended() == (130, "")
+
+
+@pytest.mark.parametrize(
+    ("absent", "words"),
+    [
+        (["redis_server"], "Missing here: redis-server. apt-get install redis-server"),
+        (["initdb"], "Missing here: postgresql. apt-get install postgresql"),
+        (
+            ["redis_server", "initdb"],
+            "Missing here: redis-server and postgresql. apt-get install redis-server postgresql",
+        ),
+    ],
+    ids=["redis", "postgresql", "both"],
+)
+def test_a_missing_program_is_named(
+    absent: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """In one line, with what installs it, before anything is started."""
+    for name in ("redis_server", "initdb"):
+        monkeypatch.setattr(servers, name, lambda found=None if name in absent else Path("there"): found)
+    monkeypatch.setattr(sys, "argv", ["scale_out"])
+    monkeypatch.delenv("PLAYAI_API_KEY", raising=False)
+    assert script.main() == 2
+    assert capsys.readouterr() == ("", f"{words}\n")
+
+
+def test_nothing_is_bought_unasked(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    """With a key, the texts of the demonstration are the user's to pay."""
+    monkeypatch.setattr(sys, "argv", ["scale_out"])
+    monkeypatch.setenv("PLAYAI_API_KEY", "a-key")
+    assert script.main() == 2
+    assert capsys.readouterr() == ("", "PLAYAI_API_KEY is set, and speech costs money: say --demo or --serve.\n")
