@@ -6,7 +6,7 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 
 RESTART_PAUSE = 5.0
-"""Seconds from an end to the next start; more than `worker.SILENCE`, so that a worker finds its predecessor dead."""
+"""Seconds from an end to the next start: more than `worker.SILENCE`, so that a worker can take over."""
 
 GRACE = 10.0
 """Seconds to end after a SIGTERM, before a SIGKILL."""
