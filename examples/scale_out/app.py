@@ -52,6 +52,8 @@ app = FastAPI(title="Speech, scaled out", lifespan=lifespan)
 
 @app.post("/speech", status_code=202)
 async def speak(wish: Wish, request: Request, response: Response) -> Speech:
+    async with pool.connection():
+        pass  # before anything is paid for: without the database nobody could wait for it
     job = await playai.create_job(TtsParameters(wish.text, wish.voice), timeout=LONGEST_CREATION)
     # A process that dies here leaves a job that nobody waits for; its client was not answered, and asks again.
     async with pool.connection() as connection:

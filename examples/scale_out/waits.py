@@ -29,6 +29,7 @@ playai = PlayAISession(
 pool = AsyncConnectionPool(
     os.environ["DATABASE_URL"],
     max_size=CONCURRENCY + 2,  # procrastinate listens on one, and looks for rows on another
+    timeout=5.0,  # seconds; without the database a request is better refused soon, and a handler is called again
     check=AsyncConnectionPool.check_connection,  # a restart of PostgreSQL leaves dead ones
     open=False,
 )
