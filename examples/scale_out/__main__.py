@@ -45,7 +45,10 @@ def main() -> int:
     parser.add_argument("--window", type=float, metavar="S", help="seconds (10 on the emulator; the service's are 60)")
     options = parser.parse_args()
     options.emulated = not os.environ.get("PLAYAI_API_KEY")
-    options.window = options.window or (10.0 if options.emulated else 60.0)
+    if options.window is None:
+        options.window = 10.0 if options.emulated else 60.0
+    if min(options.jobs, options.quota, options.window) <= 0:
+        parser.error("--jobs, --quota and --window must be more than 0")
     if not options.emulated and not (options.demo or options.serve):
         print("PLAYAI_API_KEY is set, and speech costs money: say --demo or --serve.", file=sys.stderr)
         return 2

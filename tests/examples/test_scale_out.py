@@ -57,7 +57,7 @@ class Running:
             stderr=subprocess.PIPE,
             text=True,
         )
-        self._giving_up = threading.Timer(PATIENCE, self._process.kill)
+        self._giving_up = threading.Timer(PATIENCE, self._process.terminate)
         self._giving_up.start()
         self._errors: list[str] = []
         self._reading = threading.Thread(target=self._read_errors)  # a pipe that nobody reads fills up
