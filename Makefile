@@ -8,7 +8,7 @@ SEED ?= 1
 PORT ?= 8000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo example test check format lint types coverage docs matrix floors mutation fuzz audit dist bench scale soak clean
+.PHONY: help demo example scaleout test check format lint types coverage docs matrix floors mutation fuzz audit dist bench scale soak clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -29,7 +29,7 @@ $(VENV)/.developer: pyproject.toml $(VENV)/.user
 
 $(VENV)/.example: pyproject.toml $(VENV)/.user
 	$(PIP) install --upgrade 'pip>=25.1'
-	$(PIP) install --group examples --editable '.[cli]'
+	$(PIP) install --group examples --editable '.[cli,procrastinate,redis]'
 	@touch $@
 
 $(VENV)/.bench: pyproject.toml $(VENV)/.developer
@@ -53,6 +53,9 @@ demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
 
 example: $(VENV)/.example  ## Serve the example of a web backend on http://127.0.0.1:8000, or PORT=8001
 	$(BIN)/python -m examples.fastapi_backend --port $(PORT)
+
+scaleout: $(VENV)/.example  ## Run the example of several processes on one quota; needs redis-server and PostgreSQL
+	$(BIN)/python -m examples.scale_out
 
 test: $(VENV)/.developer  ## Run the tests
 	$(BIN)/coverage run -m pytest

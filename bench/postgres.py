@@ -86,7 +86,7 @@ class Cluster:
         settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
         command = [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self._port), *settings]
         self._server = subprocess.Popen(  # noqa: S603 - found by its name
-            command, cwd=self._directory, stdout=self._log, stderr=self._log, **self._owner
+            command, cwd=self._directory, stdout=self._log, stderr=self._log, start_new_session=True, **self._owner
         )
         ends = time.monotonic() + PATIENCE
         while time.monotonic() < ends and self._server.poll() is None:

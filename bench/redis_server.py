@@ -28,7 +28,11 @@ class RedisServer:
         self._process: subprocess.Popen[bytes] | None = None
 
     def __enter__(self) -> Self:
-        self.start()
+        try:
+            self.start()
+        except BaseException:
+            self.kill()
+            raise
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:
@@ -49,6 +53,7 @@ class RedisServer:
             [self._program, "--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no"],
             cwd=self._directory,
             stdout=subprocess.DEVNULL,
+            start_new_session=True,  # whoever started it stops it, and no Ctrl-C before that
         )
         until = time.monotonic() + _SECONDS
         with self.client() as client:

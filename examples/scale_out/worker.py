@@ -11,7 +11,7 @@ import sys
 
 from procrastinate.exceptions import ConnectorException
 
-from examples.scale_out.waits import CONCURRENCY, opened, tasks
+from examples.scale_out.waits import CONCURRENCY, opened, tasks, waits
 
 HEARTBEAT = 1.0
 """Seconds; a tenth of procrastinate's default, so that silence is soon a sign of death."""
@@ -28,7 +28,7 @@ async def take_over() -> None:
 
     The waits' own rescue does that too, but leaves half a minute for signs of life, and comes twice a minute.
     """
-    for row in await tasks.job_manager.get_stalled_jobs(queue="playai", seconds_since_heartbeat=SILENCE):
+    for row in await tasks.job_manager.get_stalled_jobs(queue=waits.queue, seconds_since_heartbeat=SILENCE):
         logging.warning("row %s was in the hands of a worker that died, and is put back", row.id)
         with contextlib.suppress(ConnectorException):  # another worker was first
             await tasks.job_manager.retry_job(row)
@@ -38,7 +38,7 @@ async def work() -> None:
     async with opened():
         await take_over()
         await tasks.run_worker_async(
-            queues=["playai"],
+            queues=[waits.queue],
             concurrency=CONCURRENCY,
             fetch_job_polling_interval=1.0,  # how late a poll that is due may be
             shutdown_graceful_timeout=5.0,

@@ -27,6 +27,7 @@ async def store_audio(outcome: Outcome) -> None:
 handler: Callable[[Outcome], Coroutine[Any, Any, None]] = store_audio
 
 assert_type(waits.blueprint, Blueprint)
+assert_type(waits.queue, str)
 app = App(connector=PsycopgConnector(conninfo="dbname=backend"))
 app.add_tasks_from(waits.blueprint, namespace="playai")
 

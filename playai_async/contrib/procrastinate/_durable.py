@@ -61,6 +61,7 @@ class DurableWaits:
 
     Attributes:
         blueprint: The tasks that a worker runs, to be added to one app.
+        queue: The queue that a worker takes waits from.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -85,6 +86,7 @@ class DurableWaits:
         self._handlers: dict[str, Handler] = {}
         self._settling = Settling()
         self.blueprint = Blueprint()
+        self.queue = queue
         self._waiting = self.blueprint.task(name="wait", queue=queue, retry=PuttingBack(), pass_context=True)(
             self._take_turn
         )
