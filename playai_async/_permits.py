@@ -162,7 +162,7 @@ class Permits:
         while self._in_hand:
             number = self._in_hand.popleft()
             self._unused.append(number)
-            del self._counts_until[number]
+            self._counts_until.pop(number, None)
         if not wanted and not self.has_news(wanted):
             return None
         ask = Ask(
@@ -227,7 +227,8 @@ class Permits:
 
     def _ended(self, now: float, *, late: bool = False) -> None:
         number = self._under_way.popleft()
-        del self._counts_until[number]  # and put at the end: what counts longest stands last
+        # Put at the end: what counts longest stands last. One that has outlasted its lease was forgotten.
+        self._counts_until.pop(number, None)
         self._counts_until[number] = now + self._terms.window + (self._slack if late else self._drift)
         self._news.add(number)
 

@@ -165,6 +165,21 @@ def test_what_counts_no_more_is_forgotten(permits: Permits) -> None:
     assert len(permits._counts_until) == 1
 
 
+def test_a_request_may_outlast_its_lease(permits: Permits) -> None:
+    """The process may have stood still for longer: it counts from its end, as any other."""
+    first = granted(permits, 1.0, 1).first
+    permits.sent(1.0, 0.0, 0)
+    asked(permits, 100.0, 1)
+    permits.accepted(100.0)
+    assert asked(permits, 100.0).places == {first: pytest.approx(COUNTS)}
+
+
+def test_a_permit_may_outlast_its_lease_in_hand(permits: Permits) -> None:
+    """It is given back, as one that was not needed."""
+    first = granted(permits, 1.0, 1).first
+    assert asked(permits, 100.0).unused == (first,)
+
+
 def test_news_that_counts_no_more_is_not_told(permits: Permits) -> None:
     """Nobody was asked for longer than a window."""
     granted(permits, 0.0, 1)
