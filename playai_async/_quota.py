@@ -149,6 +149,7 @@ class KnownQuota:
 
     def sent(self, now: float, waited: float, waiting: int) -> None:
         """Take note that a request goes out, while so many polls are put down for now or later."""
+        self._places.taken(now)  # forgets those that count no more, where nobody asks for the delay
         self._places.sent()
         if self._tempo.pays(waited):
             self._tempo.sent_at_once(now)

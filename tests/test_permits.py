@@ -163,6 +163,7 @@ def test_what_counts_no_more_is_forgotten(permits: Permits) -> None:
         permits.accepted(now)
         asked(permits, now)
     assert len(permits._counts_until) == 1
+    assert len(permits._known._places._free_at) == len(permits._learned._places._free_at) == 1
 
 
 def test_a_request_may_outlast_its_lease(permits: Permits) -> None:
