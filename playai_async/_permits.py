@@ -80,7 +80,7 @@ class Permits:
         self._under_way: deque[int] = deque()
         self._counts_until: dict[int, float] = {}
         self._news: set[int] = set()
-        self._unused: list[int] = []
+        self._unused: dict[int, float] = {}  # until when each may hold a place
         self._throttled = self._reopened = False
         self._queued = False  # whether a turn of ours is waited for
         self._era: str | None = None
@@ -161,7 +161,7 @@ class Permits:
         self._forget(now)
         while self._in_hand:
             number = self._in_hand.popleft()
-            self._unused.append(number)
+            self._give_back(now, number)
             self._counts_until.pop(number, None)
         if not wanted and not self.has_news(wanted):
             return None
@@ -198,10 +198,11 @@ class Permits:
         self._whole = answer.era != ask.era and not ask.whole
         self._era = answer.era
         self._queued = ask.wanted > answer.granted == 0
-        del self._unused[: len(ask.unused)]
+        for number in ask.unused:
+            del self._unused[number]
         granted = range(ask.first, ask.first + answer.granted)
         if now - asked > _HELD:
-            self._unused += granted
+            self._give_back(now, *granted)
             return
         self._in_hand += granted
         self._counts_until.update(dict.fromkeys(granted, asked + self._terms.window + self._terms.lease))
@@ -212,7 +213,7 @@ class Permits:
         if not self.away:
             self._learned.keep_to(len(self._counts_until))
         self.away = self._whole = True
-        self._unused += range(ask.first, ask.first + ask.wanted)  # they may have been granted
+        self._give_back(now, *range(ask.first, ask.first + ask.wanted))  # they may have been granted
         if not (self._throttled or self._reopened):
             self._throttled, self._reopened = ask.pause is not None, ask.reopened
 
@@ -232,6 +233,9 @@ class Permits:
         self._counts_until[number] = now + self._terms.window + (self._slack if late else self._drift)
         self._news.add(number)
 
+    def _give_back(self, now: float, *numbers: int) -> None:
+        self._unused.update(dict.fromkeys(numbers, now + self._terms.window + self._terms.lease))
+
     def _forget(self, now: float) -> None:
         """Forget the places that count no more, as far as none that counts is before them."""
         while self._counts_until:
@@ -240,3 +244,5 @@ class Permits:
                 break
             del self._counts_until[number]
             self._news.discard(number)
+        while self._unused and next(iter(self._unused.values())) <= now:
+            del self._unused[next(iter(self._unused))]

@@ -121,6 +121,20 @@ def test_what_was_given_back_is_told_until_it_was_heard(permits: Permits) -> Non
     assert asked(permits, 3.0, 1).unused == (first, first + 1, ask.first)
 
 
+def test_a_long_outage_leaves_little_to_give_back(permits: Permits) -> None:
+    """What may have been granted counts no longer than its lease, and need not be told of after it."""
+    for second in range(3600):
+        permits.lost(second + 0.5, asked(permits, second, 10))
+    assert len(asked(permits, 3600.0, 1).unused) <= 10 * (60 + 20 + 1)
+
+
+def test_what_was_given_back_is_told_once(permits: Permits) -> None:
+    """Once it was heard."""
+    granted(permits, 1.0, 2)
+    granted(permits, 1.0, 1)
+    assert asked(permits, 1.0, 1).unused == (3,)
+
+
 def test_a_turn_that_nothing_waits_for_any_more_is_left(permits: Permits) -> None:
     """And not only found out to be, since others stand behind it."""
     ask = asked(permits, 1.0, 1)
