@@ -95,7 +95,7 @@ class Pacer:
         else:
             closed, probe = self._gate.closed_for(now), self._quota.probe_delay(now)
             # The permit for a probe is only asked for when the gate lets one through.
-            delay = closed if closed and probe == math.inf else max(closed, probe)
+            delay = closed if closed >= RESOLUTION and probe == math.inf else max(closed, probe)
         return 0.0 if delay < RESOLUTION else delay
 
     def paused_for(self, now: float) -> float:
@@ -175,7 +175,7 @@ class Pacer:
         """Return how many of so many requests the gate lets through, whatever the quota says."""
         if self._gate.reason is None:
             return requests
-        return 0 if self._in_flight or self._gate.closed_for(now) else min(requests, 1)
+        return 0 if self._in_flight or self._gate.closed_for(now) >= RESOLUTION else min(requests, 1)
 
     def held(self, now: float, pause: float) -> bool:
         """Take note that another process met a 429, and how long it holds all; return whether this closed the gate."""

@@ -11,6 +11,7 @@ from hypothesis import strategies as st
 
 from playai_async import Pacing
 from playai_async._pacing import Pacer
+from playai_async._permits import Permits, terms_for
 from playai_async._windows import RESOLUTION
 from tests.dice import Dice
 
@@ -373,6 +374,18 @@ def test_a_429_elsewhere_does_not_hold_a_probe_that_is_out(dice: Dice) -> None:
     assert pacer.held(3.1, 30.0) is False
     pacer.accepted(3.2)
     assert pacer.delay(3.2) == 0.0
+
+
+@pytest.mark.parametrize("early", [0.0, RESOLUTION / 2], ids=["on time", "as early as timers fire"])
+def test_a_probe_takes_a_permit_whenever_its_time_has_come(early: float) -> None:
+    """Also where its timer fired a little early: it is asked for then, and nothing goes without it."""
+    pacing = Pacing(requests_per_window=60)
+    terms = terms_for(pacing, name="q", request_timeout=10.0)
+    assert terms is not None
+    pacer = Pacer(pacing, permits=Permits(terms))
+    pacer.held(0.0, 30.0)
+    assert (pacer.delay(29.0), pacer.lets(29.0, 5)) == (1.0, 0)
+    assert (pacer.delay(30.0 - early), pacer.lets(30.0 - early, 5)) == (math.inf, 1)
 
 
 def test_the_gate_lets_all_through_or_one_or_none(dice: Dice) -> None:
