@@ -68,7 +68,8 @@ held = math.max(held, get('grace_until') - now)
 if era ~= ask.era and not ask.whole then
     wait = 0 -- this process is to tell all first
 elseif wanted == 0 or held > 0 then
-    wait = held
+    -- A pause is known to last; what else holds, such as a probe that is on its way, may be over at any moment.
+    wait = math.max(closed and pause or 0, math.min(held, micro(ask.ask_again)))
     if ask.wanted == 0 then
         redis.call('ZREM', queue, ask.process)
         redis.call('ZREM', heard, ask.process)

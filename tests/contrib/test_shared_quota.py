@@ -172,6 +172,20 @@ async def test_a_hint_that_one_met_holds_all(virtual_quota: VirtualQuota) -> Non
         assert len([when for when in later if when < 5.0]) <= 5  # on their way before that was known
 
 
+async def test_all_go_on_when_one_has_found_a_429_over(virtual_quota: VirtualQuota) -> None:
+    """Who finds the probe on its way asks again soon, and not only when its lease is over."""
+    async with Emulator() as emulator, sessions_with(emulator, virtual_quota, 3) as sessions:
+        emulator.inject(Status(429, headers={"Retry-After": "40"}))
+        began = now()
+        waits = []
+        for session in sessions:
+            waits.append(asyncio.create_task(session.wait_for_completion(emulator.add_job(duration=0.0))))
+            await asyncio.sleep(1)
+        await asyncio.gather(*waits)
+        assert now() - began < 43
+        assert emulator.stats.requests == 4
+
+
 # One exchange after the other
 
 
