@@ -71,11 +71,11 @@ class Exchange:
         self._alarm = Alarm(self._loop, self._context, self.stir)
         self._ask_at = -math.inf
         self._under_way: tuple[asyncio.Task[None], Ask] | None = None
-        self._closed = False
+        self._closing: asyncio.Task[None] | None = None
 
     def stir(self) -> None:
         """Ask and tell what there is to ask and to tell, now or when its time has come."""
-        if self._closed or self._under_way is not None:
+        if self._closing is not None or self._under_way is not None:
             return
         now = self._loop.time()
         wanted, waited = self._queue.wanted()
@@ -92,11 +92,16 @@ class Exchange:
             task.add_done_callback(self._done, context=self._context)
 
     async def aclose(self) -> None:
-        """Tell what is left to tell, if that takes no more than a moment, and let go of the link."""
-        if self._closed:
-            return
-        self._closed = True
-        self._alarm.cancel()
+        """Tell what is left to tell, if that takes no more than a moment, and let go of the link.
+
+        A cancellation leaves that to go on by itself; who closes again waits for it.
+        """
+        if self._closing is None:
+            self._alarm.cancel()
+            self._closing = asyncio.Task(self._close(), loop=self._loop, context=self._context.copy())
+        await asyncio.wait([self._closing])
+
+    async def _close(self) -> None:
         try:
             if self._under_way is not None:
                 await asyncio.wait([self._under_way[0]])
@@ -118,7 +123,7 @@ class Exchange:
         self._under_way = None
         if task.cancelled():  # not by us: by a framework that cancels every task it finds, say
             self._lost(ask, asyncio.CancelledError())
-        if not self._closed:
+        if self._closing is None:
             self._queue.pump()  # which stirs again
 
     def _take(self, ask: Ask, asked: float, answer: Answer) -> None:

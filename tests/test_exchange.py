@@ -315,6 +315,24 @@ async def test_closing_is_not_held_up_by_a_quota_out_of_reach(
     assert quota.links[0].closed == 1
 
 
+async def test_closing_again_sees_a_cancelled_closing_through(service: ScriptedService, quota: MemoryQuota) -> None:
+    """Nothing is left running, and the link is let go of once nobody asks."""
+    before = asyncio.all_tasks()
+    service.answers(job())
+    quota.takes = 0.5
+    session = session_with(quota)
+    wait = asyncio.create_task(session.wait_for_completion(JOB_ID))
+    await asyncio.sleep(0.1)
+    closing = asyncio.create_task(session.aclose())
+    await asyncio.sleep(0.1)
+    closing.cancel()
+    await asyncio.wait([closing])
+    await session.aclose()
+    await asyncio.gather(wait, return_exceptions=True)
+    assert asyncio.all_tasks() <= before
+    assert quota.links[0].places == {}
+
+
 async def test_a_session_that_never_waits_tells_nothing(quota: MemoryQuota) -> None:
     """It lets go of the link all the same."""
     async with session_with(quota):
