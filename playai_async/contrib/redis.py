@@ -19,6 +19,7 @@ from limits.errors import ConfigurationError as LimitsError
 from limits.storage import storage_from_string
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
+from redis.exceptions import ReadOnlyError
 
 from playai_async._exceptions import ConfigurationError
 from playai_async._shared import Answer, Ask, QuotaLink, Terms
@@ -81,7 +82,11 @@ class _Link:
         self._process = uuid.uuid4().hex
 
     async def exchange(self, ask: Ask) -> Answer:
-        return read(await self._script(keys=self._keys, args=[written(ask, self._terms, self._process)]))
+        try:
+            return read(await self._script(keys=self._keys, args=[written(ask, self._terms, self._process)]))
+        except ReadOnlyError:
+            await self._connection.aclose()  # the next is a new one, which finds the server that took over
+            raise
 
     async def aclose(self) -> None:
         await self._connection.aclose()

@@ -5,11 +5,14 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
+from pathlib import Path
 
 import pytest
+from redis.exceptions import ReadOnlyError
 
 from bench.redis_server import RedisServer
 from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, SessionStats
+from playai_async._shared import Ask, Terms
 from playai_async.contrib.redis import RedisQuota
 from playai_async.emulator import Emulator, EmulatorStats
 from tests.contrib.servers import free_port
@@ -67,6 +70,33 @@ def test_a_redis_that_is_killed_loses_no_wait(mortal_redis: RedisServer, caplog:
     events = [getattr(record, "playai_event", None) for record in caplog.records]
     assert (events.count("shared_quota_away"), events.count("shared_quota_back")) == (2, 2)
     assert service.throttled < 0.2 * service.requests  # a tenth where windows are minutes, and an ask is no part of one
+
+
+def test_a_server_that_was_demoted_is_left(
+    redis_server: RedisServer, mortal_redis: RedisServer, tmp_path: Path
+) -> None:
+    """It answers, and refuses to write: the one that took over has its name, and takes a new connection to find."""
+    name = tmp_path / "s"
+    name.symlink_to(mortal_redis.url.removeprefix("redis+unix://"))
+    terms = Terms("q", requests=1, window=60.0, burst=1, lease=20.0, ask_again=1.0)
+    ask = Ask(1, False, 0, {}, (), None, False, None, True)  # noqa: FBT003 - its fields, in order
+
+    async def asked_of_both() -> list[int]:
+        link = RedisQuota(f"redis+unix://{name}").open(terms)
+        try:
+            first = await link.exchange(ask)
+            with mortal_redis.client() as client:
+                client.execute_command("REPLICAOF", "127.0.0.1", free_port())
+            name.unlink()
+            name.symlink_to(redis_server.url.removeprefix("redis+unix://"))
+            with pytest.raises(ReadOnlyError):
+                await link.exchange(ask)
+            second = await link.exchange(ask)
+        finally:
+            await link.aclose()
+        return [first.granted, second.granted]
+
+    assert asyncio.run(asked_of_both()) == [1, 1]
 
 
 def test_a_redis_that_was_never_there_is_no_hindrance() -> None:
