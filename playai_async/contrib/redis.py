@@ -10,6 +10,7 @@ This module must not decide how fast to send (the script does), nor what to do w
 from __future__ import annotations
 
 import json
+import math
 import uuid
 from importlib import resources
 from typing import Any, cast
@@ -123,9 +124,17 @@ def written(ask: Ask, terms: Terms, process: str) -> str:
 
 
 def read(reply: bytes | str) -> Answer:
-    """Read what the script answered."""
-    answer = json.loads(reply)
-    return Answer(granted=answer["granted"], wait=answer["wait"], pause=answer.get("pause"), era=answer["era"])
+    """Read what the script answered.
+
+    Raises:
+        ValueError, TypeError, LookupError: It is no answer of the script's.
+    """
+    fields = json.loads(reply)
+    answer = Answer(granted=fields["granted"], wait=fields["wait"], pause=fields.get("pause"), era=fields["era"])
+    seconds = (answer.wait, 0.0 if answer.pause is None else answer.pause)
+    if not isinstance(answer.granted, int) or answer.granted < 0 or not all(0 <= each < math.inf for each in seconds):
+        raise ValueError("no answer of the script's")  # with a wait of NaN, asking would never pause
+    return answer
 
 
 def _storage(url: str) -> RedisStorage:

@@ -12,8 +12,8 @@ from redis.exceptions import ReadOnlyError
 
 from bench.redis_server import RedisServer
 from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, SessionStats
-from playai_async._shared import Ask, Terms
-from playai_async.contrib.redis import RedisQuota
+from playai_async._shared import Answer, Ask, Terms
+from playai_async.contrib.redis import RedisQuota, read
 from playai_async.emulator import Emulator, EmulatorStats
 from tests.contrib.servers import free_port
 from tests.scripted import API_KEY, USER_ID
@@ -103,6 +103,30 @@ def test_a_redis_that_was_never_there_is_no_hindrance() -> None:
     """The session learns the quota, as without sharing."""
     service, (session,) = asyncio.run(waits_on(f"redis://127.0.0.1:{free_port()}", 10, sessions=1))
     assert service.requests == session.requests
+
+
+def test_an_answer_is_read() -> None:
+    """As the script writes it."""
+    reply = b'{"granted":0,"wait":0.5,"pause":30,"era":"e"}'
+    assert read(reply) == Answer(granted=0, wait=0.5, pause=30, era="e")
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        "[]",
+        "{}",
+        '{"granted":"1","wait":0,"era":"e"}',
+        '{"granted":-1,"wait":0,"era":"e"}',
+        '{"granted":0,"wait":NaN,"era":"e"}',
+        '{"granted":0,"wait":null,"era":"e"}',
+        '{"granted":0,"wait":0,"pause":"long","era":"e"}',
+    ],
+)
+def test_what_is_no_answer_is_refused(reply: str) -> None:
+    """Then the quota is out of reach; taken for an answer, it would be asked again without a pause."""
+    with pytest.raises((ValueError, TypeError, LookupError)):
+        read(reply)
 
 
 @pytest.mark.parametrize(
