@@ -81,7 +81,9 @@ class Permits:
         self._counts_until: dict[int, float] = {}
         self._news: set[int] = set()
         self._unused: dict[int, float] = {}  # until when each may hold a place
-        self._throttled = self._reopened = False
+        self._throttled = False
+        self._reopened: int | None = None
+        self._closing = self._probed = 0  # the last that is known of, and the one that our probe is about
         self._queued = False  # whether a turn of ours is waited for
         self._era: str | None = None
         self._whole = True  # what is to be told: all, or the news
@@ -96,7 +98,7 @@ class Permits:
     def has_news(self, wanted: int) -> bool:
         """Say whether there is anything to tell, given how many requests would go now: also that none would."""
         left = self._queued and not wanted
-        return bool(left or self._news or self._unused or self._throttled or self._reopened)
+        return bool(left or self._news or self._unused or self._throttled or self._reopened is not None)
 
     def delay(self, now: float, waited: float) -> float:
         """Return the seconds until a request may go; infinite where it takes a permit first."""
@@ -112,6 +114,7 @@ class Permits:
         """Take note that a probe goes out."""
         self._known.probe_sent(now)
         self._learned.probe_sent(now)
+        self._probed = self._closing
         self._sent(now)
 
     def sent(self, now: float, waited: float, waiting: int) -> None:
@@ -137,12 +140,12 @@ class Permits:
         self._known.throttled(now, news=news)
         self._learned.throttled(now, news=news)
         self._ended(now)
-        self._throttled, self._reopened = True, False
+        self._throttled, self._reopened = True, None
 
     def reopened(self, now: float) -> None:
         """Take note that the service accepts again, of which all are to be told."""
         self._learned.reopened(now)
-        self._throttled, self._reopened = False, True
+        self._throttled, self._reopened = False, self._probed
 
     def polled(self, *, found: bool) -> None:
         """Take note of whether a poll found its job done."""
@@ -182,7 +185,8 @@ class Permits:
         )
         self._numbers += wanted
         self._news.clear()
-        self._queued = self._throttled = self._reopened = False
+        self._queued = self._throttled = False
+        self._reopened = None
         return ask
 
     def answered(self, now: float, asked: float, ask: Ask, answer: Answer) -> None:
@@ -196,7 +200,7 @@ class Permits:
         """
         self.away = False
         self._whole = answer.era != ask.era and not ask.whole
-        self._era = answer.era
+        self._era, self._closing = answer.era, answer.closing
         self._queued = ask.wanted > answer.granted == 0
         for number in ask.unused:
             del self._unused[number]
@@ -214,7 +218,7 @@ class Permits:
             self._learned.keep_to(len(self._counts_until))
         self.away = self._whole = True
         self._give_back(now, *range(ask.first, ask.first + ask.wanted))  # they may have been granted
-        if not (self._throttled or self._reopened):
+        if not self._throttled and self._reopened is None:
             self._throttled, self._reopened = ask.pause is not None, ask.reopened
 
     def _sent(self, now: float) -> None:

@@ -46,7 +46,7 @@ class Ask:
         places: Requests by number, and for how many seconds from now each still counts.
         unused: The numbers of those that were granted and not sent.
         pause: Seconds for which a 429 holds all who share the quota; None where there was none.
-        reopened: Whether a request was accepted after it.
+        reopened: Which closing a probe has found to be over, by its number; None where none has.
         era: What the last answer said of it, or None before the first.
         whole: Whether `places` are all that count.
     """
@@ -57,7 +57,7 @@ class Ask:
     places: Mapping[int, float]
     unused: tuple[int, ...]
     pause: float | None
-    reopened: bool
+    reopened: int | None
     era: str | None
     whole: bool
 
@@ -72,12 +72,15 @@ class Answer:
         pause: Seconds for which a 429 holds all who share the quota; 0 where one request may try whether it is over,
             None where nothing holds them.
         era: What knows the places; another than before has forgotten them, and has to be told all.
+        closing: The number of the last 429 that was told of, by whichever process. What was sent before that one
+            says nothing about whether it is over.
     """
 
     granted: int
     wait: float
     pause: float | None
     era: str
+    closing: int = 0
 
 
 class QuotaLink(Protocol):

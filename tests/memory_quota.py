@@ -66,7 +66,7 @@ class MemoryLink:
         self.places |= {number: now() + seconds for number, seconds in ask.places.items()}
         for number in ask.unused:
             self.places.pop(number, None)
-        if ask.reopened:
+        if ask.reopened is not None:
             quota.pause = None
         taken = sum(until > now() for link in quota.links for until in link.places.values())
         granted = 0 if quota.spent else max(0, min(ask.wanted, self.terms.requests - taken))

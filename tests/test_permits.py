@@ -209,15 +209,18 @@ def test_a_429_is_told_once_and_so_is_its_end(permits: Permits) -> None:
     permits.sent(1.0, 0.0, 0)
     permits.throttled(2.0, news=True)
     ask = asked(permits, 2.0, pause=30.0)
-    assert (ask.pause, ask.reopened) == (30.0, False)
+    assert (ask.pause, ask.reopened) == (30.0, None)
     assert asked(permits, 3.0, 1, pause=29.0).pause is None
-    granted(permits, 32.0, 1)
+    ask = asked(permits, 32.0, 1)
+    permits.answered(32.0, 32.0, ask, Answer(1, 0.0, 0.0, "e", closing=7))
     permits.probe_sent(32.0)
+    ask = asked(permits, 32.5, 1)
+    permits.answered(32.5, 32.5, ask, Answer(0, 1.0, 0.0, "e", closing=8))  # one that the probe is not about
     permits.reopened(33.0)
     permits.accepted(33.0)
     ask = asked(permits, 33.0)
-    assert (ask.pause, ask.reopened) == (None, True)
-    assert not asked(permits, 33.0, 1).reopened
+    assert (ask.pause, ask.reopened) == (None, 7)
+    assert asked(permits, 33.0, 1).reopened is None
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["and nothing since", "and another since"])
@@ -238,7 +241,7 @@ def test_an_end_that_was_not_heard_of_is_told_again(permits: Permits) -> None:
     """Or all would be held for a 429 that is over."""
     permits.reopened(2.0)
     permits.lost(3.0, asked(permits, 2.0))
-    assert asked(permits, 3.0, 1).reopened
+    assert asked(permits, 3.0, 1).reopened == 0
 
 
 def test_out_of_reach_it_keeps_to_what_it_was_granted(permits: Permits) -> None:

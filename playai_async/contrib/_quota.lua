@@ -6,7 +6,7 @@
 -- KEYS  places: each request that counts, by the time it counts no more
 --       queue:  the processes that wait for a turn, in the order of their turns
 --       heard:  the same, by when they asked last
---       state:  era, tokens, counted_at, turns, closed_until, closed, probe, probe_until, grace_until
+--       state:  era, tokens, counted_at, turns, closed, closed_until, closing, probe, probe_until, grace_until
 -- ARGV  the ask and the terms, as JSON
 local places, queue, heard, state = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
 local ask = cjson.decode(ARGV[1])
@@ -40,7 +40,7 @@ for _, told in ipairs(ask.places) do
     redis.call('ZADD', places, whole(now + micro(told[2])), member)
     if member == probe and not ask.whole then set('probe_until', 0) end
 end
-local tokens = math.min(ask.burst, get('tokens') + (now - get('counted_at')) / spacing)
+local tokens = math.min(ask.burst, get('tokens') + math.max(0, now - get('counted_at')) / spacing)
 for _, number in ipairs(ask.unused) do
     local member = place(number)
     if redis.call('ZREM', places, member) == 1 then tokens = math.min(ask.burst, tokens + 1) end
@@ -50,7 +50,8 @@ if ask.pause ~= cjson.null then
     set('closed', 1)
     set('closed_until', whole(math.max(get('closed_until'), now + micro(ask.pause))))
     set('probe_until', 0)
-elseif ask.reopened then
+    redis.call('HINCRBY', state, 'closing', 1)
+elseif ask.reopened == get('closing') then
     redis.call('HDEL', state, 'closed', 'closed_until', 'probe', 'probe_until')
 end
 redis.call('ZREMRANGEBYSCORE', places, '-inf', whole(now))
@@ -114,10 +115,13 @@ end
 set('tokens', string.format('%.17g', tokens))
 set('counted_at', whole(now))
 local kept = math.ceil((2 * keep + math.max(0, get('closed_until') - now)) / 1000)
-for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, whole(kept)) end
+for _, key in ipairs(KEYS) do
+    if redis.call('PTTL', key) < kept then redis.call('PEXPIRE', key, whole(kept)) end
+end
 return cjson.encode({
     granted = granted,
     wait = wait / 1000000,
     pause = pause ~= cjson.null and pause / 1000000 or cjson.null,
     era = era,
+    closing = get('closing'),
 })

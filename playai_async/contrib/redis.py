@@ -130,7 +130,8 @@ def read(reply: bytes | str) -> Answer:
         ValueError, TypeError, LookupError: It is no answer of the script's.
     """
     fields = json.loads(reply)
-    answer = Answer(granted=fields["granted"], wait=fields["wait"], pause=fields.get("pause"), era=fields["era"])
+    granted, wait, pause = fields["granted"], fields["wait"], fields.get("pause")
+    answer = Answer(granted, wait, pause, era=fields["era"], closing=fields["closing"])
     seconds = (answer.wait, 0.0 if answer.pause is None else answer.pause)
     if not isinstance(answer.granted, int) or answer.granted < 0 or not all(0 <= each < math.inf for each in seconds):
         raise ValueError("no answer of the script's")  # with a wait of NaN, asking would never pause

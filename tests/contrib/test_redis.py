@@ -63,6 +63,20 @@ def test_sessions_share_a_quota_over_redis(redis_server: RedisServer) -> None:
         assert all(0 < client.pttl(key) <= 60_000 for key in keys)
 
 
+def test_what_is_kept_is_kept_for_the_longest_lease(redis_server: RedisServer) -> None:
+    """A process with a short one does not make Redis forget what another has under way."""
+
+    async def told(lease: float) -> None:
+        link = RedisQuota(redis_server.url).open(Terms("q", 60, 60.0, burst=5, lease=lease, ask_again=1.0))
+        await link.exchange(Ask(1, False, 0, {}, (), None, None, None, True))  # noqa: FBT003 - its fields, in order
+        await link.aclose()
+
+    asyncio.run(told(600.0))
+    asyncio.run(told(20.0))
+    with redis_server.client() as client:
+        assert all(client.pttl(key) > 1_200_000 for key in client.scan_iter())
+
+
 def test_a_redis_that_is_killed_loses_no_wait(mortal_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
     """Each session paces alone until it is back, says so once, and comes back by itself."""
     caplog.set_level(logging.INFO, "playai_async")
@@ -79,7 +93,7 @@ def test_a_server_that_was_demoted_is_left(
     name = tmp_path / "s"
     name.symlink_to(mortal_redis.url.removeprefix("redis+unix://"))
     terms = Terms("q", requests=1, window=60.0, burst=1, lease=20.0, ask_again=1.0)
-    ask = Ask(1, False, 0, {}, (), None, False, None, True)  # noqa: FBT003 - its fields, in order
+    ask = Ask(1, False, 0, {}, (), None, None, None, True)  # noqa: FBT003 - its fields, in order
 
     async def asked_of_both() -> list[int]:
         link = RedisQuota(f"redis+unix://{name}").open(terms)
@@ -107,8 +121,8 @@ def test_a_redis_that_was_never_there_is_no_hindrance() -> None:
 
 def test_an_answer_is_read() -> None:
     """As the script writes it."""
-    reply = b'{"granted":0,"wait":0.5,"pause":30,"era":"e"}'
-    assert read(reply) == Answer(granted=0, wait=0.5, pause=30, era="e")
+    reply = b'{"granted":0,"wait":0.5,"pause":30,"era":"e","closing":2}'
+    assert read(reply) == Answer(granted=0, wait=0.5, pause=30, era="e", closing=2)
 
 
 @pytest.mark.parametrize(
@@ -116,11 +130,11 @@ def test_an_answer_is_read() -> None:
     [
         "[]",
         "{}",
-        '{"granted":"1","wait":0,"era":"e"}',
-        '{"granted":-1,"wait":0,"era":"e"}',
-        '{"granted":0,"wait":NaN,"era":"e"}',
-        '{"granted":0,"wait":null,"era":"e"}',
-        '{"granted":0,"wait":0,"pause":"long","era":"e"}',
+        '{"granted":"1","wait":0,"era":"e","closing":0}',
+        '{"granted":-1,"wait":0,"era":"e","closing":0}',
+        '{"granted":0,"wait":NaN,"era":"e","closing":0}',
+        '{"granted":0,"wait":null,"era":"e","closing":0}',
+        '{"granted":0,"wait":0,"pause":"long","era":"e","closing":0}',
     ],
 )
 def test_what_is_no_answer_is_refused(reply: str) -> None:

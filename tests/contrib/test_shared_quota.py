@@ -68,7 +68,10 @@ class Process:
         self._permits.answered(now(), now(), ask, answer)
         sent = 0
         while self._permits.delay(now(), 0.0) == 0.0:
-            self._permits.sent(now(), 0.0, 0)
+            if answer.pause is None:
+                self._permits.sent(now(), 0.0, 0)
+            else:
+                self._permits.probe_sent(now())
             sent += 1
         self.wait, self.pause = answer.wait, answer.pause
         return sent
@@ -335,10 +338,24 @@ async def test_numbers_of_a_large_quota_are_exact(virtual_quota: VirtualQuota) -
     """Times are microseconds since the epoch, and permits are numbered for years."""
     terms = Terms("q", requests=10**6, window=60.0, burst=100_000, lease=20.0, ask_again=1.0)
     link = virtual_quota.open(terms)
-    ask = Ask(3, False, 2**40, {2**40 - 1: 60.0}, (), None, False, None, True)  # noqa: FBT003 - its fields, in order
+    ask = Ask(3, False, 2**40, {2**40 - 1: 60.0}, (), None, None, None, True)  # noqa: FBT003 - its fields, in order
     answer = await link.exchange(ask)
     assert answer.granted == 3
     (places,) = virtual_quota.client.scan_iter("*places")
     numbers = [int(member.rpartition(b":")[2]) for member, _ in virtual_quota.client.zscan_iter(places)]
     assert sorted(numbers) == [2**40 - 1, 2**40, 2**40 + 1, 2**40 + 2]
     assert math.isclose(answer.wait, 0.0)
+
+
+async def test_the_end_of_an_older_429_does_not_end_a_newer_one(virtual_quota: VirtualQuota) -> None:
+    """A probe that was on its way when another process met a new 429 says nothing about that one."""
+    slow, other = Process(virtual_quota), Process(virtual_quota)
+    assert [await slow.asks(1), await other.asks(1)] == [1, 1]
+    slow.ends("throttled")
+    assert await slow.asks(1, pause=5.0) == 0
+    await asyncio.sleep(5)
+    assert await slow.asks(1) == 1  # the probe
+    other.ends("throttled")  # of a request that went before, and with a hint
+    assert await other.asks(1, pause=60.0) == 0
+    slow.ends("reopened")
+    assert (await slow.asks(1), slow.pause) == (0, 60.0)

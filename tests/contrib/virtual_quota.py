@@ -56,7 +56,7 @@ class _VirtualLink:
         client.rpush(_CLOCK, _EPOCH + int(seconds), int(parts * 1e6))
         script = _SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
         # No expiry: it goes by the clock of Redis.
-        script = script.replace("for _, key in ipairs(KEYS) do redis.call('PEXPIRE', key, whole(kept)) end", "")
+        script = script.replace("redis.call('PEXPIRE', key, whole(kept))", "")
         keys = keys_of(self.terms)
         answer = read(client.eval(script, len(keys), *keys, written(ask, self.terms, self.process)))
         self.quota.exchanges.append((ask, answer))
