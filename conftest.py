@@ -1,7 +1,8 @@
 """Runs the Python examples of README.md and docs/ against the emulator, in virtual time.
 
 An example may `await` at its top level, as `python -m asyncio` has it. All examples of one page share a namespace, an
-event loop, a directory to work in, and an emulator that the environment points to. Blocks in comments
+event loop, a directory to work in, and an emulator that the environment points to. A script that ends in
+`asyncio.run(...)` runs in that loop as well. Blocks in comments
 (`invisible-code-block: python`) run like the others: they set a stage, or hold the page to what it says, for which
 `printed` is the output of the block before, and `root` the directory of this file.
 """
@@ -50,8 +51,16 @@ class Page:
         source = "\n" * (example.line + example.parsed.line_offset) + example.parsed
         code = compile(source, example.path, "exec", flags=ast.PyCF_ALLOW_TOP_LEVEL_AWAIT, dont_inherit=True)
         with contextlib.redirect_stdout(io.StringIO()) as output:
-            self._runner.run(_executed(code, example.namespace))
+            if "\nasyncio.run(" in source:
+                self._run_script(code, example.namespace)
+            else:
+                self._runner.run(_executed(code, example.namespace))
         example.namespace["printed"] = output.getvalue()
+
+    def _run_script(self, code: Any, namespace: dict[str, Any]) -> None:
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr(asyncio, "run", self._runner.run)
+            eval(code, namespace)  # noqa: S307 - the repository's own pages
 
     def close(self) -> None:
         """Stop the emulator, and see that the examples left nothing running."""
