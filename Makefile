@@ -17,8 +17,9 @@ $(BIN)/python:
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: install one, or set PYTHON to it." >&2; exit 1; }
 	$(PYTHON) -m venv $(VENV)
 
-# What a user needs, and what a developer needs, each installed once and again when pyproject.toml changes.
-$(VENV)/.user: pyproject.toml | $(BIN)/python
+# What a user needs, and what a developer needs, each installed once and again when pyproject.toml changes, or the
+# version, which what is installed says, too.
+$(VENV)/.user: pyproject.toml playai_async/_version.py | $(BIN)/python
 	$(PIP) install --editable '.[cli]'
 	@touch $@
 

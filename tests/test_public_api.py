@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import importlib.metadata
 import inspect
 import subprocess
 import sys
-import tomllib
 from pathlib import Path
 
 import pytest
@@ -77,13 +75,6 @@ def test_no_other_name_looks_public() -> None:
     """Whatever else is in the package's namespace says by its underscore that it is private."""
     strangers = {name for name in vars(playai_async) if not name.startswith("_")} - PUBLIC
     assert strangers <= {"contrib", "emulator", "testing"}  # public too, and here once somebody imported them
-
-
-def test_the_version_is_said_once() -> None:
-    """In the package, in the project file and in what is installed."""
-    project = tomllib.loads((Path(__file__).parent.parent / "pyproject.toml").read_text("utf-8"))["project"]
-    declared = project.get("version", playai_async.__version__)
-    assert playai_async.__version__ == declared == importlib.metadata.version("playai-async")
 
 
 def test_importing_the_package_loads_nothing_that_is_optional() -> None:

@@ -1,0 +1,46 @@
+"""What is released, as far as it can be seen without building it; `make package` builds and installs it."""
+
+from __future__ import annotations
+
+import importlib.metadata
+import re
+import tomllib
+from pathlib import Path
+from typing import Any
+
+from packaging.version import Version
+
+import playai_async
+
+ROOT = Path(__file__).parent.parent
+
+
+def project_file() -> dict[str, Any]:
+    """The project file, read."""
+    return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def test_the_version_is_said_once() -> None:
+    """The project file takes it from the module, and so does what is installed."""
+    assert "version" not in project_file()["project"]
+    assert project_file()["tool"]["hatch"]["version"]["path"] == "playai_async/_version.py"
+    assert importlib.metadata.version("playai-async") == playai_async.__version__
+
+
+def test_the_documentation_says_the_version_of_the_package() -> None:
+    """Sphinx is told no other."""
+    configuration = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
+    assert re.findall(r"^(?:version|release)\b.*$", configuration, re.MULTILINE) == [
+        "version = release = playai_async.__version__"
+    ]
+
+
+def test_the_version_is_in_the_form_that_names_of_files_have() -> None:
+    """A tag is compared with the name of the sdist, which is built in that form."""
+    assert str(Version(playai_async.__version__)) == playai_async.__version__
+
+
+def test_what_the_sdist_is_told_to_have_is_there() -> None:
+    """A name that leads nowhere leaves out, silently, what it once named."""
+    included = project_file()["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert [name for name in included if not (ROOT / name.lstrip("/")).exists()] == []
