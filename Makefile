@@ -8,7 +8,7 @@ SEED ?= 1
 PORT ?= 8000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo example scaleout test check format lint types coverage docs matrix floors mutation fuzz audit dist bench scale soak clean
+.PHONY: help demo example scaleout test check format lint types coverage docs matrix floors mutation fuzz audit package bench scale soak clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -92,10 +92,8 @@ mutation: $(VENV)/.mutation  ## Change the code in a thousand places, and see th
 audit: $(VENV)/.release  ## Ask for known vulnerabilities in the dependencies; needs the network
 	.ci/audit $(BIN)/python
 
-dist: $(VENV)/.release  ## Build the sdist and the wheel into dist/, and check them
-	rm -rf dist
-	$(BIN)/python -m build --outdir dist
-	$(BIN)/python -m twine check --strict dist/*
+package: $(VENV)/.release  ## Build the sdist and the wheel into dist/, and check them as a user would meet them
+	$(BIN)/python .ci/package
 
 fuzz: $(VENV)/.fuzz  ## Look for replies that break the decoder, a minute for bodies and one for Retry-After
 	$(BIN)/python bench/fuzz.py

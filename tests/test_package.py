@@ -13,6 +13,8 @@ from packaging.version import Version
 import playai_async
 
 ROOT = Path(__file__).parent.parent
+PACKAGE = ROOT / "playai_async"
+DATA = {"py.typed", "contrib/_quota.lua", "emulator/openapi.json"}
 
 
 def project_file() -> dict[str, Any]:
@@ -38,6 +40,15 @@ def test_the_documentation_says_the_version_of_the_package() -> None:
 def test_the_version_is_in_the_form_that_names_of_files_have() -> None:
     """A tag is compared with the name of the sdist, which is built in that form."""
     assert str(Version(playai_async.__version__)) == playai_async.__version__
+
+
+def test_what_is_no_module_is_known() -> None:
+    """`make package` looks for these in the wheel; one more is for it to know, too."""
+    found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*") if path.is_file()}
+    assert {name for name in found if not name.endswith((".py", ".pyc"))} == DATA
+    names = re.search(r"^DATA = .* for name in \((.*)\)\}$", (ROOT / ".ci/package").read_text("utf-8"), re.MULTILINE)
+    assert names is not None
+    assert set(re.findall(r'"(.+?)"', names[1])) == DATA
 
 
 def test_what_the_sdist_is_told_to_have_is_there() -> None:
