@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib.metadata
 import re
 import tomllib
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +21,11 @@ DATA = {"py.typed", "contrib/_quota.lua", "emulator/openapi.json"}
 def project_file() -> dict[str, Any]:
     """The project file, read."""
     return tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+
+
+def headings() -> list[str]:
+    """The headings of the changelog that are for versions, newest first."""
+    return re.findall(r"^## (.+)$", (ROOT / "CHANGELOG.md").read_text(encoding="utf-8"), re.MULTILINE)
 
 
 def test_the_version_is_said_once() -> None:
@@ -42,6 +48,16 @@ def test_the_version_is_in_the_form_that_names_of_files_have() -> None:
     assert str(Version(playai_async.__version__)) == playai_async.__version__
 
 
+def test_the_changelog_begins_with_what_is_not_released_yet() -> None:
+    """Then comes the version that the package has, and older ones after it."""
+    assert headings()[0] == "[Unreleased]"
+    versions = [re.fullmatch(r"\[(.+)\] - (\d{4}-\d\d-\d\d)", heading) for heading in headings()[1:]]
+    released = [(Version(found[1]), date.fromisoformat(found[2])) for found in versions if found]
+    assert len(released) == len(versions) > 0
+    assert released[0][0] == Version(playai_async.__version__)
+    assert released == sorted(released, reverse=True)
+
+
 def test_what_is_no_module_is_known() -> None:
     """`make package` looks for these in the wheel; one more is for it to know, too."""
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*") if path.is_file()}
@@ -55,3 +71,9 @@ def test_what_the_sdist_is_told_to_have_is_there() -> None:
     """A name that leads nowhere leaves out, silently, what it once named."""
     included = project_file()["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
     assert [name for name in included if not (ROOT / name.lstrip("/")).exists()] == []
+
+
+def test_a_release_candidate_is_no_stable_version() -> None:
+    """What indexes show is as sure of itself as the version is."""
+    (status,) = re.findall(r"Development Status :: (\d)", str(project_file()["project"]["classifiers"]))
+    assert (status == "5") == (not Version(playai_async.__version__).is_prerelease)
