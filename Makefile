@@ -77,7 +77,7 @@ types: $(VENV)/.developer  ## Do mypy and pyright agree with the annotations?
 coverage: test  ## Run the tests, and see that every branch was taken
 	$(BIN)/coverage report
 
-docs: $(VENV)/.developer  ## Build the documentation, warnings as errors
+docs: $(VENV)/.developer  ## Build the documentation, warnings as errors; needs Graphviz
 	$(BIN)/sphinx-build -b html -W -n -q docs docs/_build/html
 
 matrix:  ## Run the tests on every supported Python found here

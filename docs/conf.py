@@ -3,9 +3,11 @@
 
 import linecache
 import re
+import shutil
 from typing import Any
 
 from sphinx.application import Sphinx
+from sphinx.errors import ConfigError
 
 import playai_async
 from playai_async import _settings, emulator
@@ -15,13 +17,16 @@ project = "playai-async"
 author = "The playai-async authors"
 version = release = playai_async.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.graphviz", "sphinx.ext.napoleon"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"playai-async {release}"
 html_show_sourcelink = False
 html_copy_source = False
 myst_heading_anchors = 3
+
+# Diagrams stand in the pages as text; their pictures have no background and a grey that a dark page shows as well.
+graphviz_output_format = "svg"
 
 # Docstrings are read in an editor first: one backtick is enough for code.
 default_role = "code"
@@ -71,5 +76,7 @@ def with_values(
 
 def setup(app: Sphinx) -> None:
     """Hook in; before napoleon, whose priority is 500, where it is about its input."""
+    if shutil.which("dot") is None:
+        raise ConfigError("Graphviz is missing, which draws the diagrams; on Debian: apt-get install graphviz")
     app.connect("autodoc-process-docstring", without_types, priority=400)
     app.connect("autodoc-process-signature", with_values)
