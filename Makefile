@@ -8,7 +8,7 @@ SEED ?= 1
 PORT ?= 8000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
 
-.PHONY: help demo example scaleout test check format lint types coverage docs matrix floors mutation fuzz audit package bench scale soak clean
+.PHONY: help demo example scaleout test check format lint types coverage docs matrix floors mutation fuzz audit package bench plots scale soak clean
 
 help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
@@ -101,6 +101,10 @@ fuzz: $(VENV)/.fuzz  ## Look for replies that break the decoder, a minute for bo
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
 	$(BIN)/python bench/fleet.py --short
 	$(BIN)/python bench/cost.py --short
+
+plots: $(VENV)/.bench  ## Draw the plots of the documentation anew, in virtual time, and print their numbers; some two minutes
+	$(BIN)/python -m bench.pacing_plot
+	$(BIN)/python -m bench.pauses_plot
 
 scale: $(VENV)/.developer  ## Measure processes on one quota, and durable waits; needs redis-server and PostgreSQL
 	$(BIN)/python -m bench.scale

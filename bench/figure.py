@@ -1,0 +1,121 @@
+"""Pictures for the documentation: lines that can be read on a light page and on a dark one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import attrs
+
+INK = "#7a7a7a"
+"""Of words and axes: as far from white as from black."""
+
+FAINT = "#7a7a7a40"
+
+
+@attrs.frozen
+class Look:
+    """How a line is drawn."""
+
+    color: str
+    style: Any = "-"
+    width: float = 2.0
+
+
+OURS = Look("#2f81c9")
+OURS_UNTOLD = Look("#2f81c9", (0, (4, 2)))
+LOOP = Look("#c2722a")
+BOUND = Look(INK, (0, (1, 1.5)), 1.6)
+
+
+@attrs.frozen
+class Line:
+    """Values by what they hang on."""
+
+    name: str
+    places: Sequence[float]
+    values: Sequence[float]
+    look: Look
+
+
+@attrs.frozen
+class Panel:
+    """Some lines in one pair of axes.
+
+    Attributes:
+        title: What they are of.
+        across: What they hang on.
+        lines: The lines.
+        least: What the axes, both logarithmic, begin with; None: both are linear.
+    """
+
+    title: str
+    across: str
+    lines: Sequence[Line]
+    least: float | None = None
+
+
+@contextmanager
+def figure(path: Path, *, columns: int, height: float) -> Iterator[Any]:
+    """Give the axes of a picture, and write it: the same file for the same lines."""
+    import matplotlib as mpl
+
+    mpl.use("Agg")
+    from matplotlib import pyplot as plt
+
+    plt.rcParams.update(
+        {
+            "font.size": 9,
+            "font.family": "sans-serif",
+            "svg.hashsalt": "playai-async",
+            **dict.fromkeys(
+                ["text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color", "axes.titlecolor"],
+                INK,
+            ),
+        }
+    )
+    drawn, axes = plt.subplots(1, columns, figsize=(9, height), squeeze=False, layout="constrained")
+    yield axes[0]
+    for one in axes[0]:
+        one.spines[["top", "right"]].set_visible(False)
+        one.grid(axis="y", color=FAINT, linewidth=0.8)
+        one.set_axisbelow(True)
+    drawn.savefig(path, transparent=True, bbox_inches="tight", pad_inches=0.08, metadata={"Date": None})
+    plt.close(drawn)
+
+
+def draw(path: Path, panels: Sequence[Panel]) -> None:
+    """Draw panels of mean lags side by side."""
+    with figure(path, columns=len(panels), height=3.6) as all_axes:
+        for axes, panel in zip(all_axes, panels, strict=True):
+            for line in panel.lines:
+                points = [
+                    (place, value)
+                    for place, value in zip(line.places, line.values, strict=True)
+                    if panel.least is None or value >= panel.least
+                ]
+                axes.plot(
+                    *zip(*points, strict=True),
+                    color=line.look.color,
+                    linestyle=line.look.style,
+                    linewidth=line.look.width,
+                    marker="o",
+                    markersize=3.5,
+                    label=line.name,
+                )
+            if panel.least is None:
+                axes.set_ylim(bottom=-0.5)
+            else:
+                axes.set_xscale("log")
+                axes.set_yscale("log")
+                axes.set_ylim(bottom=panel.least)
+                axes.yaxis.set_major_formatter("{x:,.0f}")
+            places = panel.lines[0].places
+            axes.set_xticks(places, [f"{place:,}" for place in places])
+            axes.minorticks_off()
+            axes.set_title(panel.title, loc="left", fontsize=10, weight="bold")
+            axes.set_xlabel(panel.across)
+        all_axes[0].set_ylabel("mean lag, s")
+        all_axes[0].legend(frameon=False, labelcolor=INK, loc="lower right", fontsize=8)

@@ -1,0 +1,293 @@
+"""What pacing buys: the mean lag of waits under 60 requests a minute, as a table and as a picture for the docs.
+
+Two workloads, of jobs whose lengths are lognormal with a median of 20 s, as in `bench.workloads`:
+
+- *at once*: so many jobs begun in one moment;
+- *one after another*: 120 jobs, so many begun a minute.
+
+This library is its sessions and the emulator on loopback, in one process and in virtual time. The hand-written loop is
+simulated, event by event, since its 250,000 requests for a thousand jobs would take minutes; `--check` runs that of
+`bench.clients` on the emulator as well, and prints both. The bound is that of `bench.bound`. Each way of a request
+takes 10 to 100 ms. No wait has a deadline. Each seed has lengths and a phase of the service's windows of its own; what
+is shown is the mean over the seeds. Two runs print the same.
+
+    python -m bench.pacing_plot [--seeds 5] [--check]
+
+The exit status is 1 where a wait of this library was lost.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import heapq
+import itertools
+import math
+import random
+import statistics
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from uuid import UUID
+
+import aiohttp
+import attrs
+import looptime
+
+from bench.bound import bound
+from bench.clients import INTERVAL, is_done
+from bench.figure import BOUND, LOOP, OURS, OURS_UNTOLD, Line, Panel, draw
+from bench.workloads import WINDOW, Workload, jobs
+from playai_async import Pacing, PlayAISession
+from playai_async.emulator import Emulator
+
+PICTURE = Path(__file__).parent.parent / "docs" / "pacing.svg"
+
+QUOTA = 60
+"""Requests a window: what the service publishes for comparable requests."""
+
+AT_ONCE = (10, 20, 50, 100, 200, 500, 1000)
+"""Jobs begun in one moment."""
+
+RATES = (5, 10, 20, 30, 40, 50, 60)
+"""Jobs begun a minute, one after another; with more of them than requests no client keeps up."""
+
+STREAM = 120
+"""Jobs of a run in which they begin one after another."""
+
+ONE_WAY = (0.01, 0.1)
+"""Seconds that a request, and its answer, take on their way."""
+
+KNOWN, UNKNOWN, HAND_WRITTEN, BEST = "quota known", "quota unknown", "loop", "bound"
+NAMES = {
+    KNOWN: "playai_async, quota known",
+    UNKNOWN: "playai_async, quota unknown",
+    HAND_WRITTEN: "hand-written loop, 2 s",
+    BEST: "the bound: no client is sooner",
+}
+
+
+@attrs.frozen
+class Course:
+    """How a run went.
+
+    Attributes:
+        lag: Seconds from finished to noticed, on average.
+        requests: Requests sent for each job.
+        refused: The share of them that met a 429.
+    """
+
+    lag: float
+    requests: float
+    refused: float
+
+
+def workload(starts: Sequence[float], seed: int) -> Workload:
+    """Return jobs with these starts; the same ones for the same seed."""
+    dice = random.Random(f"{len(starts)} {starts[-1]} {seed}")  # noqa: S311 - repeatable, not secret
+    return Workload(jobs=jobs(dice, starts), quota=QUOTA, phase=dice.uniform(0, WINDOW))
+
+
+# This library, on the emulator
+
+Wait = Callable[[UUID], Awaitable[object]]
+
+
+@asynccontextmanager
+async def network(seed: int) -> AsyncIterator[aiohttp.ClientSession]:
+    """Give connections on which each way takes its time."""
+    dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
+
+    async def delayed(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        await asyncio.sleep(dice.uniform(*ONE_WAY))
+        response = await handler(request)
+        await asyncio.sleep(dice.uniform(*ONE_WAY))
+        return response
+
+    async with aiohttp.ClientSession(middlewares=[delayed], connector=aiohttp.TCPConnector(limit=100)) as http:
+        yield http
+
+
+@asynccontextmanager
+async def session(service: Emulator, seed: int, pacing: Pacing) -> AsyncIterator[Wait]:
+    """Wait as this library does."""
+    async with (
+        network(seed) as http,
+        PlayAISession("key", "user", base_url=service.base_url, http_session=http, pacing=pacing) as playai,
+    ):
+        yield lambda job_id: playai.wait_for_completion(job_id, timeout=None)
+
+
+@asynccontextmanager
+async def loop_on_emulator(service: Emulator, seed: int) -> AsyncIterator[Wait]:
+    """Wait as `bench.clients.aiohttp_loop` does, but without its deadline."""
+    async with network(seed) as http:
+
+        async def wait(job_id: UUID) -> None:
+            url = f"{service.base_url}/api/v1/tts/{job_id}"
+            while True:
+                async with http.get(url, headers={"Authorization": "Bearer key", "X-USER-ID": "user"}) as response:
+                    if response.status != 429 and is_done(await response.json()):
+                        return
+                await asyncio.sleep(INTERVAL)
+
+        yield wait
+
+
+async def on_emulator(jobs: Workload, seed: int, client: str) -> Course:
+    """Wait for all jobs with one of the clients."""
+    loop = asyncio.get_running_loop()
+    random.seed(seed)  # the library's own dice
+
+    async def follow(service: Emulator, wait: Wait, starts: float, length: float) -> float:
+        await asyncio.sleep(starts)
+        job_id = service.add_job(duration=length)
+        await wait(job_id)
+        return loop.time() - service.finishes_at(job_id)
+
+    async with Emulator(QUOTA, WINDOW, phase=jobs.phase, history=1) as service:
+        pacing = Pacing(requests_per_window=QUOTA if client == KNOWN else None)
+        waiting = loop_on_emulator(service, seed) if client == HAND_WRITTEN else session(service, seed, pacing)
+        async with waiting as wait:
+            lags = await asyncio.gather(*(follow(service, wait, job.starts, job.length) for job in jobs.jobs))
+        stats = service.stats
+        return Course(statistics.mean(lags), stats.requests / len(lags), stats.throttled / stats.requests)
+
+
+def in_virtual_time(jobs: Workload, seed: int, client: str) -> Course:
+    """Do such a run in a loop of its own, whose clock is virtual."""
+    with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
+        return runner.run(on_emulator(jobs, seed, client))
+
+
+# The hand-written loop, simulated
+
+
+def simulated_loop(jobs: Workload, seed: int) -> Course:
+    """Ask for each job from its start on, and again `INTERVAL` after each answer, a 429 or not, until it is done."""
+    dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    number = itertools.count()
+    arrivals = [(job.starts + dice.uniform(*ONE_WAY), next(number), job) for job in jobs.jobs]
+    heapq.heapify(arrivals)
+    counts: Counter[int] = Counter()
+    requests, lags = 0, []
+    while arrivals:
+        at, _, job = heapq.heappop(arrivals)
+        window = math.floor((at + jobs.phase) / WINDOW)
+        counts[window] += 1
+        requests += 1
+        answered = at + dice.uniform(*ONE_WAY)
+        if counts[window] <= jobs.quota and at >= job.finishes:
+            lags.append(answered - job.finishes)
+        else:
+            heapq.heappush(arrivals, (answered + INTERVAL + dice.uniform(*ONE_WAY), next(number), job))
+    refused = sum(max(0, count - jobs.quota) for count in counts.values())
+    return Course(statistics.mean(lags), requests / len(lags), refused / requests)
+
+
+def best(jobs: Workload, _: int) -> Course:
+    """Compute what a client would do that knows when each job finishes."""
+    return Course(statistics.mean(bound(jobs).lags), 1.0, 0.0)
+
+
+CLIENTS: dict[str, Callable[[Workload, int], Course]] = {
+    KNOWN: lambda jobs, seed: in_virtual_time(jobs, seed, KNOWN),
+    UNKNOWN: lambda jobs, seed: in_virtual_time(jobs, seed, UNKNOWN),
+    HAND_WRITTEN: simulated_loop,
+    BEST: best,
+}
+
+Found = dict[int, dict[str, Course]]
+
+
+def found(starts: Mapping[int, Sequence[float]], clients: Sequence[str], seeds: int) -> Found:
+    """Run clients in each workload, with each seed; return the means over the seeds."""
+    return {
+        key: {client: mean_of(CLIENTS[client], begun, seeds) for client in clients} for key, begun in starts.items()
+    }
+
+
+def mean_of(client: Callable[[Workload, int], Course], starts: Sequence[float], seeds: int) -> Course:
+    """Run a client with each seed."""
+    courses = [client(workload(starts, seed), seed) for seed in range(1, seeds + 1)]
+    return Course(
+        *(statistics.mean(values) for values in zip(*(attrs.astuple(course) for course in courses), strict=True))
+    )
+
+
+# What is shown
+
+
+def table(heading: str, found: Found) -> str:
+    """Write the mean lags, and what they took, as a Markdown table."""
+    columns = [heading, *(f"{client}, s" for client in NAMES)]
+    columns += ["requests a job", "429s"]
+    rows = [columns, ["---:"] * len(columns)]
+    for key, courses in found.items():
+        spent = [courses[client] for client in (KNOWN, UNKNOWN, HAND_WRITTEN)]
+        rows.append(
+            [
+                f"{key:,}",
+                *(f"{course.lag:.1f}" for course in courses.values()),
+                "/".join(f"{course.requests:.1f}" for course in spent),
+                "/".join(f"{course.refused:.0%}" for course in spent),
+            ]
+        )
+    widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
+    rows[1] = ["-" * (width - 1) + ":" for width in widths]
+    lines = (
+        "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
+    )
+    return "\n".join(lines)
+
+
+def lines_of(found: Found) -> list[Line]:
+    """Return what the picture shows of them."""
+    looks = {KNOWN: OURS, UNKNOWN: OURS_UNTOLD, HAND_WRITTEN: LOOP, BEST: BOUND}
+    return [
+        Line(NAMES[client], list(found), [courses[client].lag for courses in found.values()], look)
+        for client, look in looks.items()
+    ]
+
+
+def check() -> None:
+    """Print how the simulated loop, and the one on the emulator, do with the same jobs."""
+    for count in (20, 50, 100):
+        for kind, client in (("simulated", simulated_loop), ("on the emulator", on_the_emulator)):
+            course = mean_of(client, [0.0] * count, 5)
+            print(f"{count:4} jobs at once, {kind:15}  {course.lag:5.1f} s  {course.requests:5.1f} requests a job")
+
+
+def on_the_emulator(jobs: Workload, seed: int) -> Course:
+    """Do a run of the real loop."""
+    return in_virtual_time(jobs, seed, HAND_WRITTEN)
+
+
+def main() -> None:
+    """Read the command line, run, print and draw."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seeds", type=int, default=5)
+    parser.add_argument("--check", action="store_true", help="compare the simulated loop with a real one, and no more")
+    arguments = parser.parse_args()
+    if arguments.check:
+        check()
+        return
+    begun = time.monotonic()
+    at_once = found({count: [0.0] * count for count in AT_ONCE}, list(CLIENTS), arguments.seeds)
+    streams = {rate: [WINDOW / rate * number for number in range(STREAM)] for rate in RATES}
+    stream = found(streams, list(CLIENTS), arguments.seeds)
+    print(table("jobs at once", at_once))
+    print()
+    print(table("jobs a minute", stream))
+    panels = [
+        Panel("jobs begun in one moment", "jobs", lines_of(at_once), least=1.0),
+        Panel(f"{STREAM} jobs, one after another", "jobs begun a minute", lines_of(stream)),
+    ]
+    draw(PICTURE, panels)
+    print(f"\n{PICTURE.name}: {PICTURE.stat().st_size / 1000:.0f} kB; {time.monotonic() - begun:.0f} s")
+
+
+if __name__ == "__main__":
+    main()
