@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,19 +21,91 @@ def prose(page: Path) -> str:
 
 
 def anchors(page: Path) -> set[str]:
-    """The anchors of a page's headings, as GitHub and MyST make them."""
-    headings = re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE)
-    return {re.sub(r"[^\w\- ]", "", heading.lower()).replace(" ", "-") for heading in headings}
+    """The anchors of a page's headings, as GitHub and MyST make them, and its labels."""
+    found: Counter[str] = Counter()
+    names: set[str] = set()
+    for heading in re.findall(r"^#+ (.+)$", prose(page), re.MULTILINE):
+        words = re.sub(r"\[([^\]]*)\]\([^)]*\)", r"\1", heading)
+        name = re.sub(r"[^\w\- ]", "", words.lower()).replace(" ", "-")
+        names.add(f"{name}-{found[name]}" if found[name] else name)  # the second of a name is numbered
+        found[name] += 1
+    return names | set(re.findall(r"^\(([\w-]+)\)=$", prose(page), re.MULTILINE))
+
+
+def links(page: Path) -> list[str]:
+    """What a page leads to within the repository: links, pictures, definitions, and what it includes."""
+    text = prose(page)
+    # Code in a line shows how a link is written, and is none; a link's own words may be code.
+    shown = re.sub(r"(?<!\[)`[^`\n]+`", "", text)
+    inline = re.findall(r"\]\(<?([^)\s>]+)>?(?: \"[^\"]*\")?\)", shown)
+    defined = re.findall(r"^\[[^\]]+\]: +<?(\S+?)>?(?: |$)", shown, re.MULTILINE)
+    raw = re.findall(r"(?:href|src)=\"([^\"]+)\"", shown)
+    included = re.findall(r"^`{3,}\{(?:literal)?include\} (\S+)$", page.read_text(encoding="utf-8"), re.MULTILINE)
+    return [link for link in [*inline, *defined, *raw, *included] if not re.match(r"[a-z]+:", link)]
+
+
+def broken(page: Path) -> list[str]:
+    """The links of a page that lead nowhere."""
+    found = []
+    for link in links(page):
+        path, _, anchor = link.partition("#")
+        target = page.parent / path if path else page
+        if not target.is_file() or (anchor and anchor not in anchors(target)):
+            found.append(link)
+    return found
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
 def test_links_lead_to_files_and_headings_that_exist(page: Path) -> None:
     """A link within the repository names a file that is there, and a heading of it."""
-    for link in re.findall(r"\]\((?!https?:)([^)]+)\)", prose(page)):
-        path, _, anchor = link.partition("#")
-        target = page.parent / path if path else page
-        assert target.is_file(), link
-        assert not anchor or anchor in anchors(target), link
+    assert broken(page) == []
+
+
+@pytest.mark.parametrize(
+    "link",
+    [
+        pytest.param("[a](gone.md)", id="a file that is not there"),
+        pytest.param("[`a`](other.md#gone)", id="a heading that is not there"),
+        pytest.param("[a](#gone)", id="a heading of the page itself"),
+        pytest.param("[](other.md#twice-2)", id="a third of two headings"),
+        pytest.param("![a](gone.png)", id="a picture"),
+        pytest.param("[a][b]\n\n[b]: gone.md", id="a definition"),
+        pytest.param('<a href="gone.md">a</a>', id="a link in HTML"),
+        pytest.param("```{include} ../gone.md\n```", id="what is included"),
+        pytest.param("`a` and `b` [c](gone.md) `d`", id="a link among code"),
+    ],
+)
+def test_a_link_that_leads_nowhere_is_found(tmp_path: Path, link: str) -> None:
+    """However it is written; so that the test above says something."""
+    (tmp_path / "other.md").write_text("# Other\n\n## Twice\n\n## Twice\n", encoding="utf-8")
+    (tmp_path / "page.md").write_text(f"# Page\n\n{link}\n", encoding="utf-8")
+    assert len(broken(tmp_path / "page.md")) == 1
+
+
+def test_links_that_lead_somewhere_are_fine(tmp_path: Path) -> None:
+    """And those of the web are left to who reads them: tests ask no network."""
+    text = "# A `page` of [mine](other.md)\n\n## Twice\n\n## Twice\n\n(label)=\n## Said\n"
+    (tmp_path / "other.md").write_text(text, encoding="utf-8")
+    good = [
+        "other.md",
+        "other.md#a-page-of-mine",
+        "other.md#twice-1",
+        "other.md#label",
+        "#page",
+        "https://example.org/x",
+    ]
+    lines = [f"[`a`]({link})" for link in good] + ["`[a](gone.md)`", "```text\n[a](gone.md)\n```"]
+    (tmp_path / "page.md").write_text("\n\n".join(["# Page", *lines]), encoding="utf-8")
+    assert broken(tmp_path / "page.md") == []
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
+def test_includes_are_whole(page: Path) -> None:
+    """What is included has links that lead somewhere from where it stands; the tests above look at the files."""
+    included = re.findall(r"^```\{include\} (\S+)\n((?::.*\n)*)", page.read_text(encoding="utf-8"), re.MULTILINE)
+    for name, options in included:
+        relative = [link for link in links(page.parent / name) if not link.startswith("#")]
+        assert not relative or ":relative-docs: docs/" in options, relative
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
