@@ -5,7 +5,7 @@
 --
 -- KEYS  places: each request that counts, by the time it counts no more
 --       queue:  the processes that wait for a turn, in the order of their turns
---       heard:  the same, by when they asked last
+--       heard:  those that have anything to send, by when they asked last
 --       state:  era, tokens, counted_at, turns, closed, closed_until, closing, probe, probe_until, grace_until
 -- ARGV  the ask and the terms, as JSON
 local places, queue, heard, state = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
@@ -86,23 +86,24 @@ else
     end
     redis.call('ZADD', heard, whole(now), ask.process)
     local before = redis.call('ZRANK', queue, ask.process)
-    local waiting = redis.call('ZCARD', queue)
+    local busy = redis.call('ZCARD', heard)
     local free = ask.requests - redis.call('ZCARD', places)
-    local left = ask.hurry and free or math.min(free, math.floor(tokens + 0.000001))
+    -- In a hurry a process takes what is left; where others have anything to send, it would be theirs.
+    local hurry = ask.hurry and busy == 1
+    local left = hurry and free or math.min(free, math.floor(tokens + 0.000001))
     if left > before then
-        granted = math.min(wanted, math.max(1, math.floor((left - before) / waiting)))
+        granted = math.min(wanted, math.max(1, math.floor((left - before) / busy)))
         for number = ask.first, ask.first + granted - 1 do
             redis.call('ZADD', places, whole(now + keep), place(number))
         end
-        if not ask.hurry then tokens = tokens - granted end
+        if not hurry then tokens = tokens - granted end
         if closed then
             set('probe', place(ask.first))
             set('probe_until', whole(now + micro(ask.lease)))
         end
         redis.call('ZREM', queue, ask.process)
-        redis.call('ZREM', heard, ask.process)
     else
-        local by_tempo = ask.hurry and 0 or (before + 1 - tokens) * spacing
+        local by_tempo = hurry and 0 or (before + 1 - tokens) * spacing
         local by_places = 0
         if before >= free then
             local next = redis.call('ZRANGE', places, before - free, before - free, 'WITHSCORES')

@@ -62,7 +62,9 @@ class RedisQuota:
         try:
             _storage(url)
         except (LimitsError, ValueError, TypeError):
-            raise ConfigurationError("the URL of a shared quota must name a Redis") from None  # it may have a password
+            raise ConfigurationError(
+                "the URL of a shared quota must name a Redis, with its port"
+            ) from None  # it may have a password
 
     def open(self, terms: Terms) -> QuotaLink:
         """Return a session's way to the quota; sessions call it."""
