@@ -15,6 +15,7 @@ from playai_async.contrib import procrastinate
 
 project = "playai-async"
 author = "The playai-async authors"
+project_copyright = author
 version = release = playai_async.__version__
 
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.graphviz", "sphinx.ext.napoleon"]
@@ -27,6 +28,8 @@ myst_heading_anchors = 3
 
 # Diagrams stand in the pages as text; their pictures have no background and a grey that a dark page shows as well.
 graphviz_output_format = "svg"
+html_static_path = ["_static"]
+html_css_files = ["diagrams.css"]
 
 # Docstrings are read in an editor first: one backtick is enough for code.
 default_role = "code"
