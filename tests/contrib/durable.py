@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 from collections.abc import AsyncIterator, Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 from typing import Any
 
 import procrastinate
@@ -127,3 +129,15 @@ async def in_memory(playai: PlayAISession, books: Books | None, **settings: Any)
 def finished(row: procrastinate.jobs.Job) -> bool:
     """Say whether a row has come to its end."""
     return row.status not in {"todo", "doing"}
+
+
+def told(caplog: pytest.LogCaptureFixture, event: str) -> bool:
+    """Say whether the log has an event, each time with the fields that the page has for it, and at its level."""
+    page = (Path(__file__).parents[2] / "docs/durable-waits.md").read_text(encoding="utf-8")
+    (row,) = re.findall(rf"^\| `{event}` \| (.*?) \| .*? \| (.*) \|$", page, re.MULTILINE)
+    levels, fields = set(re.findall(r"[A-Z]{4,}", row[0])), set(re.findall(r"playai_\w+", row[1]))
+    records = [record for record in caplog.records if getattr(record, "playai_event", None) == event]
+    for record in records:
+        assert record.levelname in levels
+        assert {name for name in vars(record) if name.startswith("playai_")} == fields | {"playai_event"}
+    return bool(records)

@@ -14,7 +14,7 @@ from playai_async import PlayAISession
 from playai_async.contrib.procrastinate._rescue import rescue
 from playai_async.contrib.procrastinate._rows import PutBack, put_back
 from playai_async.contrib.procrastinate._values import Again
-from tests.contrib.durable import Backend, Books, at, finished, in_memory
+from tests.contrib.durable import Backend, Books, at, finished, in_memory, told
 from tests.scripted import COMPLETED, JOB_ID, Answer, ScriptedService, job
 
 pytestmark = pytest.mark.usefixtures("one_clock")
@@ -57,6 +57,7 @@ async def test_what_a_dead_worker_held_is_put_back(
     assert (row.status, row.attempts, row.priority) == ("todo", 1, before.priority)
     assert row.scheduled_at == at()
     assert f"Row {number} was held by a worker that died, and is put back." in caplog.text
+    assert told(caplog, "row_rescued")
 
 
 async def test_what_a_live_worker_holds_is_left_alone(session: PlayAISession) -> None:
@@ -158,6 +159,7 @@ async def test_a_row_whose_end_was_not_written_is_put_back_by_its_worker(
         await asyncio.sleep(0)
     assert [round(arrival) for arrival in service.arrivals] == [0, 10]
     assert f"Row {number} could not be written to, and is put back later." in caplog.text
+    assert told(caplog, "row_unwritten")
 
 
 async def test_a_row_that_left_its_worker_is_not_put_back_by_it(

@@ -26,7 +26,7 @@ from playai_async import (
 from playai_async.contrib import procrastinate as durable
 from playai_async.contrib.procrastinate import DurableWaits, Outcome
 from playai_async.contrib.procrastinate._rows import priority_of
-from tests.contrib.durable import EXACT, Books, at, finished, in_memory
+from tests.contrib.durable import EXACT, Books, at, finished, in_memory, told
 from tests.scripted import (
     API_KEY,
     COMPLETED,
@@ -337,6 +337,7 @@ async def test_a_worker_with_wrong_settings_ends_no_wait(
             row = await backend.until(lambda row: row.attempts == 1)
         assert row.status == "todo"
         assert "cannot be waited for by this worker: polling.wait failed" in caplog.text
+        assert told(caplog, "worker_misconfigured")
         backend.waits._polling = Polling(wait=wait_none())
         async with backend.working():
             await books.told()
@@ -357,6 +358,7 @@ async def test_a_worker_without_the_handler_leaves_the_row(
         assert row.status == "todo"
         assert service.arrivals == []
         assert "the handler 'note', which this worker does not know" in caplog.text
+        assert told(caplog, "handler_unknown")
         backend.waits._handlers["note"] = handler
         async with backend.working():
             await books.told()
@@ -381,6 +383,7 @@ async def test_a_handler_that_raises_is_called_again(
     assert len({outcome.key for outcome in books.outcomes}) == 1
     assert row.status == "succeeded"
     assert "The handler 'note' failed (OSError) for job" in caplog.text
+    assert told(caplog, "handler_failed")
 
 
 async def test_the_pauses_of_a_handler_stop_at_five_minutes(session: PlayAISession, service: ScriptedService) -> None:

@@ -203,7 +203,8 @@ class DurableWaits:
         """Ask, and hand over what came if that is the end."""
         handler = self._handlers.get(row.on_done)
         if handler is None:
-            logger.error("Job %s is for the handler %r, which this worker does not know.", row.job_id, row.on_done)
+            words = "Job %s is for the handler %r, which this worker does not know."
+            logger.error(words, row.job_id, row.on_done, extra=_fields("handler_unknown", row))
             return absent(row, now(), "its handler is not known here")
         outcome = await self._ask(row)
         if isinstance(outcome, Again):
@@ -214,11 +215,12 @@ class DurableWaits:
             if _is_cancelled():
                 raise asyncio.CancelledError from error  # whatever the handler made of it
             again = called_in_vain(row, now(), self._max_handler_failures)
-            words = "The handler %r failed (%s) for job %s; %s."
+            words, name = "The handler %r failed (%s) for job %s; %s.", type(error).__name__
+            fields = _fields("handler_failed", row, error)
             if again is None:
-                logger.error(words, row.on_done, type(error).__name__, row.job_id, "it is not called again")  # noqa: TRY400 - procrastinate logs the traceback
+                logger.error(words, row.on_done, name, row.job_id, "it is not called again", extra=fields)  # noqa: TRY400 - procrastinate logs the traceback
                 raise
-            logger.warning(words, row.on_done, type(error).__name__, row.job_id, again.why, exc_info=error)
+            logger.warning(words, row.on_done, name, row.job_id, again.why, exc_info=error, extra=fields)
             return again
         return None
 
@@ -240,12 +242,18 @@ class DurableWaits:
             return answered(row, came, asked, now(), pause=self._playai.stats.paused_for, polling=self._polling)
         except ConfigurationError as error:
             # One worker's mistake must not end every wait; whoever mends it finds them all.
-            logger.error("Job %s cannot be waited for by this worker: %s", row.job_id, error)  # noqa: TRY400 - it says all
+            fields = _fields("worker_misconfigured", row, error)
+            logger.error("Job %s cannot be waited for by this worker: %s", row.job_id, error, extra=fields)  # noqa: TRY400 - it says all
             return absent(row, now(), "this worker's settings are wrong")
 
     async def _rescue(self, context: JobContext, timestamp: int) -> None:  # noqa: ARG002 - procrastinate gives it
         """Put back what dead workers held."""
         await rescue(context.app.job_manager, self._waiting.name, self._rescuing.name)
+
+
+def _fields(event: str, row: Row, error: BaseException | None = None) -> dict[str, str]:
+    fields = {"playai_event": event, "playai_job_id": str(row.job_id), "playai_handler": row.on_done}
+    return fields if error is None else {**fields, "playai_error": type(error).__name__}
 
 
 def _is_cancelled() -> bool:

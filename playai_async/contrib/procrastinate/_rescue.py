@@ -37,7 +37,8 @@ async def rescue(manager: JobManager, waiting: str, rescuing: str) -> None:
     """
     for job in await manager.get_stalled_jobs(task_name=waiting):
         if await still_held(manager, job):
-            logger.warning("Row %s was held by a worker that died, and is put back.", job.id)
+            fields = {"playai_event": "row_rescued", "playai_row": job.id}
+            logger.warning("Row %s was held by a worker that died, and is put back.", job.id, extra=fields)
             await _written(job.id, manager.retry_job(job))
     for job in await manager.get_stalled_jobs(task_name=rescuing):
         # A rescue that died has successors already; its row is of no use.
@@ -71,7 +72,8 @@ class Settling:
     def _ended(self, context: JobContext, turn: asyncio.Task[Any]) -> None:
         if turn.cancelled() or not isinstance(turn.exception(), ConnectorException):
             return
-        logger.warning("Row %s could not be written to, and is put back later.", context.job.id)
+        fields = {"playai_event": "row_unwritten", "playai_row": context.job.id}
+        logger.warning("Row %s could not be written to, and is put back later.", context.job.id, extra=fields)
         task = turn.get_loop().create_task(_settle(context))
         self._tasks.add(task)  # a loop holds its tasks weakly
         task.add_done_callback(self._tasks.discard)
