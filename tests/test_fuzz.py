@@ -107,14 +107,14 @@ KNOWN = {"COMPLETED", "IN_PROGRESS", "FAILED"}
 
 @SAME_EVERY_TIME
 @given(status=st.sampled_from(STATUSES), body=mutated(), whole=st.booleans(), creates=st.booleans())
-def test_any_change_to_a_document_is_understood(status: int, body: bytes, whole: bool, creates: bool) -> None:  # noqa: FBT001 - drawn
+def test_any_change_to_a_document_is_understood(status: int, body: bytes, whole: bool, creates: bool) -> None:
     """Cut, doubled, garbled: a job as the contract has it, or a documented error."""
     check_reply(Reply(status, None, body, whole), creates=creates)
 
 
 @SAME_EVERY_TIME
 @given(job=jobs(), creates=st.booleans())
-def test_any_job_of_the_contract_is_read_and_written_again(job: dict[str, Any], creates: bool) -> None:  # noqa: FBT001
+def test_any_job_of_the_contract_is_read_and_written_again(job: dict[str, Any], creates: bool) -> None:
     """As it came, to the value; what is not known is ignored, but for that of a state that is not."""
     outcome = check_reply(Reply(201 if creates else 200, None, json.dumps(job).encode()), creates=creates)
     assert isinstance(outcome, TtsJob)

@@ -426,7 +426,7 @@ def test_whatever_is_asked_of_whatever_service_429s_are_few(
     every: float,
     at_once: int,
     waiting: int,
-    found: bool | None,  # noqa: FBT001
+    found: bool | None,
 ) -> None:
     """It neither crashes, nor spins, nor stops for ever; once learned, a quota costs a 429 every few windows."""
     dice = random.Random(seed)  # noqa: S311 - latencies, not secrets

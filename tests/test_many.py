@@ -603,7 +603,7 @@ async def test_leaving_the_loop_without_closing_lets_the_rest_go(
 
 @pytest.mark.parametrize("dropped", [True, False], ids=["dropped", "held"])
 def test_a_loop_that_ends_with_a_group_open_ends_quietly(
-    dropped: bool,  # noqa: FBT001 - a table
+    dropped: bool,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """Its generator is closed by the loop, after a first step and with polls to come; nothing is logged."""

@@ -121,7 +121,7 @@ def test_an_unknown_state_has_no_other_fields_by_default() -> None:
     [(COMPLETED, True), (InProgress(), False), (Failed(), True), (Unknown("COMPLETED_SOON"), False)],
     ids=kind_of,
 )
-def test_a_job_is_done_once_it_completed_or_failed(output: Output, done: bool) -> None:  # noqa: FBT001 - a table
+def test_a_job_is_done_once_it_completed_or_failed(output: Output, done: bool) -> None:
     """A state that the contract does not list is not taken for an end."""
     assert a_job(output).done is done
 

@@ -132,7 +132,7 @@ def test_a_probe_that_is_throttled_closes_it_anew(dice: Dice) -> None:
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "alone"])
-def test_a_probe_that_fails_closes_it_for_a_twelfth_of_a_window(shared: bool, dice: Dice) -> None:  # noqa: FBT001
+def test_a_probe_that_fails_closes_it_for_a_twelfth_of_a_window(shared: bool, dice: Dice) -> None:
     """It said nothing about the quota, and the service is not well: however often, it is the 429 that is not over."""
     pacer = closed_pacer(0.0, 10.0)
     now = 10.0

@@ -237,7 +237,7 @@ def test_as_many_jobs_as_the_quota_allows_need_no_gentle_start() -> None:
 @pytest.mark.parametrize(
     ("idle", "gently"), [(59.0, False), (61.0, True)], ids=["not after less than a window", "after a window"]
 )
-def test_a_start_is_what_follows_idleness(idle: float, gently: bool) -> None:  # noqa: FBT001
+def test_a_start_is_what_follows_idleness(idle: float, gently: bool) -> None:
     """After less than a window, the jobs at hand are not all young."""
     pacer = Pacer(Pacing(requests_per_window=60))
     pacer.sent(0.0)
@@ -247,7 +247,7 @@ def test_a_start_is_what_follows_idleness(idle: float, gently: bool) -> None:  #
 
 
 @pytest.mark.parametrize(("finds", "gently"), [(6, True), (7, False)], ids=["six of them", "seven"])
-def test_where_polls_mostly_find_their_jobs_done_no_start_is_gentle(finds: int, gently: bool) -> None:  # noqa: FBT001
+def test_where_polls_mostly_find_their_jobs_done_no_start_is_gentle(finds: int, gently: bool) -> None:
     """These jobs are not young: seven finds in a row say so; a direct call says nothing."""
     pacer = Pacer(Pacing(requests_per_window=60))
     spend(pacer, [FINDS] * finds)

@@ -135,7 +135,7 @@ def test_a_first_poll_goes_at_once_where_nothing_else_is_due() -> None:
     [(-1.0, True), (0.0, True), (5.9, True), (6.0, True), (6.1, False)],
     ids=["long before it", "with it", "soon after it", "a tenth of a window after it", "later"],
 )
-def test_a_first_poll_gives_way_to_polls_that_are_due_soon_after(due: float, yields: bool) -> None:  # noqa: FBT001
+def test_a_first_poll_gives_way_to_polls_that_are_due_soon_after(due: float, yields: bool) -> None:
     """A job that was just created is the least likely to be done; but after a tenth of a window it is as old as any."""
     turns, (poll,) = older(due)
     first = a_watch(1)
@@ -187,7 +187,7 @@ def test_a_first_poll_that_is_put_down_again_stays_a_first_poll() -> None:
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["first poll", "later poll"])
-def test_a_poll_that_is_put_down_again_has_one_turn(answered: bool) -> None:  # noqa: FBT001
+def test_a_poll_that_is_put_down_again_has_one_turn(answered: bool) -> None:
     """The later word holds."""
     turns, watch = Turns(WINDOW), a_watch(answered=answered)
     for due in (5.0, 9.0, 7.0):
@@ -198,7 +198,7 @@ def test_a_poll_that_is_put_down_again_has_one_turn(answered: bool) -> None:  # 
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["first poll", "later poll"])
-def test_a_poll_that_is_dropped_leaves_no_turn(answered: bool) -> None:  # noqa: FBT001
+def test_a_poll_that_is_dropped_leaves_no_turn(answered: bool) -> None:
     """Twice, or where none is put down, is fine; it may be put down again."""
     turns, watch = Turns(WINDOW), a_watch(answered=answered)
     turns.drop(watch)
@@ -229,7 +229,7 @@ def test_how_long_the_first_in_the_queue_has_been_due_is_known() -> None:
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["first polls", "later polls"])
-def test_ten_thousand_that_are_cancelled_leave_no_hole(answered: bool) -> None:  # noqa: FBT001
+def test_ten_thousand_that_are_cancelled_leave_no_hole(answered: bool) -> None:
     """The next turn is the next one's at once, and the heap is small again."""
     turns = Turns(WINDOW)
     watches = [a_watch(number, answered=answered) for number in range(10_001)]

@@ -128,7 +128,7 @@ def test_a_poll_is_due_after_the_pause_or_just_before_a_deadline(last_calls: tup
 
 
 @pytest.mark.parametrize(("last", "due"), [(True, 15.0), (False, 10.0)], ids=["the last poll of some", "of nobody"])
-def test_one_last_poll_serves_all_whose_own_would_follow_within_their_lead(last: bool, due: float) -> None:  # noqa: FBT001
+def test_one_last_poll_serves_all_whose_own_would_follow_within_their_lead(last: bool, due: float) -> None:
     """A hundred deadlines need no hundred polls."""
     watch = a_watch(None, *[with_deadline(8.0 + 0.1 * number) for number in range(1, 10)])
     watch.asked, watch.last = 8.0, last
@@ -247,7 +247,7 @@ def test_the_timeout_error_tells_what_was_seen() -> None:
 
 
 @pytest.mark.parametrize(("failed_at", "met"), [(99.0, False), (100.0, True), (120.0, True)], ids=str)
-def test_an_error_from_before_a_wait_is_not_one_that_it_met(failed_at: float, met: bool) -> None:  # noqa: FBT001
+def test_an_error_from_before_a_wait_is_not_one_that_it_met(failed_at: float, met: bool) -> None:
     """The watch is shared; each error is given as the waiter's own."""
     waiter = Waiter()
     watch = a_watch(None, waiter)

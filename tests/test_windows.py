@@ -76,7 +76,7 @@ def test_an_edge_that_contradicts_what_was_known_takes_its_place() -> None:
 
 
 @pytest.mark.parametrize(("before", "known"), [(130.0, True), (130.1, False), (500.0, False)], ids=str)
-def test_moments_more_than_half_a_window_apart_tell_nothing(before: float, known: bool) -> None:  # noqa: FBT001
+def test_moments_more_than_half_a_window_apart_tell_nothing(before: float, known: bool) -> None:
     """The edge may be anywhere between, or there were several."""
     assert grid_with((100.0, before)).known is known
 

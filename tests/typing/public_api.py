@@ -124,7 +124,7 @@ async def watch(playai: PlayAISession, job: TtsJob) -> AsyncIterator[str]:
     await changes.aclose()
 
 
-async def wait_for_several(playai: PlayAISession, job: TtsJob, also_errors: bool) -> None:  # noqa: FBT001 - typed
+async def wait_for_several(playai: PlayAISession, job: TtsJob, also_errors: bool) -> None:
     """Ids, texts and jobs, mixed; errors are among the results where they may be, and nowhere else."""
     assert_type(await playai.wait_for_all([JOB_ID, str(JOB_ID), job]), list[TtsJob[Completed | Failed]])
     assert_type(await playai.wait_for_all({JOB_ID}, return_exceptions=False), list[TtsJob[Completed | Failed]])
@@ -139,7 +139,7 @@ async def wait_for_several(playai: PlayAISession, job: TtsJob, also_errors: bool
             assert_type(outcome, TtsJob[Completed | Failed])
 
 
-async def read_as_they_end(playai: PlayAISession, job: TtsJob, also_errors: bool) -> None:  # noqa: FBT001 - typed
+async def read_as_they_end(playai: PlayAISession, job: TtsJob, also_errors: bool) -> None:
     """An iteration over several jobs is an async generator, which can be closed early."""
     ended = playai.as_completed((number for number in (JOB_ID, str(JOB_ID), job)), timeout=30)
     assert_type(ended, AsyncGenerator[TtsJob[Completed | Failed], None])
