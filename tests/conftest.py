@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import gc
 import inspect
+import random
 from collections.abc import AsyncIterator
 
 import pytest
 
 from playai_async import PlayAISession
 from playai_async.emulator import Emulator
+from tests.dice import Dice
 from tests.scripted import API_KEY, USER_ID, ScriptedService
 
 
@@ -71,3 +73,11 @@ async def session(service: ScriptedService) -> AsyncIterator[PlayAISession]:
     """A session with the scripted service."""
     async with PlayAISession(API_KEY, USER_ID) as session:
         yield session
+
+
+@pytest.fixture
+def dice(monkeypatch: pytest.MonkeyPatch) -> Dice:
+    """Dice that stretch no pause, unless told otherwise."""
+    dice = Dice(0.0)
+    monkeypatch.setattr(random, "uniform", dice)
+    return dice

@@ -3,31 +3,13 @@
 from __future__ import annotations
 
 import math
-import random
 
 import pytest
 
 from playai_async import Pacing
 from playai_async._pacing import Pacer
 from tests.dice import Dice
-
-PLENTY = Pacing(requests_per_window=10**6)
-"""A quota that holds nothing back, so that the gate is all there is."""
-
-
-@pytest.fixture
-def dice(monkeypatch: pytest.MonkeyPatch) -> Dice:
-    """Dice that stretch no pause, unless told otherwise."""
-    dice = Dice(0.0)
-    monkeypatch.setattr(random, "uniform", dice)
-    return dice
-
-
-def sending(pacer: Pacer, now: float, count: int = 1) -> None:
-    """Send some requests, each of which must be allowed."""
-    for _ in range(count):
-        assert pacer.delay(now) == 0.0
-        pacer.sent(now)
+from tests.pacers import PLENTY, sending
 
 
 def failing(pacer: Pacer, now: float, *, shared: bool = True) -> bool:

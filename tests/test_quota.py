@@ -20,14 +20,6 @@ from playai_async._windows import RESOLUTION
 from tests.dice import Dice
 
 
-@pytest.fixture
-def dice(monkeypatch: pytest.MonkeyPatch) -> Dice:
-    """Dice that stretch no pause."""
-    dice = Dice(0.0)
-    monkeypatch.setattr(random, "uniform", dice)
-    return dice
-
-
 @attrs.frozen
 class Exchange:
     """A request, which the service counts at some moment from its start to its end, or later if it was cut off."""

@@ -10,8 +10,9 @@ import os
 import pickle
 import traceback
 import warnings
-from collections.abc import AsyncGenerator, Callable, Coroutine
+from collections.abc import AsyncGenerator, Awaitable, Callable, Coroutine
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import pytest
@@ -45,6 +46,17 @@ from tests.scripted import (
     lost,
     throttled,
 )
+
+
+def calls_about_a_job(session: PlayAISession) -> tuple[Callable[[UUID], Awaitable[object]], ...]:
+    """Each way to ask for a job, or to wait for it, by its id."""
+    return (
+        session.get_job,
+        session.wait_for_completion,
+        lambda job: anext(session.watch(job)),
+        lambda job: anext(session.as_completed([job])),
+        lambda job: session.wait_for_all([job]),
+    )
 
 
 @pytest.mark.parametrize("missing", ["PLAYAI_API_KEY", "PLAYAI_USER_ID"])
@@ -212,13 +224,7 @@ def test_use_in_another_loop_is_refused(emulator_runner: EmulatorRunner) -> None
 
     async def second(emulator: Emulator) -> None:
         (session,) = sessions
-        for call in (
-            session.get_job,
-            session.wait_for_completion,
-            lambda job: anext(session.watch(job)),
-            lambda job: anext(session.as_completed([job])),
-            lambda job: session.wait_for_all([job]),
-        ):
+        for call in calls_about_a_job(session):
             with pytest.raises(ConfigurationError, match="loop") as caught:
                 await call(JOB_ID)
             assert caught.value.job_id == JOB_ID
@@ -475,13 +481,7 @@ async def test_closing_is_idempotent(session: PlayAISession) -> None:
 async def test_a_closed_session_is_not_used_again(session: PlayAISession) -> None:
     """Every method says that it is closed, and names the job."""
     await session.aclose()
-    for call in (
-        session.get_job,
-        session.wait_for_completion,
-        lambda job: anext(session.watch(job)),
-        lambda job: anext(session.as_completed([job])),
-        lambda job: session.wait_for_all([job]),
-    ):
+    for call in calls_about_a_job(session):
         with pytest.raises(SessionClosedError) as caught:
             await call(JOB_ID)
         assert caught.value.job_id == JOB_ID
