@@ -33,20 +33,9 @@ $(VENV)/.example: pyproject.toml $(VENV)/.user
 	$(PIP) install --group examples --editable '.[cli,procrastinate,redis]'
 	@touch $@
 
-$(VENV)/.bench: pyproject.toml $(VENV)/.developer
-	$(PIP) install --group bench --editable '.[cli,procrastinate,redis]'
-	@touch $@
-
-$(VENV)/.mutation: pyproject.toml $(VENV)/.developer
-	$(PIP) install --group mutation --editable '.[cli,procrastinate,redis]'
-	@touch $@
-
-$(VENV)/.release: pyproject.toml $(VENV)/.developer
-	$(PIP) install --group release --editable '.[cli,procrastinate,redis]'
-	@touch $@
-
-$(VENV)/.fuzz: pyproject.toml $(VENV)/.developer
-	$(PIP) install --group fuzz --editable '.[cli,procrastinate,redis]'
+# What some targets need beyond that: the dependency group of the same name.
+$(VENV)/.bench $(VENV)/.fuzz $(VENV)/.mutation $(VENV)/.release: $(VENV)/.%: pyproject.toml $(VENV)/.developer
+	$(PIP) install --group $* --editable '.[cli,procrastinate,redis]'
 	@touch $@
 
 demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
