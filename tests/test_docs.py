@@ -11,7 +11,7 @@ import pytest
 pytest_plugins = ["pytester"]
 
 ROOT = Path(__file__).parent.parent
-PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md")])
+PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("tests/*.md")])
 FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 
 
@@ -137,9 +137,10 @@ def test_contributing_names_every_module() -> None:
     assert [name for name in modules if f"`{name}`" not in page] == []
 
 
-def test_the_readme_stays_short() -> None:
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_what_is_read_first_stays_short(page: str) -> None:
     """It is read in one go."""
-    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) < 150
+    assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) < 150
 
 
 @pytest.mark.parametrize(
