@@ -1,4 +1,4 @@
-"""What a session is made of: one key, one base URL, one pool of connections, one poller, one event loop.
+"""What a session is made of: one key, one base URL, one pool of connections, one event loop, two quotas.
 
 Checks the settings, puts the layers together at the first use, and takes them down. What is done with them is the
 session's affair.

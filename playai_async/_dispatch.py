@@ -5,7 +5,7 @@ ended, and hands what came to whoever asked. Workers are a few tasks, which end 
 turn is none. There is one dispatcher for each operation of the service, since each has a quota of its own.
 
 This module must not know HTTP or JSON (an errand knows how it is sent), who waits (`_poller`), whose turn it is
-(`_turns`) or how fast to send (`_pacing`).
+(`_turns`), how fast to send (`_pacing`) or how a quota is shared (`_exchange`).
 """
 
 from __future__ import annotations

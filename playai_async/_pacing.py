@@ -4,7 +4,8 @@ Theory of operation
 -------------------
 Whoever sends asks `delay(now)` and, when that is 0, says `sent(now)`. For each `sent` it then reports one ending:
 `accepted`, `throttled` (a 429), `failed` (a 5xx or no answer) or `abandoned` (cancelled). Two rules hold requests back:
-the quota, known or learned, whose rules are told in `_quota`; and the gate.
+the quota, known or learned, whose rules are told in `_quota`, or shared with other processes, as `_permits` has it; and
+the gate.
 
 *The gate.* It is open at first. A 429 closes it for the whole session, since the quota it speaks of is shared:
 
@@ -19,6 +20,9 @@ the gate closed has ended. So, from the first 429 on, at most one request is und
 ending is the probe's. An ending of an earlier request can only put `t` off: an acceptance among them was counted
 before the quota was spent, and says nothing about now. An abandoned probe says nothing either, and the next may go at
 once.
+
+*Elsewhere.* Where the quota is shared, a 429 of another process closes the gate, too (`held`), for as long as that
+process was told; the probe after it takes a permit, so that one process alone sends it.
 
 *Outages.* Transient failures in a row close the gate in the same way, for ever longer pauses: a hundred waits do not
 send a hundred requests to a service that is down, and none of them uses up its patience alone.

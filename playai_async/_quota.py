@@ -1,4 +1,6 @@
-"""How much of the quota is left, and how fast to spend it. Pure state machines: no tasks, no I/O, no clock.
+"""How much of one process's quota is left, and how fast to spend it. Pure state machines: no tasks, no I/O, no clock.
+
+A quota that processes share is `_permits`' affair, which falls back on both of these while it is out of reach.
 
 Theory of operation
 -------------------

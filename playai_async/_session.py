@@ -1,7 +1,7 @@
 """The session: one key, one quota, one pool of connections, shared by all who wait.
 
 Opening, closing and ownership, and the public methods that make audio; those that wait are in `_waits`. A few lines
-each: what they promise is kept by the modules below.
+each: what they promise is kept by the modules that they call.
 """
 
 from __future__ import annotations

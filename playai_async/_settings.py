@@ -246,8 +246,8 @@ class Pacing:
             it where others use the key; or None, to learn that. A known quota is never exceeded over any span as
             long as a window, however many waits are open.
         window: Seconds. The service counts in fixed windows of 60; the scale of the pauses after a 429, too.
-        max_in_flight: Requests under way at once, at most; also the size of the connection
-            pool that a session makes for itself.
+        max_in_flight: Requests under way at once, at most; also the size of the connection pool that a session makes
+            for itself.
         shared: What keeps the quota together with the other processes that use the key, such as
             `playai_async.contrib.redis.RedisQuota`; or None, where this session has `requests_per_window` to itself.
             Job creation is not part of it: the service counts it apart.

@@ -1,6 +1,6 @@
 """The public methods that wait for jobs.
 
-A few lines each; what they promise is kept by the modules below.
+A few lines each; what they promise is kept by the modules that they call.
 """
 
 from __future__ import annotations

@@ -29,6 +29,7 @@ __all__ = [
     "Errand",
     "Fetch",
     "Follower",
+    "Home",
     "Member",
     "News",
     "Outcome",
@@ -44,7 +45,6 @@ _Item = TypeVar("_Item")
 
 Outcome: TypeAlias = TtsJob | PlayAIError
 """What a request or a wait brought. Errors travel as values: one set on a future that nobody awaits gets logged."""
-
 
 Fetch: TypeAlias = Callable[[UUID], Awaitable[TtsJob]]
 """Asks for a job once, and returns it or raises a `PlayAIError`."""

@@ -97,7 +97,7 @@ class Screen:
         """Write a table as a result, 80 columns wide or wider, its first two columns to the left."""
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for index, column in enumerate(columns):
-            table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)  # noqa: PLR2004
+            table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)  # noqa: PLR2004 - as said
         for row in rows:
             table.add_row(*row)
         if self._out is not None:

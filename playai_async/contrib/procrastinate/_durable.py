@@ -269,4 +269,4 @@ def _wait_settings(
     job_id: UUID | None = None,
 ) -> tuple[Polling, float | None]:
     """Read how to wait just as the session's own waits do."""
-    return playai._wait_settings(polling, timeout, job_id)  # noqa: SLF001 # pyright: ignore[reportPrivateUsage]  # ours
+    return playai._wait_settings(polling, timeout, job_id)  # noqa: SLF001 - ours # pyright: ignore[reportPrivateUsage]

@@ -62,7 +62,7 @@ class PutBack(Exception):  # noqa: N818 - no error: it is how a task tells procr
 class PuttingBack(BaseRetryStrategy):
     """Puts back what raised `PutBack`, and lets all else fail."""
 
-    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002
+    def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002 - its shape
         """Return when the row is due again, or None."""
         if not isinstance(exception, PutBack):
             return None
