@@ -78,6 +78,12 @@ class PlayAIError(Exception):
 
         Callers that share one request each get a copy of its error, since a raised exception grows the traceback
         of whoever raised it.
+
+        Args:
+            job_id: The job.
+
+        Returns:
+            The copy.
         """
         twin = _restore(type(self), self.args, self.__dict__)
         twin.job_id = job_id

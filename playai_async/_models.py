@@ -187,7 +187,7 @@ class TtsParameters:
 
     Raises:
         TypeError: A value has the wrong type.
-        ValueError: The text or the voice is empty.
+        ValueError: The text or the voice is blank, or a number is not finite.
     """
 
     text: str = attrs.field(validator=[_is_text, _is_not_blank])

@@ -80,7 +80,12 @@ class PlayAISession(Waits):
         )
 
     async def __aenter__(self) -> Self:
-        """Bind the session to the running loop."""
+        """Bind the session to the running loop.
+
+        Raises:
+            SessionClosedError: The session was closed.
+            ConfigurationError: The session belongs to another event loop.
+        """
         self._client.poller()
         return self
 
@@ -97,7 +102,8 @@ class PlayAISession(Waits):
         """Close the session: every open wait and call ends with `SessionClosedError`.
 
         Leaves no task and no connection behind. The caller's own `http_session` stays open. Closing again does
-        nothing. A cancellation lets the closing be, with every wait already ended; close again to see it through.
+        nothing. A cancellation lets the closing be, with every wait already ended; close again to see it through. May
+        be called from many tasks at once.
 
         Raises:
             ConfigurationError: The session belongs to another event loop.
@@ -160,10 +166,11 @@ class PlayAISession(Waits):
             DownloadError: The audio could not be had whole: the link has expired, say, or the connection was lost
                 too often.
             JobFailedError: The job failed.
-            ValueError: The job is not done; or a text that is no UUID.
+            ValueError: The job is not done; a text that is no UUID; or a destination that cannot be a path.
             TypeError: Something that names no job, or an argument of the wrong type.
             OSError: The file cannot be written.
             SessionClosedError: The session was closed, before or meanwhile.
+            ConfigurationError: The session belongs to another event loop.
             PlayAIError: What `get_job` raises, where an id was given.
 
         A cancellation ends the request and removes the part file. May be called from many tasks at once.
@@ -201,7 +208,8 @@ class PlayAISession(Waits):
             ValueError, TypeError: An argument is wrong; nothing was sent.
 
         A cancellation ends whatever is under way, and leaves no file behind; a job that was created goes on, and
-        nothing names it. Any other error that is no `PlayAIError` names it in a note.
+        nothing names it. Any other error that is no `PlayAIError` names it in a note. May be called from many tasks at
+        once.
         """
         checked("parameters", parameters, TtsParameters)
         settings = self._wait_settings(polling, timeout)
@@ -209,7 +217,7 @@ class PlayAISession(Waits):
 
     @property
     def stats(self) -> SessionStats:
-        """A snapshot of what the session did and is doing."""
+        """A snapshot of what the session did and is doing; may be taken at any time, also before the first use."""
         return self._client.stats()
 
     def __repr__(self) -> str:

@@ -117,7 +117,8 @@ class Waits:
             ValueError: A text that is no UUID, or a timeout that is not positive.
             TypeError: Something that names no job, or an argument of the wrong type.
 
-        The iteration raises what `wait_for_completion` raises, and treats a cancellation as it does.
+        The iteration raises what `wait_for_completion` raises, and treats a cancellation as it does. May be called from
+        many tasks at once; each iteration belongs to one of them.
         """
         return changes(self._client.poller, job, *self._wait_settings(polling, timeout, job_id_of(job)))
 
@@ -169,7 +170,8 @@ class Waits:
             ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
             TypeError: Something that names no job, or an argument of the wrong type.
 
-        The iteration raises what `wait_for_completion` raises, and treats a cancellation as it does.
+        The iteration raises what `wait_for_completion` raises, and treats a cancellation as it does. May be called from
+        many tasks at once; each iteration belongs to one of them.
         """
         group = Group(jobs, *self._wait_settings(polling, timeout))
         return group.ends(self._client.poller, return_exceptions=return_exceptions)
@@ -220,7 +222,7 @@ class Waits:
             ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
             TypeError: Something that names no job, or an argument of the wrong type.
 
-        A cancellation lets go of every wait.
+        A cancellation lets go of every wait. May be called from many tasks at once.
         """
         group = Group(jobs, *self._wait_settings(polling, timeout))
         return await group.results(self._client.poller, return_exceptions=return_exceptions)

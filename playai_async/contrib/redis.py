@@ -67,7 +67,14 @@ class RedisQuota:
             ) from None  # it may have a password
 
     def open(self, terms: Terms) -> QuotaLink:
-        """Return a session's way to the quota; sessions call it."""
+        """Return a session's way to the quota; sessions call it, in the loop that they are used in.
+
+        Args:
+            terms: What holds for the quota.
+
+        Returns:
+            The way, which connects when it is first asked.
+        """
         return _Link(_storage(self._url), terms)
 
     def __repr__(self) -> str:

@@ -39,6 +39,10 @@ class Status:
         status: 200 to 599.
         body: JSON to send, or bytes to send as they are; left out (None), the body the contract documents.
         headers: More headers, such as `Retry-After` or `Location`.
+
+    Raises:
+        TypeError: The status is no integer.
+        ValueError: The status is out of range.
     """
 
     status: int = attrs.field(validator=_final_status)
@@ -61,6 +65,9 @@ class Malformed:
     Args:
         body: `"html"` (a proxy's page), `"truncated"` (half the job's JSON), `"other_id"` (another job's
             document), `"wrong_types"` (numbers as text, a date as a number), or bytes to send as they are.
+
+    Raises:
+        ValueError: The body is none of these.
     """
 
     body: Malformation | bytes = attrs.field(default="truncated", validator=_malformation)
@@ -86,6 +93,10 @@ class Slow:
 
     Args:
         seconds: How long the answer takes.
+
+    Raises:
+        TypeError: The seconds are no number.
+        ValueError: They are negative or not finite.
     """
 
     seconds: float = attrs.field(validator=_seconds)

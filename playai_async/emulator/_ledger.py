@@ -16,7 +16,7 @@ import attrs
 class Arrival:
     """One request as it arrived.
 
-    Args:
+    Attributes:
         at: The loop time of its arrival.
         method: The HTTP method.
         path: The path with its query, as sent.
@@ -39,7 +39,7 @@ class Arrival:
 class EmulatorStats:
     """What the emulator was asked since it was built, or since `reset_stats()`.
 
-    Args:
+    Attributes:
         requests: How many requests arrived.
         by_status: How many were answered with each status; resets and hangs are in none.
         in_flight: How many are under way now.

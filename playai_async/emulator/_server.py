@@ -70,8 +70,8 @@ class Emulator:
         history: How many arrivals to keep, on either origin.
 
     Raises:
-        TypeError: An argument is of the wrong type.
-        ValueError: An argument is out of range, or the host is not a loopback address.
+        TypeError: An argument, or what a property is set to, is of the wrong type.
+        ValueError: One of them is out of range, or the host is not a loopback address.
     """
 
     def __init__(
@@ -118,10 +118,7 @@ class Emulator:
         return self
 
     async def __aexit__(
-        self,
-        exc_type: type[BaseException] | None,
-        exc: BaseException | None,
-        traceback: TracebackType | None,
+        self, exc_type: type[BaseException] | None, exc: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self.stop()
 
@@ -150,7 +147,7 @@ class Emulator:
         await asyncio.gather(self._listener.stop(), self._audio_listener.stop())
 
     async def restart(self) -> None:
-        """Stop and start again: every connection is cut, all else is kept."""
+        """Stop and start again: every connection is cut, all else is kept; raises what `start` raises."""
         await self.stop()
         await self.start()
 

@@ -147,7 +147,7 @@ class DurableWaits:
             procrastinate.exceptions.ProcrastinateException: The row could not be stored: the database, an app that is
                 not open, or a blueprint that no app has.
 
-        A cancellation leaves open whether the row was stored.
+        A cancellation leaves open whether the row was stored. May be called from many tasks at once.
         """
         job_id = job_id_of(job)
         _, seconds = _wait_settings(self._playai, self._polling, timeout, job_id)
