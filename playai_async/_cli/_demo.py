@@ -9,7 +9,7 @@ from uuid import UUID
 
 import attrs
 
-from playai_async._cli._ends import Results, Tally, job_of
+from playai_async._cli._ends import Results, Tally, id_of
 from playai_async._cli._exit import Exit
 from playai_async._cli._screen import Screen
 from playai_async._exceptions import PlayAIError
@@ -94,7 +94,7 @@ async def _ends(emulator: Emulator, playai: PlayAISession, screen: Screen, *, jo
         contextlib.aclosing(playai.as_completed(lengths, timeout=None, return_exceptions=True)) as ended,
     ):
         async for outcome in ended:
-            job_id = job_of(outcome)
+            job_id = id_of(outcome)
             late: float | None = None
             state: str | None = None
             tally.add(outcome)

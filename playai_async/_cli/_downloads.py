@@ -10,7 +10,7 @@ from pathlib import Path
 
 import attrs
 
-from playai_async._cli._ends import Ends, Outcome, job_of
+from playai_async._cli._ends import Ends, Outcome, id_of
 from playai_async._cli._exit import UsageError
 from playai_async._exceptions import PlayAIError
 from playai_async._models import Completed, TtsJob
@@ -70,7 +70,7 @@ class Downloads:
             OSError: An end can't be told.
         """
         if self._directory is None or not (isinstance(outcome, TtsJob) and isinstance(outcome.output, Completed)):
-            self._ends.add(job_of(outcome), outcome)
+            self._ends.add(id_of(outcome), outcome)
             return
         await self._room.acquire()
         self._tasks.create_task(self._download(outcome, self._directory))

@@ -18,7 +18,7 @@ from playai_async._converter import JobConverter
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, Failed, SessionStats, TtsJob
 
-__all__ = ["Ends", "Outcome", "Results", "Tally", "job_of", "status_of"]
+__all__ = ["Ends", "Outcome", "Results", "Tally", "id_of", "status_of"]
 
 Outcome: TypeAlias = TtsJob | PlayAIError | OSError
 """A job as it ended; or what kept us from learning that, or from keeping its audio."""
@@ -26,7 +26,7 @@ Outcome: TypeAlias = TtsJob | PlayAIError | OSError
 _MEGABYTE = 1_000_000
 
 
-def job_of(outcome: TtsJob | PlayAIError) -> UUID:
+def id_of(outcome: TtsJob | PlayAIError) -> UUID:
     """Return the id of the job whose wait ended this way."""
     if isinstance(outcome, TtsJob):
         return outcome.id
