@@ -128,6 +128,8 @@ class Emulator:
         Raises:
             RuntimeError: It is running.
             OSError: A port is taken.
+
+        A cancellation leaves it stopped.
         """
         if self._listener.running:
             raise RuntimeError("the emulator is running already")
@@ -142,12 +144,12 @@ class Emulator:
     async def stop(self) -> None:
         """Stop listening and cut every connection, whatever is under way on it.
 
-        Jobs, counts and faults are kept for the next start. Stopping again does nothing.
+        Jobs, counts and faults are kept for the next start. Stopping again does nothing. Once cancelled, stop again.
         """
         await asyncio.gather(self._listener.stop(), self._audio_listener.stop())
 
     async def restart(self) -> None:
-        """Stop and start again: every connection is cut, all else is kept; raises what `start` raises."""
+        """Stop and start again: every connection is cut, all else is kept. Fails and is cancelled as they are."""
         await self.stop()
         await self.start()
 
