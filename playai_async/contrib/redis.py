@@ -14,6 +14,7 @@ import math
 import uuid
 from importlib import resources
 from typing import Any, cast
+from urllib.parse import urlsplit, urlunsplit
 
 from limits.aio.storage import RedisStorage
 from limits.errors import ConfigurationError as LimitsError
@@ -30,6 +31,9 @@ __all__ = ["RedisQuota"]
 _SCRIPT = resources.files("playai_async.contrib").joinpath("_quota.lua").read_text("utf-8")
 
 _PREFIX = "playai_async"
+
+_PORT = 6379
+"""Where a Redis listens that nobody told otherwise."""
 
 _MISSED_ASKS = 3
 """A process that waits for its turn and missed so many times to ask again is dead, or has gone."""
@@ -62,9 +66,7 @@ class RedisQuota:
         try:
             _storage(url)
         except (LimitsError, ValueError, TypeError):
-            raise ConfigurationError(
-                "the URL of a shared quota must name a Redis, with its port"
-            ) from None  # it may have a password
+            raise ConfigurationError("the URL of a shared quota must name a Redis") from None  # it may have a password
 
     def open(self, terms: Terms) -> QuotaLink:
         """Return a session's way to the quota; sessions call it, in the loop that they are used in.
@@ -147,10 +149,18 @@ def read(reply: bytes | str) -> Answer:
     return answer
 
 
+def _with_port(url: str) -> str:
+    """Add the port that Redis has where a URL of one host has none; whether `limits` asks for it depends on its age."""
+    parts = urlsplit(url)
+    if parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port is None:
+        parts = parts._replace(netloc=f"{parts.netloc.removesuffix(':')}:{_PORT}")
+    return urlunsplit(parts)
+
+
 def _storage(url: str) -> RedisStorage:
     # Once again and at once: the first attempt may find that a connection was lost, and whoever asks has no time.
     retry = cast("Any", Retry(NoBackoff(), 1))  # redis-py's option, which `limits` has no type for
-    storage = storage_from_string(f"async+{url}", implementation="redispy", retry=retry)
+    storage = storage_from_string(f"async+{_with_port(url)}", implementation="redispy", retry=retry)
     if not isinstance(storage, RedisStorage):
         raise TypeError(type(storage).__name__)
     return storage
