@@ -71,9 +71,11 @@ def without_types(_app: Sphinx, kind: str, _name: str, _value: Any, _options: An
 def with_values(
     _app: Sphinx, _kind: str, _name: str, _value: Any, _options: Any, signature: str | None, returns: str | None
 ) -> tuple[str | None, str | None]:
-    """Show a default that has a private name by its value."""
+    """Show a default that has a private name by its value, and of overloads what they return together."""
     if signature is not None:
         signature = re.sub(r"(?<== )[A-Z_]+\b", lambda name: repr(getattr(_settings, name[0], name[0])), signature)
+    if returns is not None:
+        returns = re.sub(r"\bAny\b", "TtsJob | PlayAIError", returns)
     return signature, returns
 
 
