@@ -152,9 +152,9 @@ def read(reply: bytes | str) -> Answer:
 def _with_port(url: str) -> str:
     """Add the port that Redis has where a URL of one host has none; whether `limits` asks for it depends on its age."""
     parts = urlsplit(url)
-    if parts.scheme in {"redis", "rediss"} and parts.hostname and parts.port is None:
-        parts = parts._replace(netloc=f"{parts.netloc.removesuffix(':')}:{_PORT}")
-    return urlunsplit(parts)
+    if parts.scheme not in {"redis", "rediss"} or not parts.hostname or parts.port is not None:
+        return url
+    return urlunsplit(parts._replace(netloc=f"{parts.netloc.removesuffix(':')}:{_PORT}"))
 
 
 def _storage(url: str) -> RedisStorage:
