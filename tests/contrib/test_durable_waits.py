@@ -424,6 +424,20 @@ async def test_a_handler_that_cancels_itself_has_failed(session: PlayAISession, 
     assert row.task_kwargs["calls"] == 1
 
 
+@pytest.mark.parametrize("error", [SystemExit(2), KeyboardInterrupt()], ids=["exits", "interrupted"])
+async def test_a_handler_that_would_end_its_process_has_failed(
+    session: PlayAISession, service: ScriptedService, error: BaseException, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its row would be over, as procrastinate lets nothing through; one call is not all that it was promised."""
+    service.answers(job(COMPLETED))
+    books = Books(error)
+    async with in_memory(session, books) as backend, backend.working():
+        await backend.waits.defer(JOB_ID, on_done="note")
+        row = await backend.until(finished)
+    assert (row.status, row.task_kwargs["calls"], len(books.calls)) == ("succeeded", 1, 2)
+    assert told(caplog, "handler_failed")
+
+
 async def test_a_handler_that_only_cancels_itself_is_given_up(session: PlayAISession, service: ScriptedService) -> None:
     """Its row does not go round for ever."""
     service.answers(job(COMPLETED))

@@ -211,7 +211,7 @@ class DurableWaits:
             return outcome
         try:
             await handler(outcome)
-        except (Exception, asyncio.CancelledError) as error:
+        except BaseException as error:  # procrastinate lets none through, and would end the row
             if _is_cancelled():
                 raise asyncio.CancelledError from error  # whatever the handler made of it
             again = called_in_vain(row, now(), self._max_handler_failures)
