@@ -448,6 +448,34 @@ async def test_a_handler_that_only_cancels_itself_is_given_up(session: PlayAISes
     assert row.status == "aborted"
 
 
+@pytest.mark.parametrize("error", [asyncio.CancelledError, TimeoutError], ids=["cancelled", "made another error of it"])
+async def test_a_handler_that_cancels_its_own_task_is_given_up(
+    session: PlayAISession, service: ScriptedService, error: type[BaseException]
+) -> None:
+    """Timeouts of before Python 3.11 do so, and never take it back; it is no worker that stops either."""
+    service.answers(job(COMPLETED))
+    called: list[float] = []
+    async with in_memory(session, None, max_handler_failures=3) as backend:
+
+        @backend.waits.on_done("note")
+        async def _(_: Outcome) -> None:
+            called.append(asyncio.get_running_loop().time())
+            task = asyncio.current_task()
+            assert task is not None
+            task.cancel()
+            try:
+                await asyncio.sleep(60)
+            except asyncio.CancelledError:
+                raise error from None
+
+        await backend.waits.defer(JOB_ID, on_done="note")
+        async with backend.working():
+            await asyncio.sleep(10)
+        row = await backend.row()
+    assert tenths(called) == [0.0, 1.0, 3.0]
+    assert finished(row)
+
+
 @pytest.mark.parametrize("error", [asyncio.CancelledError, OSError], ids=["cancelled", "made another error of it"])
 async def test_a_worker_that_stops_during_a_handler_has_it_called_again(
     session: PlayAISession, service: ScriptedService, error: type[BaseException]

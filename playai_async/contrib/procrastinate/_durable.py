@@ -190,7 +190,7 @@ class DurableWaits:
         )
         self._settling.watch(context)
         try:
-            again = await self._outcome_of(row)
+            again = await self._outcome_of(row, context)
         except asyncio.CancelledError:
             # Aborted by its user a row is over, and so is that of a handler which cancelled nothing but itself.
             if context.abort_reason() is AbortReason.USER_REQUEST or not _is_cancelled():
@@ -199,7 +199,7 @@ class DurableWaits:
         if again is not None:
             raise await put_back(context.app.connector, context.job, again)
 
-    async def _outcome_of(self, row: Row) -> Again | None:
+    async def _outcome_of(self, row: Row, context: JobContext) -> Again | None:
         """Ask, and hand over what came if that is the end."""
         handler = self._handlers.get(row.on_done)
         if handler is None:
@@ -212,8 +212,9 @@ class DurableWaits:
         try:
             await handler(outcome)
         except BaseException as error:  # procrastinate lets none through, and would end the row
-            if _is_cancelled():
+            if _is_cancelled() and context.abort_reason() is not None:
                 raise asyncio.CancelledError from error  # whatever the handler made of it
+            _take_back_cancellations()
             again = called_in_vain(row, now(), self._max_handler_failures)
             words, name = "The handler %r failed (%s) for job %s; %s.", type(error).__name__
             fields = _fields("handler_failed", row, error)
@@ -260,6 +261,13 @@ def _is_cancelled() -> bool:
     """Say whether somebody cancelled the task that this runs in."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
+
+
+def _take_back_cancellations() -> None:
+    """Forget those that no worker asked for: a handler that cancelled its own task is not to be called for ever."""
+    task = asyncio.current_task()
+    while task is not None and task.cancelling():
+        task.uncancel()
 
 
 def _wait_settings(
