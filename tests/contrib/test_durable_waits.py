@@ -65,6 +65,16 @@ async def test_a_wait_is_stored_and_nothing_is_asked(session: PlayAISession, ser
     assert service.arrivals == []
 
 
+async def test_a_row_of_a_later_version_is_polled(session: PlayAISession, service: ScriptedService) -> None:
+    """Both run while one takes the other's place; what is not known here is left in the row."""
+    service.answers(job(), job(COMPLETED))
+    async with in_memory(session, Books()) as backend:
+        await backend.waits._waiting.defer_async(job_id=str(JOB_ID), on_done="note", started=0.0, deadline=None, new=1)
+        async with backend.working():
+            row = await backend.until(finished)
+    assert (row.status, row.attempts, row.task_kwargs["new"]) == ("succeeded", 2, 1)
+
+
 @pytest.mark.parametrize(("output", "kind"), [(COMPLETED, Completed), (FAILED, Failed)], ids=["completed", "failed"])
 async def test_the_handler_is_told_of_the_end(
     session: PlayAISession, service: ScriptedService, output: dict[str, object], kind: type

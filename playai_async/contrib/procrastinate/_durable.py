@@ -164,6 +164,7 @@ class DurableWaits:
     async def _take_turn(
         self,
         context: JobContext,
+        /,
         *,
         job_id: str,
         on_done: str,
@@ -174,6 +175,7 @@ class DurableWaits:
         failures: int = 0,
         calls: int = 0,
         late_since: float = 0.0,
+        **_: object,  # of a later version, in a worker that this one is about to give way to
     ) -> None:
         """Make one status request, and end the wait or put its row back."""
         row = Row(
