@@ -290,18 +290,23 @@ async def test_a_turn_that_does_not_come_is_given_back(service: ScriptedService)
     assert 100 <= books.calls[0][0] < 101
 
 
-async def test_a_closed_session_puts_its_rows_back(session: PlayAISession, service: ScriptedService) -> None:
-    """Another worker's session may be open; nothing is counted."""
+async def test_a_closed_session_ends_no_wait(
+    session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another worker's session may be open; nothing is counted, however late the row is, and the log says so."""
     service.answers(job(COMPLETED))
     books = Books()
     async with in_memory(session, books) as backend:
-        await backend.waits.defer(JOB_ID, on_done="note")
+        await backend.waits.defer(JOB_ID, on_done="note", timeout=60)
         await session.aclose()
-        async with backend.working():
+        async with backend.working(fetch_job_polling_interval=5.0):
             row = await backend.until(lambda row: row.attempts == 2)
-    assert row.task_kwargs["unasked"] == 2
+            assert row.task_kwargs["unasked"] == 2
+            await asyncio.sleep(4_000)
+            row = await backend.row()
     assert row.status == "todo"
     assert books.calls == []
+    assert told(caplog, "worker_misconfigured")
 
 
 async def test_a_worker_that_stops_puts_its_rows_back(session: PlayAISession, service: ScriptedService) -> None:

@@ -17,7 +17,7 @@ from procrastinate import Blueprint, JobContext
 from procrastinate.job_context import AbortReason
 
 from playai_async._client import checked
-from playai_async._exceptions import ConfigurationError, PlayAIError
+from playai_async._exceptions import ConfigurationError, PlayAIError, SessionClosedError
 from playai_async._models import TtsJob
 from playai_async._protocol import job_id_of
 from playai_async._session import PlayAISession
@@ -243,7 +243,7 @@ class DurableWaits:
             came = error
         try:
             return answered(row, came, asked, now(), pause=self._playai.stats.paused_for, polling=self._polling)
-        except ConfigurationError as error:
+        except (ConfigurationError, SessionClosedError) as error:
             # One worker's mistake must not end every wait; whoever mends it finds them all.
             fields = _fields("worker_misconfigured", row, error)
             logger.error("Job %s cannot be waited for by this worker: %s", row.job_id, error, extra=fields)  # noqa: TRY400 - it says all

@@ -45,16 +45,15 @@ def held(row: Row, now: float, pause: float) -> Again | Outcome | None:
     return _hold(row, now, now + pause, why="the session pauses", counts=_unasked(row))
 
 
-def unanswered(row: Row, now: float, *, why: str, pause: float = 0.0) -> Again | Outcome:
+def unanswered(row: Row, now: float, *, why: str) -> Again | Outcome:
     """Decide after a turn without an answer, which is no failure.
 
     Args:
         row: The wait.
         now: Seconds since 1970.
         why: What kept the answer away.
-        pause: Seconds until the row's next turn.
     """
-    return _hold(row, now, now + pause, why=why, counts=_unasked(row))
+    return _hold(row, now, now, why=why, counts=_unasked(row))
 
 
 def stopped(row: Row, now: float) -> Again:
@@ -81,12 +80,11 @@ def answered(
         polling: How the wait polls.
 
     Raises:
-        ConfigurationError: The caller's own wait strategy raised, or returned no number.
+        ConfigurationError: The caller's own wait strategy raised, or returned no number; or it is what came.
+        SessionClosedError: It is what came.
     """
-    if isinstance(came, ConfigurationError):
+    if isinstance(came, ConfigurationError | SessionClosedError):
         raise came
-    if isinstance(came, SessionClosedError):
-        return unanswered(row, now, why="the session was closed", pause=SHORTEST_HOLD)
     if isinstance(came, RateLimitedError):
         throttled: Counts = {"throttled": row.throttled + 1}
         at = now + max(pause, SHORTEST_HOLD)
