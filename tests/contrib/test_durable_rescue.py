@@ -162,6 +162,30 @@ async def test_a_row_whose_end_was_not_written_is_put_back_by_its_worker(
     assert told(caplog, "row_unwritten")
 
 
+async def test_an_end_that_was_not_written_may_be_followed_by_another(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """The job is asked for anew, and what comes of that has a key of its own."""
+
+    class Unended(InMemoryConnector):
+        lost = False
+
+        async def finish_job_run(self, job_id: int, status: str, delete_job: bool) -> None:  # noqa: FBT001 - procrastinate's
+            if self.jobs[job_id]["task_name"] == "playai:wait" and not self.lost:
+                self.lost = True
+                raise ConnectorException("lost")
+            await super().finish_job_run(job_id, status, delete_job)
+
+    service.answers(job(COMPLETED), Answer(404))
+    books = Books()
+    backend = Backend(session, Unended(), books)
+    async with backend.app.open_async(), backend.working():
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await books.told(2)
+        await backend.until(finished)
+    assert [outcome.key for outcome in books.outcomes] == [f"{JOB_ID}:note:COMPLETED", f"{JOB_ID}:note:NotFoundError"]
+
+
 async def test_a_row_that_left_its_worker_is_not_put_back_by_it(
     session: PlayAISession, service: ScriptedService
 ) -> None:
