@@ -170,7 +170,7 @@ async def test_an_end_that_was_not_written_may_be_followed_by_another(
     class Unended(InMemoryConnector):
         lost = False
 
-        async def finish_job_run(self, job_id: int, status: str, delete_job: bool) -> None:  # noqa: FBT001 - procrastinate's
+        async def finish_job_run(self, job_id: int, status: str, delete_job: bool) -> None:
             if self.jobs[job_id]["task_name"] == "playai:wait" and not self.lost:
                 self.lost = True
                 raise ConnectorException("lost")

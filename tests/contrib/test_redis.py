@@ -147,6 +147,8 @@ def test_what_is_no_answer_is_refused(reply: str) -> None:
     "url",
     [
         "redis://localhost:6379/1",
+        "redis://localhost",
+        "rediss://user:pass@[::1]:/1",
         "rediss://user:pass@host:6380/0",
         "redis+unix:///run/redis.sock",
         "redis+cluster://a:1,b:2",
@@ -165,6 +167,13 @@ def test_a_url_that_names_none_is_refused(url: str) -> None:
     assert str(caught.value) == "the URL of a shared quota must name a Redis"
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
+
+
+def test_a_url_without_a_port_leads_where_redis_listens() -> None:
+    """Whichever `limits` is there, some of which ask for a port."""
+    link = RedisQuota("redis://localhost/2").open(Terms("q", 60, 60.0, burst=5, lease=20.0, ask_again=1.0))
+    options = link._connection.connection_pool.connection_kwargs  # type: ignore[attr-defined]  # it is the one of ours
+    assert (options["host"], options["port"], options["db"]) == ("localhost", 6379, 2)
 
 
 def test_what_is_no_url_is_refused() -> None:
