@@ -15,18 +15,16 @@ from __future__ import annotations
 import argparse
 import asyncio
 import random
-import shutil
-import socket
 import sys
 import time
 from contextlib import AsyncExitStack
-from pathlib import Path
 
 import attrs
 from procrastinate.schema import SchemaManager
 
 from bench.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from bench.postgres import Cluster
+from bench.programs import free_port, initdb
 from playai_async.emulator import Emulator
 
 WORKERS = 2
@@ -145,28 +143,15 @@ class Run:
         print(f"{time.monotonic() - self._began:6.1f} s  {words}", file=sys.stderr, flush=True)
 
 
-def programs() -> Path:
-    """Find PostgreSQL's programs."""
-    for place in [None, *sorted(Path("/usr/lib/postgresql").glob("*/bin"), reverse=True)]:
-        if found := shutil.which("initdb", path=place):
-            return Path(found).resolve().parent
-    sys.exit("There is no initdb here: install postgresql, say.")
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
-
-
 def main() -> int:
     """Read the command line, and run. Return the exit status."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help=f"{SHORT.jobs} jobs in place of {FULL.jobs:,}")
     arguments = parser.parse_args()
-    with Cluster(programs(), free_port()) as cluster:
+    program = initdb()
+    if program is None:
+        parser.error("there is no initdb here: install postgresql, say")
+    with Cluster(program.resolve().parent, free_port()) as cluster:
         cluster.execute(SchemaManager.get_schema(), DATABASE)
         cluster.execute(TABLES, DATABASE)
         return asyncio.run(Run(SHORT if arguments.short else FULL, cluster).perform())

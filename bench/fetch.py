@@ -5,15 +5,15 @@ python -m bench.fetch
 
 from __future__ import annotations
 
+import sys
 import time
-from pathlib import Path
 from statistics import median
 
 import psycopg
 from procrastinate.schema import SchemaManager
 
-from bench.durable import free_port, programs
 from bench.postgres import Cluster
+from bench.programs import free_port, initdb
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 FETCH = b"SELECT id FROM procrastinate_fetch_job_v2(ARRAY['playai']::varchar[], 1)"
@@ -33,9 +33,12 @@ def milliseconds(connection: psycopg.Connection, times: int) -> float:
     return 1000 * median(took)
 
 
-def main(directory: Path, port: int) -> None:
+def main() -> None:
     """Print the table."""
-    with Cluster(directory, port) as cluster:
+    program = initdb()
+    if program is None:
+        sys.exit("There is no initdb here: install postgresql, say.")
+    with Cluster(program.resolve().parent, free_port()) as cluster:
         cluster.execute(SchemaManager.get_schema())
         cluster.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
         print(f"{'rows that are not due':>22}{'ms, where one is due':>22}{'ms, where none is':>20}")
@@ -52,4 +55,4 @@ def main(directory: Path, port: int) -> None:
 
 
 if __name__ == "__main__":
-    main(programs(), free_port())
+    main()

@@ -13,13 +13,13 @@ import asyncio
 import json
 import math
 import random
-import shutil
 import sys
 import tempfile
 from pathlib import Path
 
 import attrs
 
+from bench.programs import redis_server
 from bench.redis_server import RedisServer
 from playai_async.emulator import Emulator
 
@@ -112,7 +112,7 @@ def main() -> int:
         f"{PROCESSES} x {waits} waits, {QUOTA} requests in {window:g} s; no client could be faster than {ideal:.0f} s"
     )
     print(f"{'':<34}{'seconds':>8}{'requests':>10}{'429s':>6}{'':>8}{'lost':>6}   requests of each")
-    program = shutil.which("redis-server")
+    program = redis_server()
     if program is None:
         parser.error("there is no redis-server on the path: install Redis")
     with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(program, Path(directory)) as redis:

@@ -168,15 +168,12 @@ class Permits:
             self._counts_until.pop(number, None)
         if not wanted and not self.has_news(wanted):
             return None
+        told = self._counts_until if self._whole else self._news
         ask = Ask(
             wanted=wanted,
             hurry=self._known.pays(waited),
             first=self._numbers,
-            places={
-                number: until - now
-                for number, until in self._counts_until.items()
-                if self._whole or number in self._news
-            },
+            places={number: self._counts_until[number] - now for number in told},
             unused=tuple(self._unused),
             pause=pause if self._throttled else None,
             reopened=self._reopened,

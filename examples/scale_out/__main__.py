@@ -10,7 +10,6 @@ import contextlib
 import json
 import os
 import signal
-import socket
 import sys
 import time
 from collections.abc import AsyncIterator
@@ -18,7 +17,7 @@ from pathlib import Path
 
 import aiohttp
 
-from examples.scale_out import servers
+from bench import programs
 from examples.scale_out.demo import Demo, clock
 from examples.scale_out.processes import Kept, started, stopped
 from playai_async.emulator import Emulator
@@ -53,7 +52,9 @@ def main() -> int:
         print("PLAYAI_API_KEY is set, and speech costs money: say --demo or --serve.", file=sys.stderr)
         return 2
     missing = [
-        name for name, path in (("redis-server", servers.redis_server()), ("postgresql", servers.initdb())) if not path
+        name
+        for name, path in (("redis-server", programs.redis_server()), ("postgresql", programs.initdb()))
+        if not path
     ]
     if missing:
         print(f"Missing here: {' and '.join(missing)}. apt-get install {' '.join(missing)}", file=sys.stderr)
@@ -99,7 +100,7 @@ async def run(options: argparse.Namespace) -> int:
                 "PLAYAI_USER_ID": "any-user",
                 "PLAYAI_BASE_URL": emulator.base_url,
             }
-        ports = [free_port(), free_port()]
+        ports = [programs.free_port(), programs.free_port()]
         webs = [Kept(f"web {at}", web(port), environment, say) for at, port in enumerate(ports, 1)]
         workers = [Kept(f"worker {at}", ["examples.scale_out.worker"], environment, say) for at in (1, 2)]
         await stack.enter_async_context(all_kept_up([*webs, *workers]))
@@ -117,12 +118,6 @@ async def run(options: argparse.Namespace) -> int:
 
 def web(port: int) -> list[str]:
     return ["uvicorn", "examples.scale_out.app:app", "--port", str(port), "--log-level", "warning"]
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port: int = free.getsockname()[1]
-        return port
 
 
 @contextlib.asynccontextmanager

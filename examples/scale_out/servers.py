@@ -6,9 +6,7 @@ connected; and that of one who cannot stop them any more, they are rid of by the
 
 import contextlib
 import json
-import shutil
 import signal
-import socket
 import sys
 import tempfile
 from pathlib import Path
@@ -16,25 +14,10 @@ from pathlib import Path
 from procrastinate.schema import SchemaManager
 
 from bench.postgres import Cluster
+from bench.programs import free_port, initdb, redis_server
 from bench.redis_server import RedisServer
 
 TABLES = Path(__file__).with_name("schema.sql")
-
-
-def found(program: str, *elsewhere: Path) -> Path | None:
-    """Find a program, on the path or off it."""
-    for place in [None, *sorted(elsewhere, reverse=True)]:
-        if path := shutil.which(program, path=place):
-            return Path(path)
-    return None
-
-
-def initdb() -> Path | None:
-    return found("initdb", *Path("/usr/lib/postgresql").glob("*/bin"))
-
-
-def redis_server() -> Path | None:
-    return found("redis-server")
 
 
 def main() -> None:
@@ -43,14 +26,12 @@ def main() -> None:
     assert redis is not None  # noqa: S101
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda *_: sys.exit())
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
     with contextlib.ExitStack() as stack:
         directory = stack.enter_context(tempfile.TemporaryDirectory(prefix="playai-redis-"))
         quota = RedisServer(redis, Path(directory))
         stack.callback(quota.kill)  # before it is started: a signal may come in the middle of that
         quota.start()
-        cluster = stack.enter_context(Cluster(postgres.resolve().parent, port))
+        cluster = stack.enter_context(Cluster(postgres.resolve().parent, free_port()))
         cluster.execute(SchemaManager.get_schema())
         cluster.execute(TABLES.read_text("utf-8"))
         print(json.dumps({"DATABASE_URL": cluster.dsn(), "REDIS_URL": quota.url}), flush=True)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from bench.programs import redis_server as redis_server_program
 from bench.redis_server import RedisServer
 from tests.contrib.durable import one_clock
 from tests.contrib.postgres import cluster, database
@@ -21,7 +22,7 @@ __all__ = ["cluster", "database", "one_clock"]
 @contextlib.contextmanager
 def a_redis() -> Iterator[RedisServer]:
     """Start a Redis of the tests' own."""
-    found = program("redis-server", "redis-server")
+    found = program(redis_server_program(), "redis-server", "redis-server")
     with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(found, Path(directory)) as server:
         yield server
 

@@ -4,13 +4,13 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Iterator
-from pathlib import Path
 
 import pytest
 from procrastinate.schema import SchemaManager
 
 from bench.postgres import Cluster
-from tests.contrib.servers import free_port, program
+from bench.programs import free_port, initdb
+from tests.contrib.servers import program
 
 _numbers = itertools.count()
 
@@ -18,8 +18,8 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL of our own, with a template of a database."""
-    initdb = program("initdb", "postgresql", Path("/usr/lib/postgresql").glob("*/bin"))
-    with Cluster(initdb.resolve().parent, free_port()) as cluster:
+    found = program(initdb(), "initdb", "postgresql")
+    with Cluster(found.resolve().parent, free_port()) as cluster:
         cluster.execute("CREATE DATABASE prepared")
         cluster.execute(SchemaManager.get_schema(), "prepared")
         yield cluster

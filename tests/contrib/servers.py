@@ -1,11 +1,8 @@
-"""Servers of other projects that tests start for themselves: which programs there are, and where they may listen."""
+"""Servers of other projects that tests start for themselves, or do without."""
 
 from __future__ import annotations
 
 import os
-import shutil
-import socket
-from collections.abc import Iterable
 from pathlib import Path
 from typing import NoReturn
 
@@ -15,14 +12,11 @@ REQUIRED = "PLAYAI_ASYNC_REQUIRE_SERVERS"
 """Set in the environment, a missing program fails the tests that need it."""
 
 
-def program(name: str, package: str, elsewhere: Iterable[Path] = ()) -> Path:
-    """Find a server's program, on the path or in directories off it; skip the test where there is none."""
-    for directory in [None, *sorted(elsewhere, reverse=True)]:
-        if found := shutil.which(name, path=directory):
-            break
-    else:
+def program(path: Path | None, name: str, package: str) -> Path:
+    """Return a server's program as it was found; skip the test where there is none."""
+    if path is None:
         missing(f"there is no {name} here: install {package}, say")
-    return Path(found)
+    return path
 
 
 def missing(reason: str) -> NoReturn:
@@ -30,11 +24,3 @@ def missing(reason: str) -> NoReturn:
     if os.environ.get(REQUIRED):
         pytest.fail(f"{reason} ({REQUIRED} is set)", pytrace=False)
     pytest.skip(reason)
-
-
-def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port

@@ -19,8 +19,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from bench import programs as on_this_machine
+from bench.programs import initdb, redis_server
 from examples.scale_out import __main__ as script
-from examples.scale_out import servers
 from tests.contrib.servers import program
 
 ROOT = Path(__file__).parent.parent.parent
@@ -36,8 +37,8 @@ RECOVERY = 60.0
 @pytest.fixture
 def programs() -> None:
     """Redis's and PostgreSQL's, or the test is skipped."""
-    program("redis-server", "redis-server")
-    program("initdb", "postgresql", Path("/usr/lib/postgresql").glob("*/bin"))
+    program(redis_server(), "redis-server", "redis-server")
+    program(initdb(), "initdb", "postgresql")
 
 
 class Running:
@@ -194,7 +195,7 @@ def test_a_missing_program_is_named(
 ) -> None:
     """In one line, with what installs it, before anything is started."""
     for name in ("redis_server", "initdb"):
-        monkeypatch.setattr(servers, name, lambda found=None if name in absent else Path("there"): found)
+        monkeypatch.setattr(on_this_machine, name, lambda found=None if name in absent else Path("there"): found)
     monkeypatch.setattr(sys, "argv", ["scale_out"])
     monkeypatch.delenv("PLAYAI_API_KEY", raising=False)
     assert script.main() == 2
