@@ -21,11 +21,12 @@ from playai_async._credentials import Credentials
 from playai_async._download import Downloader
 from playai_async._exceptions import ConfigurationError, SessionClosedError
 from playai_async._models import SessionStats
-from playai_async._permits import terms_for
+from playai_async._permits import Permits, terms_for
 from playai_async._poller import Poller
 from playai_async._protocol import Protocol
 from playai_async._service import Service
 from playai_async._settings import Pacing, Polling, check_number
+from playai_async._shared import QuotaLink
 from playai_async._slots import Slots
 from playai_async._speech import Speech
 from playai_async._telemetry import Telemetry
@@ -137,8 +138,7 @@ class Client:
         telemetry = self._telemetry
         service = Service(self.base_url, transport, Protocol(self._credentials), telemetry)
         slots = Slots(transport.connections)
-        terms = terms_for(self._pacing, name=self._quota_name(), request_timeout=self._request_timeout)
-        poller = Poller(service.status, self._pacing, slots, telemetry, terms=terms)
+        poller = Poller(service.status, self._pacing, slots, telemetry, share=self._share())
         creator = Creator(service.create, self._pacing, self._polling, slots, telemetry)
         downloader = Downloader(
             transport.http,
@@ -149,10 +149,16 @@ class Client:
         )
         return _Layers(transport, poller, creator, Speech(service, poller, creator, downloader))
 
-    def _quota_name(self) -> str:
-        """Name the quota of status requests to those who share it, without telling the key."""
+    def _share(self) -> tuple[QuotaLink, Permits] | None:
+        """Return the way to a quota of status requests that is shared, and what it grants, if there is one."""
+        shared = self._pacing.shared
+        if shared is None:
+            return None
+        # The quota is named by a digest, which does not tell the key.
         whose = f"{self.base_url} {self._credentials.api_key}".encode()
-        return f"{hashlib.blake2b(whose, digest_size=_DIGEST_SIZE, person=b'playai_async').hexdigest()}:status"
+        digest = hashlib.blake2b(whose, digest_size=_DIGEST_SIZE, person=b"playai_async").hexdigest()
+        terms = terms_for(self._pacing, name=f"{digest}:status", request_timeout=self._request_timeout)
+        return None if terms is None else (shared.open(terms), Permits(terms))
 
     def _check_loop(self, job_id: UUID | None = None) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():

@@ -32,7 +32,7 @@ from playai_async._pacing import Pacer
 from playai_async._pauses import Pauses
 from playai_async._permits import Permits
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
-from playai_async._shared import Terms
+from playai_async._shared import QuotaLink
 from playai_async._slots import Slots
 from playai_async._telemetry import Telemetry
 from playai_async._timetable import Timetable
@@ -53,11 +53,17 @@ class Poller:
         pacing: What is known of the quota.
         slots: How many requests may be under way.
         telemetry: What is told of waits and pauses.
-        terms: What holds for `pacing.shared`, where there is one.
+        share: The quota that other processes share: the way to it, and what it has granted; or None.
     """
 
     def __init__(
-        self, fetch: Fetch, pacing: Pacing, slots: Slots, telemetry: Telemetry, *, terms: Terms | None = None
+        self,
+        fetch: Fetch,
+        pacing: Pacing,
+        slots: Slots,
+        telemetry: Telemetry,
+        *,
+        share: tuple[QuotaLink, Permits] | None = None,
     ) -> None:
         self.fetch = fetch
         self._loop = asyncio.get_running_loop()
@@ -67,12 +73,8 @@ class Poller:
         self._turns = Turns(pacing.window)
         self._telemetry = telemetry
         pauses = Pauses("status requests", "GET", telemetry)
-        if pacing.shared is None or terms is None:
-            self._dispatcher = Dispatcher(self._turns, Pacer(pacing), pauses, slots, context=context)
-        else:
-            permits = Permits(terms)
-            pacer, share = Pacer(pacing, permits=permits), (pacing.shared.open(terms), permits)
-            self._dispatcher = Dispatcher(self._turns, pacer, pauses, slots, context=context, share=share)
+        pacer = Pacer(pacing, permits=None if share is None else share[1])
+        self._dispatcher = Dispatcher(self._turns, pacer, pauses, slots, context=context, share=share)
         self._watches = Watches()
         self._open_waits = 0
         self._deadlines: Timetable[Waiter] = Timetable()
