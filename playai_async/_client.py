@@ -26,7 +26,7 @@ from playai_async._poller import Poller
 from playai_async._protocol import Protocol
 from playai_async._service import Service
 from playai_async._settings import Pacing, Polling, check_number
-from playai_async._shared import QuotaLink
+from playai_async._shared_quota import QuotaLink
 from playai_async._slots import Slots
 from playai_async._speech import Speech
 from playai_async._telemetry import Telemetry

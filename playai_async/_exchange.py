@@ -16,7 +16,7 @@ from typing import Protocol, TypeVar, cast
 from playai_async._loop import Alarm
 from playai_async._pacing import Pacer
 from playai_async._permits import Permits
-from playai_async._shared import Answer, Ask, QuotaLink
+from playai_async._shared_quota import Answer, Ask, QuotaLink
 from playai_async._windows import RESOLUTION
 
 __all__ = ["Exchange", "Queue"]

@@ -32,7 +32,7 @@ from playai_async._pacing import Pacer
 from playai_async._pauses import Pauses
 from playai_async._permits import Permits
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
-from playai_async._shared import QuotaLink
+from playai_async._shared_quota import QuotaLink
 from playai_async._slots import Slots
 from playai_async._telemetry import Telemetry
 from playai_async._timetable import Timetable

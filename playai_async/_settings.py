@@ -14,7 +14,7 @@ from tenacity import RetryCallState
 from tenacity.wait import wait_base
 
 from playai_async._exceptions import ConfigurationError
-from playai_async._shared import SharedQuota
+from playai_async._shared_quota import SharedQuota
 from playai_async._version import __version__
 
 __all__ = [

@@ -7,7 +7,7 @@ import math
 
 import attrs
 
-from playai_async._shared import Answer, Ask, Terms
+from playai_async._shared_quota import Answer, Ask, Terms
 from tests.clock import now
 
 

@@ -24,7 +24,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import ReadOnlyError
 
 from playai_async._exceptions import ConfigurationError
-from playai_async._shared import Answer, Ask, QuotaLink, Terms
+from playai_async._shared_quota import Answer, Ask, QuotaLink, Terms
 
 __all__ = ["RedisQuota"]
 

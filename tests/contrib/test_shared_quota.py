@@ -16,7 +16,7 @@ import pytest
 
 from playai_async import Pacing, PlayAISession
 from playai_async._permits import Permits, terms_for
-from playai_async._shared import Ask, QuotaLink, SharedQuota, Terms
+from playai_async._shared_quota import Ask, QuotaLink, SharedQuota, Terms
 from playai_async.emulator import Emulator, Status
 from tests.clock import now
 from tests.contrib.virtual_quota import VirtualQuota

@@ -7,7 +7,7 @@ from typing import Any
 import attrs
 import redis
 
-from playai_async._shared import Answer, Ask, Terms
+from playai_async._shared_quota import Answer, Ask, Terms
 from playai_async.contrib.redis import _SCRIPT, keys_of, read, written
 from tests.clock import now
 
