@@ -23,15 +23,15 @@ import attrs
 from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
 from yarl import URL
 
-from playai_async._credentials import Credentials
+from playai_async._api.credentials import Credentials
+from playai_async._api.failures import given_session_closed, presentable, words_for
+from playai_async._api.urls import checked_link
 from playai_async._exceptions import DownloadError
-from playai_async._failures import given_session_closed, presentable, words_for
 from playai_async._files import PartFile
 from playai_async._models import Completed, TtsJob
 from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MOST_REDIRECTS, USER_AGENT
 from playai_async._slots import Slots
 from playai_async._telemetry import Telemetry
-from playai_async._urls import checked_link
 
 __all__ = ["Downloader", "OnProgress"]
 

@@ -12,14 +12,14 @@ from collections.abc import Generator
 from pathlib import Path
 from uuid import UUID
 
+from playai_async._api.contract import job_id_of
+from playai_async._api.jobs import Service
 from playai_async._create import Creator
 from playai_async._download import Downloader, OnProgress
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._files import Destination
 from playai_async._models import Completed, TtsJob, TtsParameters
 from playai_async._poller import Poller
-from playai_async._protocol import job_id_of
-from playai_async._service import Service
 from playai_async._settings import Polling
 from playai_async._visitors import Visitors
 from playai_async._windows import RESOLUTION

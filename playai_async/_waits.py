@@ -10,11 +10,11 @@ from types import EllipsisType
 from typing import Any, Literal, cast, overload
 from uuid import UUID
 
+from playai_async._api.contract import job_id_of
 from playai_async._client import Client, checked
 from playai_async._exceptions import ConfigurationError, PlayAIError
 from playai_async._iterate import Group, changes
 from playai_async._models import Completed, Failed, TtsJob
-from playai_async._protocol import job_id_of
 from playai_async._settings import Polling, check_number
 
 __all__ = ["Waits"]

@@ -21,9 +21,9 @@ from playai_async import (
     RateLimitedError,
     TtsJob,
 )
-from playai_async._converter import JobConverter
-from playai_async._credentials import Credentials
-from playai_async._protocol import Protocol, Reply, parse_retry_after
+from playai_async._api.contract import Protocol, Reply, parse_retry_after
+from playai_async._api.converter import JobConverter
+from playai_async._api.credentials import Credentials
 from tests.scripted import API_KEY, COMPLETED, FAILED, IN_PROGRESS, JOB_ID, USER_ID, job_json
 
 A_DAY = 86_400.0

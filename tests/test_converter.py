@@ -12,7 +12,7 @@ import attrs
 import pytest
 
 from playai_async import Completed, Failed, InProgress, TtsJob, Unknown
-from playai_async._converter import ContractViolation, JobConverter
+from playai_async._api.converter import ContractViolation, JobConverter
 
 ID = "3fa85f64-5717-4562-b3fc-2c963f66afa6"
 COMPLETED: dict[str, Any] = {

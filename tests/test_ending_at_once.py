@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from playai_async import Completed, InProgress, Pacing, PlayAISession, Polling, TtsJob
-from playai_async._service import Service
+from playai_async._api.jobs import Service
 from tests.scripted import API_KEY, JOB_ID, OTHER_ID, USER_ID, ScriptedService
 
 READERS = 2_000

@@ -16,7 +16,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from playai_async import Completed, InvalidResponseError, PlayAIError, RateLimitedError, TtsJob, TtsParameters, Unknown
-from playai_async._protocol import Reply
+from playai_async._api.contract import Reply
 from tests.fuzzed import (
     A_DAY,
     DOCUMENTS,

@@ -33,7 +33,7 @@ from playai_async import (
     TtsJob,
     WaitTimeoutError,
 )
-from playai_async._service import Service
+from playai_async._api.jobs import Service
 from playai_async.emulator import Emulator
 from tests.clock import now
 from tests.scripted import API_KEY, COMPLETED, FAILED, USER_ID, Answer, ScriptedService, job, lost

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 
 from playai_async import TtsParameters
-from playai_async._credentials import Credentials
-from playai_async._protocol import Protocol
+from playai_async._api.contract import Protocol
+from playai_async._api.credentials import Credentials
 
 PROTOCOL = Protocol(Credentials("a-key", "a-user"))
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playai_async import APIStatusError, InvalidResponseError, PlayAIError, TtsJob
-from playai_async._credentials import Credentials
-from playai_async._protocol import Protocol, Reply
+from playai_async._api.contract import Protocol, Reply
+from playai_async._api.credentials import Credentials
 
 JOB_ID = UUID("3fa85f64-5717-4562-b3fc-2c963f66afa6")
 KEY = "ak-0123456789abcdef"

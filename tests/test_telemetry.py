@@ -32,8 +32,8 @@ from playai_async import (
     WaitTimeoutError,
     _opentelemetry,
 )
+from playai_async._api.urls import checked_base_url
 from playai_async._telemetry import Telemetry
-from playai_async._urls import checked_base_url
 from playai_async.emulator import Emulator, Status
 from tests.clock import now
 from tests.scripted import (

@@ -6,7 +6,7 @@ import pytest
 from yarl import URL
 
 from playai_async import ConfigurationError
-from playai_async._urls import checked_base_url, checked_link
+from playai_async._api.urls import checked_base_url, checked_link
 
 
 @pytest.mark.parametrize(

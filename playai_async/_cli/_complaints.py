@@ -12,7 +12,7 @@ from collections.abc import Sequence
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
-from playai_async._credentials import Credentials
+from playai_async._api.credentials import Credentials
 
 __all__ = ["complaint", "discreet"]
 

@@ -12,9 +12,9 @@ from uuid import UUID
 
 import attrs
 
+from playai_async._api.converter import JobConverter
 from playai_async._cli._exit import Exit
 from playai_async._cli._screen import Drawing, Screen, one_line, progress
-from playai_async._converter import JobConverter
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, Failed, SessionStats, TtsJob
 

@@ -12,7 +12,7 @@ from uuid import UUID
 import aiohttp
 from multidict import CIMultiDict, CIMultiDictProxy
 
-from playai_async._credentials import Credentials
+from playai_async._api.credentials import Credentials
 from playai_async._exceptions import SessionClosedError
 
 __all__ = ["given_session_closed", "presentable", "was_not_sent", "words_for"]

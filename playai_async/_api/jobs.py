@@ -16,11 +16,11 @@ from weakref import WeakValueDictionary
 
 from yarl import URL
 
+from playai_async._api.contract import Protocol, Reply
+from playai_async._api.transport import Transport
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsJob, TtsParameters, Unknown
-from playai_async._protocol import Protocol, Reply
 from playai_async._telemetry import Telemetry
-from playai_async._transport import Transport
 
 __all__ = ["Service"]
 

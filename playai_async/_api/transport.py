@@ -13,10 +13,10 @@ import aiohttp
 from multidict import CIMultiDict
 from yarl import URL
 
-from playai_async._credentials import Credentials
+from playai_async._api.contract import Reply
+from playai_async._api.credentials import Credentials
+from playai_async._api.failures import given_session_closed, presentable, was_not_sent, words_for
 from playai_async._exceptions import ConfigurationError, PlayAIError, TransportError
-from playai_async._failures import given_session_closed, presentable, was_not_sent, words_for
-from playai_async._protocol import Reply
 from playai_async._settings import LONGEST_REPLY, USER_AGENT
 
 __all__ = ["Transport", "checked_http_session"]

@@ -17,8 +17,8 @@ from uuid import UUID
 
 import attrs
 
-from playai_async._converter import ContractViolation, JobConverter
-from playai_async._credentials import Credentials
+from playai_async._api.converter import ContractViolation, JobConverter
+from playai_async._api.credentials import Credentials
 from playai_async._exceptions import (
     APIStatusError,
     ForbiddenError,

@@ -1,0 +1,1 @@
+"""What PlayAI says: one request, from a URL to a job or the error that says why not."""
