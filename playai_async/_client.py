@@ -21,8 +21,9 @@ from playai_async._api.credentials import Credentials
 from playai_async._api.jobs import Service
 from playai_async._api.transport import Transport, checked_http_session
 from playai_async._api.urls import checked_base_url
-from playai_async._create import Creator
-from playai_async._download import Downloader
+from playai_async._audio.create import Creator
+from playai_async._audio.download import Downloader
+from playai_async._audio.speech import Speech
 from playai_async._exceptions import ConfigurationError, SessionClosedError
 from playai_async._models import SessionStats
 from playai_async._permits import Permits, terms_for
@@ -30,7 +31,6 @@ from playai_async._poller import Poller
 from playai_async._settings import Pacing, Polling, check_number
 from playai_async._shared_quota import QuotaLink
 from playai_async._slots import Slots
-from playai_async._speech import Speech
 from playai_async._telemetry import Telemetry
 
 __all__ = ["Client", "checked"]

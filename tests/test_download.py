@@ -27,7 +27,7 @@ from playai_async import (
     SessionClosedError,
     TtsJob,
 )
-from playai_async._files import PartFile
+from playai_async._audio.files import PartFile
 from playai_async.emulator import Emulator
 from tests.audio_host import (
     AUDIO,

@@ -8,7 +8,7 @@ from uuid import UUID
 
 import pytest
 
-from playai_async._files import Destination, PartFile
+from playai_async._audio.files import Destination, PartFile
 
 JOB_ID = UUID("6f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f")
 

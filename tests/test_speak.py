@@ -24,7 +24,7 @@ from playai_async import (
     WaitTimeoutError,
 )
 from playai_async._api.jobs import Service
-from playai_async._files import PartFile
+from playai_async._audio.files import PartFile
 from playai_async.emulator import Emulator, Hang, Reset, Slow, Status
 from tests.clock import now
 from tests.contract_checks import assert_request_conforms

@@ -8,7 +8,7 @@ from uuid import UUID
 import pytest
 
 from playai_async import SessionClosedError
-from playai_async._visitors import Visitors
+from playai_async._audio.cancel_scopes import Visitors
 from tests.clock import now
 
 JOB_ID = UUID(int=1)

@@ -14,14 +14,14 @@ from uuid import UUID
 
 from playai_async._api.contract import job_id_of
 from playai_async._api.jobs import Service
-from playai_async._create import Creator
-from playai_async._download import Downloader, OnProgress
+from playai_async._audio.cancel_scopes import Visitors
+from playai_async._audio.create import Creator
+from playai_async._audio.download import Downloader, OnProgress
+from playai_async._audio.files import Destination
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
-from playai_async._files import Destination
 from playai_async._models import Completed, TtsJob, TtsParameters
 from playai_async._poller import Poller
 from playai_async._settings import Polling
-from playai_async._visitors import Visitors
 from playai_async._windows import RESOLUTION
 
 __all__ = ["Speech"]

@@ -26,8 +26,8 @@ from yarl import URL
 from playai_async._api.credentials import Credentials
 from playai_async._api.failures import given_session_closed, presentable, words_for
 from playai_async._api.urls import checked_link
+from playai_async._audio.files import PartFile
 from playai_async._exceptions import DownloadError
-from playai_async._files import PartFile
 from playai_async._models import Completed, TtsJob
 from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MOST_REDIRECTS, USER_AGENT
 from playai_async._slots import Slots

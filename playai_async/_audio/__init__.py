@@ -1,0 +1,1 @@
+"""From text to a file: create a job, download its audio."""
