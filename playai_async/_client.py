@@ -31,7 +31,7 @@ from playai_async._poller import Poller
 from playai_async._settings import Pacing, Polling, check_number
 from playai_async._shared_quota import QuotaLink
 from playai_async._slots import Slots
-from playai_async._telemetry import Telemetry
+from playai_async._telemetry.events import Telemetry
 
 __all__ = ["Client", "checked"]
 
@@ -207,7 +207,7 @@ def checked(name: str, value: object, kind: type[_T]) -> _T:
 def _telemetry_for(base_url: URL) -> Telemetry:
     """Return what tells OpenTelemetry of a session, if it is installed."""
     try:
-        from playai_async._opentelemetry import OpenTelemetry  # noqa: PLC0415 - an extra, which may not be installed
+        from playai_async._telemetry.opentelemetry import OpenTelemetry  # noqa: PLC0415 - an extra, which may not be installed
     except ImportError as error:  # also of the namespace alone, which other packages share
         if (error.name or "").partition(".")[0] != "opentelemetry":
             raise

@@ -33,7 +33,7 @@ from playai_async import (
     _opentelemetry,
 )
 from playai_async._api.urls import checked_base_url
-from playai_async._telemetry import Telemetry
+from playai_async._telemetry.events import Telemetry
 from playai_async.emulator import Emulator, Status
 from tests.clock import now
 from tests.scripted import (
@@ -265,7 +265,7 @@ async def test_a_span_lasts_as_long_as_its_wait_and_holds_its_events(
     """Whatever becomes of the time of day meanwhile."""
     service.answers(throttled("20"), job(COMPLETED))
     days = itertools.count(1_800_000_000_000_000_000, -86_400_000_000_000)
-    monkeypatch.setattr("playai_async._opentelemetry.time.time_ns", lambda: next(days))
+    monkeypatch.setattr("playai_async._telemetry.opentelemetry.time.time_ns", lambda: next(days))
     began = now()
     await session.wait_for_completion(JOB_ID)
     (span,) = told.spans
@@ -321,7 +321,7 @@ async def test_lag_is_the_time_from_completion_until_it_was_told(
     """Never less than none, and never more than the wait."""
     service.answers(throttled("19"), job(COMPLETED))
     completed_at = 1_767_323_100.0  # as `job` has it
-    monkeypatch.setattr("playai_async._opentelemetry.time.time", lambda: completed_at + since_completion)
+    monkeypatch.setattr("playai_async._telemetry.opentelemetry.time.time", lambda: completed_at + since_completion)
     async with PlayAISession(API_KEY, USER_ID) as session:
         await session.wait_for_completion(JOB_ID)
     ((attributes, seconds),) = told.metric("playai.client.lag")
@@ -472,7 +472,7 @@ def test_a_namespace_without_the_api_is_no_api(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setitem(sys.modules, "opentelemetry", ModuleType("opentelemetry"))
     for name in ("metrics", "trace"):
         monkeypatch.delitem(sys.modules, f"opentelemetry.{name}")
-    monkeypatch.delitem(sys.modules, "playai_async._opentelemetry")
+    monkeypatch.delitem(sys.modules, "playai_async._telemetry.opentelemetry")
     session = PlayAISession(API_KEY, USER_ID)
     assert type(session._client._telemetry) is Telemetry
 
@@ -502,7 +502,7 @@ async def test_without_a_listener_nothing_is_kept(emulator: Emulator, monkeypatc
 def without_opentelemetry(monkeypatch: pytest.MonkeyPatch) -> None:
     """As if it were not installed."""
     monkeypatch.setitem(sys.modules, "opentelemetry", None)
-    monkeypatch.delitem(sys.modules, "playai_async._opentelemetry")
+    monkeypatch.delitem(sys.modules, "playai_async._telemetry.opentelemetry")
 
 
 async def test_without_the_package_waits_and_pauses_go_on(
@@ -524,7 +524,7 @@ async def test_without_the_package_downloads_go_on(
 
 def test_a_broken_module_of_ours_is_not_taken_for_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its error comes out."""
-    monkeypatch.setitem(sys.modules, "playai_async._opentelemetry", None)
+    monkeypatch.setitem(sys.modules, "playai_async._telemetry.opentelemetry", None)
     with pytest.raises(ModuleNotFoundError, match="_opentelemetry"):
         PlayAISession(API_KEY, USER_ID)
 
@@ -532,8 +532,8 @@ def test_a_broken_module_of_ours_is_not_taken_for_a_missing_package(monkeypatch:
 def test_where_nothing_traces_requests_nothing_keeps_them_out(monkeypatch: pytest.MonkeyPatch) -> None:
     """What instruments aiohttp is a package of its own."""
     monkeypatch.setitem(sys.modules, "opentelemetry.instrumentation.utils", None)
-    monkeypatch.delitem(sys.modules, "playai_async._opentelemetry")
-    module = importlib.import_module("playai_async._opentelemetry")
+    monkeypatch.delitem(sys.modules, "playai_async._telemetry.opentelemetry")
+    module = importlib.import_module("playai_async._telemetry.opentelemetry")
     monkeypatch.undo()
     with module.OpenTelemetry(checked_base_url(None)).untraced():
         pass

@@ -20,7 +20,7 @@ from playai_async._api.contract import Protocol, Reply
 from playai_async._api.transport import Transport
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsJob, TtsParameters, Unknown
-from playai_async._telemetry import Telemetry
+from playai_async._telemetry.events import Telemetry
 
 __all__ = ["Service"]
 

@@ -21,10 +21,10 @@ from playai_async._dispatch import Dispatcher
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import SessionStats, TtsJob
 from playai_async._pacing import Pacer
-from playai_async._pauses import Pauses
 from playai_async._settings import PROBES_PER_WINDOW, Pacing, Polling
 from playai_async._slots import Slots
-from playai_async._telemetry import Telemetry
+from playai_async._telemetry.events import Telemetry
+from playai_async._telemetry.pauses import Pauses
 from playai_async._turns import Turns
 
 __all__ = ["Creator"]

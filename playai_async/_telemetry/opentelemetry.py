@@ -27,7 +27,7 @@ from yarl import URL
 from playai_async._exceptions import APIStatusError, PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, TtsJob
 from playai_async._pacing import PauseReason
-from playai_async._telemetry import Telemetry
+from playai_async._telemetry.events import Telemetry
 from playai_async._version import __version__
 from playai_async._watch import Outcome, Waiter
 

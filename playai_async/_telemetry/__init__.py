@@ -1,0 +1,1 @@
+"""What a session reports: log records and OpenTelemetry."""
