@@ -23,14 +23,14 @@ from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClose
 from playai_async._exchange import Exchange
 from playai_async._loop import Alarm
 from playai_async._models import SessionStats, TtsJob
-from playai_async._pacing import Pacer
-from playai_async._permits import Permits
 from playai_async._shared_quota import QuotaLink
 from playai_async._slots import Slots
 from playai_async._telemetry.pauses import Pauses
 from playai_async._turns import Turns
 from playai_async._watch import Call, Errand, Outcome, Send, Watch, as_outcome, job_of
-from playai_async._windows import RESOLUTION
+from playai_async.jobs._pacing.leased_quota import Permits
+from playai_async.jobs._pacing.pacer import Pacer
+from playai_async.jobs._pacing.windows import RESOLUTION
 
 __all__ = ["Dispatcher", "Worker", "give_up", "gone"]
 

@@ -14,10 +14,10 @@ from collections.abc import Awaitable
 from typing import Protocol, TypeVar, cast
 
 from playai_async._loop import Alarm
-from playai_async._pacing import Pacer
-from playai_async._permits import Permits
 from playai_async._shared_quota import Answer, Ask, QuotaLink
-from playai_async._windows import RESOLUTION
+from playai_async.jobs._pacing.leased_quota import Permits
+from playai_async.jobs._pacing.pacer import Pacer
+from playai_async.jobs._pacing.windows import RESOLUTION
 
 __all__ = ["Exchange", "Queue"]
 

@@ -28,8 +28,6 @@ from playai_async._dispatch import Dispatcher, Worker, give_up, gone
 from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
 from playai_async._loop import Alarm, Slices
 from playai_async._models import Completed, Failed, SessionStats, TtsJob, Unknown
-from playai_async._pacing import Pacer
-from playai_async._permits import Permits
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
 from playai_async._shared_quota import QuotaLink
 from playai_async._slots import Slots
@@ -38,7 +36,9 @@ from playai_async._telemetry.pauses import Pauses
 from playai_async._timetable import Timetable
 from playai_async._turns import Turns
 from playai_async._watch import Caller, Fetch, Outcome, Waiter, Watch, Watches, as_outcome, job_of
-from playai_async._windows import RESOLUTION
+from playai_async.jobs._pacing.leased_quota import Permits
+from playai_async.jobs._pacing.pacer import Pacer
+from playai_async.jobs._pacing.windows import RESOLUTION
 
 __all__ = ["Poller"]
 

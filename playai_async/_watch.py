@@ -21,7 +21,7 @@ from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import TtsJob
 from playai_async._settings import Polling
 from playai_async._timetable import Entry
-from playai_async._windows import RESOLUTION
+from playai_async.jobs._pacing.windows import RESOLUTION
 
 __all__ = [
     "Call",

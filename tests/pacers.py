@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from playai_async import Pacing
-from playai_async._pacing import Pacer
+from playai_async.jobs._pacing.pacer import Pacer
 
 PLENTY = Pacing(requests_per_window=10**6)
 """A quota that holds nothing back, so that the gate is all there is."""

@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playai_async import Pacing
-from playai_async._pacing import Pacer
+from playai_async.jobs._pacing.pacer import Pacer
 from tests.dice import Dice
 from tests.fixed_windows import Service, Session, run
 

@@ -9,9 +9,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playai_async import Pacing
-from playai_async._pacing import Pacer
-from playai_async._permits import Permits, terms_for
-from playai_async._windows import RESOLUTION
+from playai_async.jobs._pacing.leased_quota import Permits, terms_for
+from playai_async.jobs._pacing.pacer import Pacer
+from playai_async.jobs._pacing.windows import RESOLUTION
 from tests.dice import Dice
 from tests.pacers import PLENTY, sending
 

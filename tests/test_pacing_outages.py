@@ -7,7 +7,7 @@ import math
 import pytest
 
 from playai_async import Pacing
-from playai_async._pacing import Pacer
+from playai_async.jobs._pacing.pacer import Pacer
 from tests.dice import Dice
 from tests.pacers import PLENTY, sending
 

@@ -6,9 +6,9 @@ import math
 
 import pytest
 
-from playai_async._permits import Permits, terms_for
 from playai_async._settings import Pacing
 from playai_async._shared_quota import Answer, Ask, Terms
+from playai_async.jobs._pacing.leased_quota import Permits, terms_for
 
 TERMS = Terms("a", requests=60, window=60.0, burst=5, lease=20.0, ask_again=1.0)
 COUNTS = 60.03

@@ -22,7 +22,7 @@ from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, TtsJob, TtsParameters
 from playai_async._poller import Poller
 from playai_async._settings import Polling
-from playai_async._windows import RESOLUTION
+from playai_async.jobs._pacing.windows import RESOLUTION
 
 __all__ = ["Speech"]
 

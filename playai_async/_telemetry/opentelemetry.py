@@ -26,10 +26,10 @@ from yarl import URL
 
 from playai_async._exceptions import APIStatusError, PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, TtsJob
-from playai_async._pacing import PauseReason
 from playai_async._telemetry.events import Telemetry
 from playai_async._version import __version__
 from playai_async._watch import Outcome, Waiter
+from playai_async.jobs._pacing.pacer import PauseReason
 
 _untraced: Callable[[], AbstractContextManager[None]]
 try:

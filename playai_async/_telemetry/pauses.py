@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import logging
 
-from playai_async._pacing import PauseReason
 from playai_async._telemetry.events import Telemetry
+from playai_async.jobs._pacing.pacer import PauseReason
 
 __all__ = ["Pauses"]
 

@@ -15,9 +15,9 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from playai_async import Pacing, PlayAISession
-from playai_async._permits import Permits, terms_for
 from playai_async._shared_quota import Ask, QuotaLink, SharedQuota, Terms
 from playai_async.emulator import Emulator, Status
+from playai_async.jobs._pacing.leased_quota import Permits, terms_for
 from tests.clock import now
 from tests.contrib.virtual_quota import VirtualQuota
 from tests.fleets import QUOTA, WINDOW, finished_late, most_in_a_window, share_of_429s

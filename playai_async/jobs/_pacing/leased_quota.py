@@ -22,10 +22,10 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from playai_async._quota import KnownQuota, LearnedQuota
 from playai_async._settings import PROBES_PER_WINDOW, QUOTA_BURST_SHARE, Pacing
 from playai_async._shared_quota import Answer, Ask, Terms
-from playai_async._windows import Grid
+from playai_async.jobs._pacing.quotas import KnownQuota, LearnedQuota
+from playai_async.jobs._pacing.windows import Grid
 
 __all__ = ["Permits", "terms_for"]
 

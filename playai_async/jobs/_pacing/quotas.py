@@ -41,7 +41,7 @@ from playai_async._settings import (
     RAMP_GROWTH,
     RAMP_START,
 )
-from playai_async._windows import Grid, Places
+from playai_async.jobs._pacing.windows import Grid, Places
 
 __all__ = ["KnownQuota", "LearnedQuota"]
 

@@ -1,0 +1,1 @@
+"""Wait for the jobs of any service."""
