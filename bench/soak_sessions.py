@@ -14,8 +14,8 @@ from bench.soak_callers import OWN
 from bench.soak_checks import LATE
 from bench.soak_plan import REQUEST_TIMEOUT
 from playai_async import Pacing, PlayAISession, TtsJob
-from playai_async._dispatch import Worker
 from playai_async._watch import Errand
+from playai_async.jobs._scheduling.dispatcher import Worker
 
 SEATS = 3
 """Sessions that are open at once, each with a key, and so a quota, of its own."""

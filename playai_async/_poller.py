@@ -24,21 +24,21 @@ import attrs
 from tenacity import AsyncRetrying
 
 from playai_async._backoff import Backoff, retrying_for
-from playai_async._dispatch import Dispatcher, Worker, give_up, gone
 from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
-from playai_async._loop import Alarm, Slices
 from playai_async._models import Completed, Failed, SessionStats, TtsJob, Unknown
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
 from playai_async._shared_quota import QuotaLink
-from playai_async._slots import Slots
 from playai_async._telemetry.events import Telemetry
 from playai_async._telemetry.pauses import Pauses
-from playai_async._timetable import Timetable
-from playai_async._turns import Turns
 from playai_async._watch import Caller, Fetch, Outcome, Waiter, Watch, Watches, as_outcome, job_of
 from playai_async.jobs._pacing.leased_quota import Permits
 from playai_async.jobs._pacing.pacer import Pacer
 from playai_async.jobs._pacing.windows import RESOLUTION
+from playai_async.jobs._scheduling.delay_queue import Timetable
+from playai_async.jobs._scheduling.dispatcher import Dispatcher, Worker, give_up, gone
+from playai_async.jobs._scheduling.in_flight import Slots
+from playai_async.jobs._scheduling.request_queue import Turns
+from playai_async.jobs._scheduling.timers import Alarm, Slices
 
 __all__ = ["Poller"]
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from playai_async._loop import Alarm, Slices
+from playai_async.jobs._scheduling.timers import Alarm, Slices
 
 WHO = contextvars.ContextVar("WHO", default="nobody")
 

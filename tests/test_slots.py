@@ -6,7 +6,7 @@ import asyncio
 
 import pytest
 
-from playai_async._slots import Slots
+from playai_async.jobs._scheduling.in_flight import Slots
 from tests.clock import now
 
 

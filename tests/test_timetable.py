@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playai_async._timetable import Entry, Timetable
+from playai_async.jobs._scheduling.delay_queue import Entry, Timetable
 
 
 class Incomparable:

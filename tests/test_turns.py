@@ -15,8 +15,8 @@ from hypothesis import strategies as st
 
 from playai_async import Polling, TtsJob
 from playai_async._backoff import Backoff, retrying_for
-from playai_async._turns import Turns
 from playai_async._watch import Call, Home, Outcome, Watch
+from playai_async.jobs._scheduling.request_queue import Turns
 
 POLLING = Polling()
 RULE = retrying_for(POLLING)

@@ -30,8 +30,8 @@ from playai_async._audio.files import PartFile
 from playai_async._exceptions import DownloadError
 from playai_async._models import Completed, TtsJob
 from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MOST_REDIRECTS, USER_AGENT
-from playai_async._slots import Slots
 from playai_async._telemetry.events import Telemetry
+from playai_async.jobs._scheduling.in_flight import Slots
 
 __all__ = ["Downloader", "OnProgress"]
 
