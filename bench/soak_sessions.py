@@ -14,7 +14,7 @@ from bench.soak_callers import OWN
 from bench.soak_checks import LATE
 from bench.soak_plan import REQUEST_TIMEOUT
 from playai_async import Pacing, PlayAISession, TtsJob
-from playai_async._watch import Errand
+from playai_async.jobs._polling.watch import Errand
 from playai_async.jobs._scheduling.dispatcher import Worker
 
 SEATS = 3

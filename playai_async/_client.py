@@ -26,11 +26,11 @@ from playai_async._audio.download import Downloader
 from playai_async._audio.speech import Speech
 from playai_async._exceptions import ConfigurationError, SessionClosedError
 from playai_async._models import SessionStats
-from playai_async._poller import Poller
 from playai_async._settings import Pacing, Polling, check_number
 from playai_async._shared_quota import QuotaLink
 from playai_async._telemetry.events import Telemetry
 from playai_async.jobs._pacing.leased_quota import Permits, terms_for
+from playai_async.jobs._polling.poller import Poller
 from playai_async.jobs._scheduling.in_flight import Slots
 
 __all__ = ["Client", "checked"]

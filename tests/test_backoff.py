@@ -38,8 +38,8 @@ from playai_async import (
     UnexpectedServiceError,
     Unknown,
 )
-from playai_async._backoff import TRANSIENT, Backoff, retrying_for
 from playai_async._models import Output
+from playai_async.jobs._polling.backoff import TRANSIENT, Backoff, retrying_for
 from tests.dice import Dice
 
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)

@@ -14,8 +14,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playai_async import Polling, TtsJob
-from playai_async._backoff import Backoff, retrying_for
-from playai_async._watch import Call, Home, Outcome, Watch
+from playai_async.jobs._polling.backoff import Backoff, retrying_for
+from playai_async.jobs._polling.watch import Call, Home, Outcome, Watch
 from playai_async.jobs._scheduling.request_queue import Turns
 
 POLLING = Polling()

@@ -792,7 +792,7 @@ async def test_a_bug_in_deciding_what_follows_names_the_job(
 ) -> None:
     """It ends the wait, and is no bug in creating a job."""
     service.answers(job())
-    monkeypatch.setattr("playai_async._backoff.Backoff.pause_after", lambda *_: 1 / 0)
+    monkeypatch.setattr("playai_async.jobs._polling.backoff.Backoff.pause_after", lambda *_: 1 / 0)
     with pytest.raises(PlayAIError) as caught:
         await session.wait_for_completion(JOB_ID)
     assert str(caught.value) == f"Waiting for job {JOB_ID} met a bug (ZeroDivisionError)."

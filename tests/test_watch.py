@@ -21,8 +21,8 @@ from playai_async import (
     TtsJob,
     Unknown,
 )
-from playai_async._backoff import Backoff, retrying_for
-from playai_async._watch import (
+from playai_async.jobs._polling.backoff import Backoff, retrying_for
+from playai_async.jobs._polling.watch import (
     Call,
     Caller,
     Follower,

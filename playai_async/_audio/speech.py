@@ -20,9 +20,9 @@ from playai_async._audio.download import Downloader, OnProgress
 from playai_async._audio.files import Destination
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, TtsJob, TtsParameters
-from playai_async._poller import Poller
 from playai_async._settings import Polling
 from playai_async.jobs._pacing.windows import RESOLUTION
+from playai_async.jobs._polling.poller import Poller
 
 __all__ = ["Speech"]
 

@@ -9,8 +9,8 @@ import contextlib
 from contextlib import AbstractContextManager
 
 from playai_async._exceptions import PlayAIError
-from playai_async._watch import Outcome, Waiter
 from playai_async.jobs._pacing.pacer import PauseReason
+from playai_async.jobs._polling.watch import Outcome, Waiter
 
 __all__ = ["Telemetry"]
 

@@ -28,8 +28,8 @@ from playai_async._exceptions import APIStatusError, PlayAIError, WaitTimeoutErr
 from playai_async._models import Completed, TtsJob
 from playai_async._telemetry.events import Telemetry
 from playai_async._version import __version__
-from playai_async._watch import Outcome, Waiter
 from playai_async.jobs._pacing.pacer import PauseReason
+from playai_async.jobs._polling.watch import Outcome, Waiter
 
 _untraced: Callable[[], AbstractContextManager[None]]
 try:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from typing import cast
 
-from playai_async._backoff import TRANSIENT, Backoff, retrying_for
 from playai_async._exceptions import (
     ConfigurationError,
     PlayAIError,
@@ -25,6 +24,7 @@ from playai_async.contrib.procrastinate._constants import (
     SHORTEST_HOLD,
 )
 from playai_async.contrib.procrastinate._values import Again, Counts, Outcome, Row
+from playai_async.jobs._polling.backoff import TRANSIENT, Backoff, retrying_for
 
 __all__ = ["absent", "answered", "called_in_vain", "held", "stopped", "unanswered"]
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 
 from playai_async._settings import FIRST_POLL_YIELD
-from playai_async._watch import Call, Errand, Watch
+from playai_async.jobs._polling.watch import Call, Errand, Watch
 from playai_async.jobs._scheduling.delay_queue import Timetable
 
 __all__ = ["Turns"]

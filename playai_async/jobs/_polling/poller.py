@@ -23,17 +23,17 @@ from weakref import WeakValueDictionary
 import attrs
 from tenacity import AsyncRetrying
 
-from playai_async._backoff import Backoff, retrying_for
 from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
 from playai_async._models import Completed, Failed, SessionStats, TtsJob, Unknown
 from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
 from playai_async._shared_quota import QuotaLink
 from playai_async._telemetry.events import Telemetry
 from playai_async._telemetry.pauses import Pauses
-from playai_async._watch import Caller, Fetch, Outcome, Waiter, Watch, Watches, as_outcome, job_of
 from playai_async.jobs._pacing.leased_quota import Permits
 from playai_async.jobs._pacing.pacer import Pacer
 from playai_async.jobs._pacing.windows import RESOLUTION
+from playai_async.jobs._polling.backoff import Backoff, retrying_for
+from playai_async.jobs._polling.watch import Caller, Fetch, Outcome, Waiter, Watch, Watches, as_outcome, job_of
 from playai_async.jobs._scheduling.delay_queue import Timetable
 from playai_async.jobs._scheduling.dispatcher import Dispatcher, Worker, give_up, gone
 from playai_async.jobs._scheduling.in_flight import Slots

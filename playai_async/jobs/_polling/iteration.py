@@ -13,9 +13,9 @@ from uuid import UUID
 from playai_async._api.contract import job_id_of
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsJob
-from playai_async._poller import Poller
 from playai_async._settings import Polling
-from playai_async._watch import Follower, Member, News, Outcome, job_of
+from playai_async.jobs._polling.poller import Poller
+from playai_async.jobs._polling.watch import Follower, Member, News, Outcome, job_of
 
 __all__ = ["Group", "changes"]
 
