@@ -17,9 +17,9 @@ from procrastinate import Blueprint, JobContext
 from procrastinate.job_context import AbortReason
 
 from playai_async._api.contract import job_id_of
-from playai_async._client import checked
 from playai_async._exceptions import ConfigurationError, PlayAIError, SessionClosedError
 from playai_async._models import TtsJob
+from playai_async._runtime import checked
 from playai_async._session import PlayAISession
 from playai_async._settings import Polling
 from playai_async.contrib.procrastinate._constants import LONGEST_TURN, MAX_HANDLER_FAILURES, QUEUE, RESCUES
