@@ -85,7 +85,7 @@ package: $(VENV)/.release  ## Build the sdist and the wheel into dist/, and chec
 	$(BIN)/python .ci/package
 
 fuzz: $(VENV)/.fuzz  ## Look for replies that break the decoder, a minute for bodies and one for Retry-After
-	$(BIN)/python bench/fuzz.py
+	$(BIN)/python tests/fuzz/__main__.py
 
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
 	$(BIN)/python bench/fleet.py --short

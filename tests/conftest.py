@@ -12,8 +12,8 @@ import pytest
 
 from playai_async import PlayAISession
 from playai_async.emulator import Emulator
-from tests.dice import Dice
-from tests.scripted import API_KEY, USER_ID, ScriptedService
+from tests.support.dice import Dice
+from tests.support.scripted import API_KEY, USER_ID, ScriptedService
 
 
 def pytest_configure() -> None:

@@ -15,7 +15,7 @@ from playai_async.contrib.procrastinate._rescue import rescue
 from playai_async.contrib.procrastinate._rows import PutBack, put_back
 from playai_async.contrib.procrastinate._values import Again
 from tests.contrib.durable import Backend, Books, at, finished, in_memory, told
-from tests.scripted import COMPLETED, JOB_ID, Answer, ScriptedService, job
+from tests.support.scripted import COMPLETED, JOB_ID, Answer, ScriptedService, job
 
 pytestmark = pytest.mark.usefixtures("one_clock")
 

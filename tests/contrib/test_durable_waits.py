@@ -27,7 +27,7 @@ from playai_async.contrib import procrastinate as durable
 from playai_async.contrib.procrastinate import DurableWaits, Outcome
 from playai_async.contrib.procrastinate._rows import priority_of
 from tests.contrib.durable import EXACT, Books, at, finished, in_memory, told
-from tests.scripted import (
+from tests.support.scripted import (
     API_KEY,
     COMPLETED,
     FAILED,

@@ -16,7 +16,7 @@ from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, Ses
 from playai_async._shared_quota import Answer, Ask, Terms
 from playai_async.contrib.redis import RedisQuota, read
 from playai_async.emulator import Emulator, EmulatorStats
-from tests.scripted import API_KEY, USER_ID
+from tests.support.scripted import API_KEY, USER_ID
 
 QUOTA = 20
 WINDOW = 0.8

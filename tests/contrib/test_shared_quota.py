@@ -18,10 +18,10 @@ from playai_async import Pacing, PlayAISession
 from playai_async._shared_quota import Ask, QuotaLink, SharedQuota, Terms
 from playai_async.emulator import Emulator, Status
 from playai_async.jobs._pacing.leased_quota import Permits, terms_for
-from tests.clock import now
 from tests.contrib.virtual_quota import VirtualQuota
-from tests.fleets import QUOTA, WINDOW, finished_late, most_in_a_window, share_of_429s
-from tests.scripted import API_KEY, USER_ID
+from tests.support.clock import now
+from tests.support.fleets import QUOTA, WINDOW, finished_late, most_in_a_window, share_of_429s
+from tests.support.scripted import API_KEY, USER_ID
 
 PROCESSES = 4
 

@@ -9,7 +9,7 @@ import redis
 
 from playai_async._shared_quota import Answer, Ask, Terms
 from playai_async.contrib.redis import _SCRIPT, keys_of, read, written
-from tests.clock import now
+from tests.support.clock import now
 
 _CLOCK = "clock"
 _EPOCH = 1_700_000_000

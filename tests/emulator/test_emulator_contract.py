@@ -18,8 +18,8 @@ from schemathesis.schemas import APIOperation
 from schemathesis.specs.openapi import checks
 
 from playai_async.emulator import Emulator, Fault, Malformed, Status, contract
-from tests.contract_checks import OpenAPIChecker, assert_request_conforms
 from tests.emulator.plain_client import CREDENTIALS, PARAMETERS, PlainClient
+from tests.support.contract_checks import OpenAPIChecker, assert_request_conforms
 
 T = TypeVar("T")
 

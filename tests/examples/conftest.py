@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playai_async.emulator import Emulator
-from tests.scripted import API_KEY, USER_ID
+from tests.support.scripted import API_KEY, USER_ID
 
 
 @pytest.fixture

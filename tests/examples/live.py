@@ -16,7 +16,7 @@ from examples.fastapi_backend.app import create_app
 from examples.fastapi_backend.server import Server
 from playai_async import PlayAISession
 from playai_async.emulator import Emulator
-from tests.scripted import API_KEY, USER_ID
+from tests.support.scripted import API_KEY, USER_ID
 
 SECONDS = 60
 

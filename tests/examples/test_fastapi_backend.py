@@ -32,9 +32,9 @@ from playai_async import (
     WaitTimeoutError,
 )
 from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Status
-from tests.clock import now
 from tests.examples.serving import Backend, Event, serving, settled
-from tests.scripted import API_KEY, USER_ID
+from tests.support.clock import now
+from tests.support.scripted import API_KEY, USER_ID
 
 NOWHERE = UUID("00000000-1111-4222-8333-444444444444")
 SECRET = "what only the service says"

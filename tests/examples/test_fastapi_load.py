@@ -10,8 +10,8 @@ import pytest
 
 from examples.fastapi_backend.app import create_app
 from playai_async.emulator import Emulator
-from tests.clock import now
 from tests.examples.serving import Backend, serving, settled
+from tests.support.clock import now
 
 JOBS = 50
 CLIENTS = 500

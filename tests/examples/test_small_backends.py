@@ -18,8 +18,8 @@ from aiohttp.test_utils import TestClient, TestServer
 from examples import aiohttp_backend, starlette_backend
 from playai_async import PlayAISession
 from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Status
-from tests.clock import now
 from tests.examples.serving import serving
+from tests.support.clock import now
 
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
 WANTED = {"text": "Hello.", "voice": "a-voice"}

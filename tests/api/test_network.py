@@ -1,0 +1,384 @@
+"""Waits and calls over real sockets: what the network and the service may do, and what must come of it."""
+
+from __future__ import annotations
+
+import asyncio
+import gzip
+import itertools
+import json
+import socket
+import tracemalloc
+from pathlib import Path
+
+import aiohttp
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from playai_async import (
+    APIStatusError,
+    Completed,
+    ConfigurationError,
+    InvalidResponseError,
+    Pacing,
+    PlayAIError,
+    PlayAISession,
+    Polling,
+    RateLimitedError,
+    TransportError,
+    TtsParameters,
+    UnexpectedServiceError,
+)
+from playai_async.emulator import Emulator, Hang, Malformed, Reset, Slow, Status
+from tests.support.clock import now
+from tests.support.contract_checks import OpenAPIChecker
+from tests.support.raw_server import raw_server
+from tests.support.scripted import API_KEY, COMPLETED, JOB_ID, USER_ID, job_json
+
+MIB = 1024 * 1024
+
+
+async def test_a_wait_survives_all_that_may_happen_to_it(emulator: Emulator, playai: PlayAISession) -> None:
+    """A minute of 429s, a restart, resets, hangs past the request timeout and HTML with status 200: the right job."""
+    job_id = emulator.add_job(duration=200)
+    wait = asyncio.create_task(playai.wait_for_completion(job_id, polling=Polling(max_failures=8)))
+
+    emulator.inject(Status(429), times=None)
+    await asyncio.sleep(60)
+    assert playai.stats.throttled >= 10
+    emulator.clear_faults()
+
+    await asyncio.sleep(10)
+    await emulator.stop()
+    await asyncio.sleep(5)
+    await emulator.start()
+    await asyncio.sleep(20)
+
+    for fault, times in ((Reset(), 2), (Hang(), 1), (Malformed("html"), 1), (Reset(midway=True), 2)):
+        emulator.inject(fault, times=times)
+    await asyncio.sleep(90)  # six polls, each after 12 s at most, and a hang of 10 s
+    assert playai.stats.transient_failures >= 6
+    assert not wait.done()
+
+    finished = await wait
+    assert finished.id == job_id
+    assert isinstance(finished.output, Completed)
+    assert 200 <= now() <= 215
+
+
+async def test_one_request_at_a_time_from_the_first_429_until_the_gate_reopens() -> None:
+    """Fifty waits meet a spent quota: what was under way ends, then one probe follows the other."""
+    async with (
+        Emulator(quota=20, window=60.0) as emulator,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai,
+    ):
+        jobs = [emulator.add_job(duration=15) for _ in range(50)]
+        waits = [asyncio.create_task(playai.wait_for_completion(job_id)) for job_id in jobs]
+        async with asyncio.timeout(60):
+            while not emulator.stats.throttled or emulator.stats.in_flight:
+                await asyncio.sleep(0.05)
+        emulator.reset_stats()
+        emulator.inject(Slow(0.5), times=None)  # so that probes that overlap would be seen to
+        async with asyncio.timeout(65):
+            while playai.stats.pause_reason is not None:
+                assert playai.stats.pause_reason == "throttled"
+                assert emulator.stats.most_in_flight <= 1
+                await asyncio.sleep(0.25)
+        probes = [arrival.at for arrival in emulator.arrivals if arrival.status == 429]
+        assert len(probes) >= 5
+        assert all(later - earlier >= 5.0 for earlier, later in itertools.pairwise(probes))
+        emulator.clear_faults()
+        finished = await asyncio.gather(*waits)
+    assert [job.id for job in finished] == jobs
+
+
+async def test_every_request_conforms_to_the_contract(emulator: Emulator, playai: PlayAISession) -> None:
+    """Judged by the OpenAPI description, on the wire."""
+    jobs = [emulator.add_job(duration=number) for number in range(5)]
+    await asyncio.gather(*(playai.wait_for_completion(job_id) for job_id in jobs), playai.get_job(jobs[0]))
+    checker = OpenAPIChecker(emulator.base_url)
+    assert len(emulator.arrivals) > 5
+    for arrival in emulator.arrivals:
+        checker.assert_conforms(arrival)
+        assert arrival.headers["User-Agent"].startswith("playai-async/")
+
+
+async def test_a_hang_is_cut_at_the_request_timeout(emulator: Emulator) -> None:
+    """To the moment, where aiohttp's own timeouts would round up to a whole second."""
+    emulator.inject(Hang(), times=None)
+    async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, request_timeout=6.3) as playai:
+        start = now()
+        with pytest.raises(TransportError, match="no answer in time") as caught:
+            await playai.get_job(emulator.add_job())
+    assert now() - start == pytest.approx(6.3, abs=0.01)
+    assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+async def test_queueing_does_not_count_towards_the_request_timeout(emulator: Emulator) -> None:
+    """A poll that waits for its turn behind slow ones is not timed out for it."""
+    emulator.inject(Slow(4.0), times=None)
+    job_id = emulator.add_job()
+    async with PlayAISession(
+        API_KEY, USER_ID, base_url=emulator.base_url, request_timeout=5.0, pacing=Pacing(max_in_flight=1)
+    ) as playai:
+        jobs = await asyncio.gather(*(playai.get_job(job_id) for _ in range(4)))
+        assert playai.stats.transient_failures == 0
+    assert len(jobs) == 4
+
+
+async def test_a_slow_answer_is_cut_at_the_request_timeout(emulator: Emulator, playai: PlayAISession) -> None:
+    """Bytes that trickle in do not keep an exchange alive."""
+    emulator.inject(Slow(1000.0))
+    start = now()
+    with pytest.raises(TransportError):
+        await playai.get_job(emulator.add_job())
+    assert now() - start == pytest.approx(10, abs=0.1)
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
+async def test_a_redirect_is_never_followed(status: int, emulator: Emulator, playai: PlayAISession) -> None:
+    """It would carry the user id to another host; it ends the wait as the status that it is."""
+    async with Emulator() as elsewhere:
+        job_id = emulator.add_job()
+        emulator.inject(Status(status, headers={"Location": f"{elsewhere.base_url}/api/v1/tts/{job_id}"}))
+        with pytest.raises(APIStatusError) as caught:
+            await playai.wait_for_completion(job_id)
+        assert caught.value.status == status
+        assert elsewhere.stats.requests == 0
+
+
+async def test_a_reply_of_8_mib_is_read_and_a_longer_one_refused(emulator: Emulator, playai: PlayAISession) -> None:
+    """The limit is exact."""
+    document = json.dumps(job_json(COMPLETED)).encode()
+    emulator.inject(Malformed(document.ljust(8 * MIB)))
+    assert (await playai.get_job(JOB_ID)).id == JOB_ID
+    emulator.inject(Malformed(document.ljust(8 * MIB + 1)))
+    with pytest.raises(InvalidResponseError, match="longer than"):
+        await playai.get_job(JOB_ID)
+
+
+async def test_the_limit_counts_what_a_compressed_reply_unpacks_to(emulator: Emulator, playai: PlayAISession) -> None:
+    """64 MiB of spaces in some 60 kB: refused, with no more of them unpacked than the limit and a few pieces."""
+    bomb = gzip.compress(b" " * (64 * MIB))
+    for status, error in ((200, InvalidResponseError), (500, UnexpectedServiceError)):
+        emulator.inject(Status(status, body=bomb, headers={"Content-Encoding": "gzip"}))
+        tracemalloc.start()
+        try:
+            with pytest.raises(error) as caught:
+                await playai.get_job(JOB_ID)
+            _, most = tracemalloc.get_traced_memory()
+        finally:
+            tracemalloc.stop()
+        assert most < 16 * MIB
+        assert isinstance(caught.value, InvalidResponseError | APIStatusError)
+        assert caught.value.excerpt == " " * 199 + "…"
+
+
+async def test_others_have_their_turn_while_a_reply_is_unpacked(emulator: Emulator, playai: PlayAISession) -> None:
+    """All of it is there as soon as a few kilobytes are: it is taken a megabyte a turn at most."""
+    turns = 0
+
+    async def take_turns() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    others = asyncio.create_task(take_turns())
+    taken = list[int]()
+    for size in (1, 1, 8 * MIB):  # the first one connects
+        emulator.inject(Status(200, body=gzip.compress(b" " * size), headers={"Content-Encoding": "gzip"}))
+        turns = 0
+        with pytest.raises(InvalidResponseError):
+            await playai.get_job(JOB_ID)
+        taken.append(turns)
+    others.cancel()
+    assert taken[2] >= taken[1] + 8
+
+
+DOCUMENT = json.dumps(job_json(COMPLETED)).encode()
+
+
+@pytest.mark.parametrize(
+    ("answer", "error"),
+    [
+        (b"", TransportError),
+        (b"not HTTP at all\r\n\r\n", TransportError),
+        (b"HTTP/1.1 200 OK\r\n", TransportError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 5000\r\n\r\n" + DOCUMENT, TransportError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\n\r\n" + DOCUMENT[:10], InvalidResponseError),
+        (b"HTTP/1.1 200 OK\r\nContent-Length: -1\r\n\r\n" + DOCUMENT, TransportError),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n" + DOCUMENT, TransportError),
+        (b"HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\n\r\n" + DOCUMENT, TransportError),
+        (b"HTTP/1.1 200 OK\r\nX: " + b"x" * 100_000 + b"\r\n\r\n" + DOCUMENT, TransportError),
+        (b"HTTP/1.1 101 Switching Protocols\r\nUpgrade: x\r\nConnection: upgrade\r\n\r\n", PlayAIError),
+        (b"HTTP/1.1 204 No Content\r\n\r\n", InvalidResponseError),
+        (b'HTTP/1.1 429 Too Many\r\nContent-Length: 5000\r\nRetry-After: 7\r\n\r\n"Rate', RateLimitedError),
+        (b"HTTP/1.1 429 Too Many\r\nContent-Encoding: gzip\r\nContent-Length: 5\r\n\r\nwrong", RateLimitedError),
+        (b"HTTP/1.1 503 Busy\r\nTransfer-Encoding: chunked\r\n\r\n5\r\n<htm", UnexpectedServiceError),
+        (b"HTTP/1.1 999 Odd\r\nContent-Length: 0\r\n\r\n", UnexpectedServiceError),
+    ],
+    ids=[
+        "nothing",
+        "no HTTP",
+        "half a head",
+        "cut short",
+        "length too small",
+        "length negative",
+        "bad chunk",
+        "no gzip",
+        "huge header",
+        "101",
+        "204",
+        "429 cut short",
+        "429 no gzip",
+        "503 cut short",
+        "999",
+    ],
+)
+async def test_an_odd_answer_is_a_documented_error(answer: bytes, error: type[PlayAIError]) -> None:
+    """Never a hang and never another exception; a status counts even where its body is broken."""
+    async with (
+        raw_server(answer) as server,
+        PlayAISession(API_KEY, USER_ID, base_url=server.base_url) as playai,
+    ):
+        with pytest.raises(error) as caught:
+            await playai.get_job(JOB_ID)
+    assert caught.value.job_id == JOB_ID
+
+
+async def test_a_hint_counts_even_where_the_body_of_the_429_is_broken() -> None:
+    """The head is enough to know what was asked for."""
+    head = b"HTTP/1.1 429 Too Many\r\nContent-Length: 5000\r\nRetry-After: 7\r\n\r\n"
+    async with (
+        raw_server(head) as server,
+        PlayAISession(API_KEY, USER_ID, base_url=server.base_url) as playai,
+    ):
+        with pytest.raises(RateLimitedError) as caught:
+            await playai.get_job(JOB_ID)
+        assert caught.value.retry_after == 7.0
+        assert 7.0 <= playai.stats.paused_for <= 7.5
+
+
+async def test_a_refused_connection_is_a_transport_error() -> None:
+    """With aiohttp's own error as its cause."""
+    with socket.socket() as unused:
+        unused.bind(("127.0.0.1", 0))
+        base_url = f"http://127.0.0.1:{unused.getsockname()[1]}"
+        async with PlayAISession(API_KEY, USER_ID, base_url=base_url) as playai:
+            with pytest.raises(TransportError, match="no connection") as caught:
+                await playai.get_job(JOB_ID)
+    assert isinstance(caught.value.__cause__, aiohttp.ClientConnectorError)
+
+
+async def test_a_host_name_that_is_not_resolved_is_a_transport_error() -> None:
+    """Told apart from a refused connection in words."""
+
+    class NoNames(AbstractResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            raise OSError(-2, "Name or service not known")
+
+        async def close(self) -> None:
+            """Nothing is held."""
+
+    connector = aiohttp.TCPConnector(resolver=NoNames())
+    async with (
+        aiohttp.ClientSession(connector=connector) as http_session,
+        PlayAISession(API_KEY, USER_ID, http_session=http_session) as playai,
+    ):
+        with pytest.raises(TransportError, match="host name"):
+            await playai.get_job(JOB_ID)
+
+
+async def test_a_failed_tls_handshake_is_a_transport_error() -> None:
+    """Here with a server that speaks no TLS."""
+    async with (
+        raw_server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as server,
+        PlayAISession(API_KEY, USER_ID, base_url=server.base_url.replace("http:", "https:")) as playai,
+    ):
+        with pytest.raises(TransportError, match="TLS failed"):
+            await playai.get_job(JOB_ID)
+
+
+async def test_a_request_is_sent_once(emulator: Emulator, playai: PlayAISession) -> None:
+    """A connection that is lost is a failure to be told; a GET sent again unasked would be counted twice."""
+    job_id = emulator.add_job()
+    emulator.inject(Reset())
+    with pytest.raises(TransportError, match="connection was lost") as caught:
+        await playai.get_job(job_id)
+    assert isinstance(caught.value.__cause__, aiohttp.ClientOSError)
+    assert emulator.stats.requests == playai.stats.requests == 1
+
+
+async def test_no_more_requests_than_the_callers_pool_has_connections(emulator: Emulator) -> None:
+    """Waiting for a connection would count as the time of the request."""
+    emulator.inject(Slow(0.8), times=None)
+    job_id = emulator.add_job()
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=2)) as http_session,
+        PlayAISession(
+            API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session, request_timeout=1
+        ) as playai,
+    ):
+        await asyncio.gather(*(playai.get_job(job_id) for _ in range(6)))
+        assert playai.stats.transient_failures == 0
+    assert emulator.stats.most_in_flight == 2
+
+
+async def test_a_compressed_answer_is_read_whatever_the_callers_session_does(emulator: Emulator) -> None:
+    """A client session that leaves bodies compressed is asked not to."""
+    body = gzip.compress(DOCUMENT)
+    emulator.inject(Status(200, body=body, headers={"Content-Encoding": "gzip"}))
+    async with (
+        aiohttp.ClientSession(auto_decompress=False) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
+    ):
+        assert (await playai.get_job(JOB_ID)).done
+
+
+async def test_a_password_for_the_service_in_the_users_netrc_is_a_wrong_setting(
+    emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the environment is trusted, aiohttp wants to send it in place of the key: told once, not retried."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password of-mine\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with (
+        aiohttp.ClientSession(trust_env=True) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
+    ):
+        parameters = TtsParameters(text="spoken words", voice="v")
+        for number, call in enumerate(
+            (playai.get_job(JOB_ID), playai.wait_for_completion(JOB_ID), playai.create_job(parameters)), 1
+        ):
+            with pytest.raises(ConfigurationError, match=r"netrc has a password for 127\.0\.0\.1") as caught:
+                await call
+            assert "of-mine" not in repr(caught.value) + repr(caught.value.__cause__)
+            assert playai.stats.requests == number
+        netrc.write_text("machine elsewhere.example login me password of-mine\n")
+        await playai.get_job(emulator.add_job())
+    assert emulator.stats.requests == 1
+
+
+async def test_a_mistake_of_the_callers_client_session_is_no_wrong_setting(emulator: Emulator) -> None:
+    """As of a middleware: nothing is known of it, and the next request may go well."""
+
+    async def fail(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
+        raise ValueError("no such thing")
+
+    async with (
+        aiohttp.ClientSession(trust_env=True, middlewares=[fail]) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
+    ):
+        with pytest.raises(TransportError, match="ValueError"):
+            await playai.get_job(JOB_ID)
+
+
+async def test_hundreds_of_jobs_finish(emulator: Emulator, playai: PlayAISession) -> None:
+    """Many waits at once over the pool, each with its own job."""
+    jobs = [emulator.add_job(duration=number % 7, fails=number % 50 == 0) for number in range(400)]
+    finished = await asyncio.gather(*(playai.wait_for_completion(job_id) for job_id in jobs))
+    assert [job.id for job in finished] == jobs
+    assert sum(isinstance(job.output, Completed) for job in finished) == 392
+    assert emulator.stats.most_in_flight <= 32

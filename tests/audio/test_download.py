@@ -1,0 +1,641 @@
+"""Downloads over real sockets: whole or not at all, and never with credentials."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import socket
+import traceback
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import aiohttp
+import pytest
+from aiohttp.abc import AbstractResolver, ResolveResult
+
+from playai_async import (
+    DownloadError,
+    Failed,
+    InProgress,
+    JobFailedError,
+    NotFoundError,
+    Pacing,
+    PlayAIError,
+    PlayAISession,
+    SessionClosedError,
+    TtsJob,
+)
+from playai_async._audio.files import PartFile
+from playai_async.emulator import Emulator
+from tests.support.audio_host import (
+    AUDIO,
+    AudioHost,
+    answer,
+    audio_host,
+    breaks_off_after,
+    falls_silent_after,
+    redirect,
+)
+from tests.support.clock import now
+from tests.support.raw_server import raw_server
+from tests.support.scripted import API_KEY, JOB_ID, USER_ID
+
+SIZE = len(AUDIO)
+OLD = b"what was there before"
+
+
+@pytest.fixture
+async def host() -> AsyncIterator[AudioHost]:
+    """A host of audio on loopback."""
+    async with audio_host() as host:
+        yield host
+
+
+@pytest.fixture
+async def playai() -> AsyncIterator[PlayAISession]:
+    """A session that asks no service."""
+    async with PlayAISession(API_KEY, USER_ID, request_timeout=10.0) as playai:
+        yield playai
+
+
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """A destination where something is already."""
+    path = tmp_path / "speech.mp3"
+    path.write_bytes(OLD)
+    return path
+
+
+def assert_untouched(path: Path) -> None:
+    """Fail if anything was overwritten or left behind."""
+    assert path.read_bytes() == OLD
+    assert list(path.parent.iterdir()) == [path]
+
+
+async def failure_of(playai: PlayAISession, job: TtsJob, path: Path) -> DownloadError:
+    """Download in vain, see that nothing came of it, and return why."""
+    with pytest.raises(DownloadError) as caught:
+        await playai.download(job, path)
+    assert caught.value.job_id == JOB_ID
+    assert str(caught.value).startswith(f"The audio of job {JOB_ID} could not be downloaded: ")
+    assert "Signature" not in repr(caught.value) + repr(caught.value.__cause__), "a signed link is a secret"
+    assert_untouched(path)
+    return caught.value
+
+
+# What is asked for, and where it goes
+
+
+async def test_a_file_is_replaced_by_the_whole_audio(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """Byte for byte, with nothing beside it; the link is sent as it was signed."""
+    assert await playai.download(host.job(), path) == path
+    assert path.read_bytes() == AUDIO
+    assert list(path.parent.iterdir()) == [path]
+    assert [seen.target for seen in host.seen] == ["/a.mp3?Signature=s%2Bx~&Expires=1"]
+
+
+async def test_in_a_directory_the_file_is_named_by_the_job(
+    host: AudioHost, playai: PlayAISession, tmp_path: Path
+) -> None:
+    """By its id and the content type that the job has; not by the link, nor by what the host would like."""
+    host.script = [redirect("/..%2f..%2fevil.sh?x=../../evil")]
+    found = await playai.download(host.job(kind="audio/wav; codec=1"), str(tmp_path))
+    assert found == tmp_path / f"{JOB_ID}.wav"
+    assert [path.name for path in tmp_path.iterdir()] == [f"{JOB_ID}.wav"]
+
+
+async def test_an_id_is_asked_for_once_for_a_fresh_link(emulator: Emulator, tmp_path: Path) -> None:
+    """A finished job's own link is taken as it is; an id costs one request."""
+    async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
+        for job in (emulator.add_job(), str(emulator.add_job())):
+            path = await playai.download(job, tmp_path)
+            assert path.stat().st_size == (await playai.get_job(job)).raise_for_failure().output.file_size
+        assert emulator.stats.requests == 4
+
+
+async def test_a_job_that_is_not_completed_has_no_audio(emulator: Emulator, tmp_path: Path) -> None:
+    """Whether it is given as a job or by its id; nothing is written."""
+    failed, endless = emulator.add_job(fails=True), emulator.add_job(float("inf"))
+    unknown = "00000000-0000-4000-8000-000000000000"
+    async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
+        for job in (failed, await playai.get_job(failed)):
+            with pytest.raises(JobFailedError, match=f"{failed} failed"):
+                await playai.download(job, tmp_path)
+        for job in (endless, await playai.get_job(endless)):
+            with pytest.raises(ValueError, match=f"{endless} is not done"):
+                await playai.download(job, tmp_path)
+        with pytest.raises(NotFoundError):
+            await playai.download(unknown, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("job", "destination", "on_progress", "error"),
+    [
+        ("no id", "x", None, ValueError),
+        (7, "x", None, TypeError),
+        (JOB_ID, 7, None, TypeError),
+        (JOB_ID, b"x", None, TypeError),
+        (JOB_ID, "x", 7, TypeError),
+        (JOB_ID, "nowhere/x", None, FileNotFoundError),
+        (JOB_ID, "nowhere/", None, FileNotFoundError),
+    ],
+    ids=["no id", "no job", "no path", "bytes", "no callable", "no directory", "no directory of that name"],
+)
+async def test_a_mistake_is_found_before_anything_is_sent(
+    job: Any,
+    destination: Any,
+    on_progress: Any,
+    error: type[Exception],
+    playai: PlayAISession,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """The service is not asked for a job whose audio could not be kept."""
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(error):
+        await playai.download(job, destination, on_progress=on_progress)
+    assert playai.stats.requests == 0
+
+
+# Credentials
+
+
+async def test_the_host_of_the_audio_never_sees_credentials(host: AudioHost, tmp_path: Path) -> None:
+    """Nor do those it redirects to; nor do headers and cookies of the caller's own client session go there."""
+    async with (
+        audio_host() as other,
+        aiohttp.ClientSession(
+            headers={"Authorization": "Bearer caller", "X-USER-ID": "caller", "X-Mine": "1"},
+            cookies={"mine": "1"},
+            cookie_jar=aiohttp.CookieJar(unsafe=True),
+        ) as http,
+    ):
+        host.script = [redirect("/elsewhere"), redirect(other.link, 307)]
+        for http_session in (None, http):
+            async with PlayAISession(API_KEY, USER_ID, http_session=http_session) as playai:
+                await playai.download(host.job(), tmp_path)
+        assert len(host.seen) == 3
+        assert len(other.seen) == 1
+    for seen in (*host.seen, *other.seen):
+        assert {name.lower() for name in seen.headers} == {"host", "accept", "accept-encoding", "user-agent"}
+        assert API_KEY not in repr(seen)
+        assert USER_ID not in repr(seen)
+
+
+async def test_a_netrc_of_the_users_is_not_for_the_audio(
+    host: AudioHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the environment is trusted, aiohttp looks up every host in it."""
+    netrc = tmp_path / "netrc"
+    netrc.write_text("machine 127.0.0.1 login me password secret\n")
+    monkeypatch.setenv("NETRC", str(netrc))
+    async with (
+        aiohttp.ClientSession(trust_env=True) as http,
+        PlayAISession(API_KEY, USER_ID, http_session=http) as playai,
+    ):
+        await playai.download(host.job(), tmp_path)
+        async with http.get(host.link) as response:
+            assert response.status == 200
+    assert ["Authorization" in seen.headers for seen in host.seen] == [False, True]
+
+
+async def test_a_cookie_of_the_audios_host_is_not_kept(host: AudioHost, tmp_path: Path) -> None:
+    """Not for a redirect, an attempt or a download: a link is all that the host knows a request by."""
+    host.script = [answer(302, **{"Location": "/b", "Set-Cookie": "id=1"}), answer(503, **{"Set-Cookie": "id=2"})]
+    link = host.link.replace("127.0.0.1", "localhost")  # since a jar keeps none of an address
+    async with PlayAISession(API_KEY, USER_ID) as playai:
+        for _ in range(2):
+            await playai.download(host.job(link), tmp_path)
+    assert [seen.target.partition("?")[0] for seen in host.seen] == ["/a.mp3", "/b", "/a.mp3", "/a.mp3"]
+    assert not any("Cookie" in seen.headers for seen in host.seen)
+
+
+# Redirects
+
+
+@pytest.mark.parametrize("status", [301, 302, 303, 307, 308], ids=str)
+async def test_redirects_are_followed(status: int, host: AudioHost, playai: PlayAISession, tmp_path: Path) -> None:
+    """Five of them, relative or not; what they lead to is sent as it was written."""
+    host.script = [redirect(f"/{hop}?x=%7e~", status) for hop in range(4)] + [redirect(host.link, status)]
+    path = await playai.download(host.job(), tmp_path)
+    assert path.read_bytes() == AUDIO
+    assert [seen.target for seen in host.seen][1:5] == [f"/{hop}?x=%7e~" for hop in range(4)]
+
+
+async def test_more_than_five_redirects_are_a_loop(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """The sixth is not followed."""
+    host.script = [redirect(host.link)] * 100
+    assert "more than 5 redirects" in str(await failure_of(playai, host.job(), path))
+    assert len(host.seen) == 6
+
+
+@pytest.mark.parametrize(
+    ("link", "why"),
+    [
+        ("http://audio.example/a", "not https"),
+        ("ftp://audio.example/a", "not https"),
+        ("file:///etc/passwd", "no host"),
+        ("https:///a", "no host"),
+        ("https://a..b/a", "no host"),
+        ("https://user:password@audio.example/a", "a user"),
+        ("https://user@audio.example/a", "a user"),
+        ("https://audio.example/a b", "a space"),
+        ("https://audio.example/a\r\nX-Evil: 1", "a line break"),
+        ("https://audio.example/\u00e9", "outside ASCII"),
+        ("https://audio.example:99999/a", "no URL"),
+        ("", "missing"),
+        ("/a", "no host"),
+    ],
+    ids=repr,
+)
+async def test_a_link_that_could_do_harm_is_not_followed(
+    link: str, why: str, host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """Neither a job's own nor, where it could be sent, one that it redirects to."""
+    assert why in str(await failure_of(playai, host.job(link), path))
+    assert playai.stats.requests == len(host.seen) == 0
+    if "\r" not in link and link.isascii() and not link.startswith("/"):
+        host.script = [redirect(link)]
+        assert why in str(await failure_of(playai, host.job(), path))
+        assert len(host.seen) == 1
+
+
+# Length
+
+
+@pytest.mark.parametrize("file_size", [0, 1, SIZE - 1, SIZE + 1, 0.5, 1e30], ids=str)
+async def test_audio_of_another_length_than_the_job_says_is_refused(
+    file_size: float, host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """By its head already: no attempt would bring more."""
+    assert f"and its link {SIZE}" in str(await failure_of(playai, host.job(file_size=file_size), path))
+    assert len(host.seen) == 1
+
+
+async def test_audio_without_a_length_is_read_to_what_the_job_says(
+    host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """One byte more is refused; fewer are a connection that was lost, which is made again."""
+    head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
+    async with raw_server(head + b"x" * 1_000) as raw:
+        assert "and its link more" in str(await failure_of(playai, host.job(raw.base_url, file_size=999), path))
+        assert len(raw.requests) == 1
+        why = str(await failure_of(playai, host.job(raw.base_url, file_size=1_001), path))
+        assert "ended after 1000 of 1001 bytes" in why
+        assert len(raw.requests) == 6
+        told: list[tuple[int, int | None]] = []
+        job = host.job(raw.base_url, file_size=1_000)
+        await playai.download(job, path, on_progress=lambda *progress: told.append(progress))
+    assert path.read_bytes() == b"x" * 1_000
+    assert told[-1] == (1_000, 1_000)
+
+
+async def test_an_encoding_that_was_not_asked_for_is_refused(
+    host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """What its length is the length of would not be the audio."""
+    host.script = [answer(200, **{"Content-Encoding": "gzip"})]
+    assert "encoded" in str(await failure_of(playai, host.job(file_size=8), path))
+
+
+# Attempts
+
+
+async def test_a_lost_connection_goes_on_where_it_stopped(
+    host: AudioHost, playai: PlayAISession, path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """With ranges offered, not a byte is sent twice; the pauses grow; what is logged names no link."""
+    caplog.set_level(logging.DEBUG, "playai_async")
+    host.script = [breaks_off_after(100_000), breaks_off_after(200_000), breaks_off_after(0)]
+    told: list[int] = []
+    began = now()
+    await playai.download(host.job(), path, on_progress=lambda received, _: told.append(received))
+    assert path.read_bytes() == AUDIO
+    assert host.ranges == [None, "bytes=100000-", "bytes=300000-", "bytes=300000-"]
+    assert [seen.headers.get("If-Range") for seen in host.seen] == [None, *['"one"'] * 3]
+    assert told == sorted(told)
+    assert told[-1] == SIZE
+    assert 3.5 <= now() - began <= 5.0  # 0.5, 1 and 2 s, and up to half a second each
+    assert "Job 6f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f: its download broke off after 300000 bytes." in caplog.messages
+    assert "Signature" not in caplog.text
+
+
+async def test_without_ranges_it_starts_over(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """And progress with it."""
+    host.accepts_ranges = False
+    host.script = [breaks_off_after(100_000)]
+    told: list[int] = []
+    await playai.download(host.job(), path, on_progress=lambda received, _: told.append(received))
+    assert path.read_bytes() == AUDIO
+    assert host.ranges == [None, None]
+    assert told != sorted(told)
+
+
+async def test_what_has_changed_meanwhile_starts_over(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """No file is made of two."""
+    host.script = [breaks_off_after(100_000), breaks_off_after(300_000)]
+    task = asyncio.create_task(playai.download(host.job(), path))
+    await asyncio.sleep(0.1)
+    host.audio, host.etag = AUDIO[::-1], '"two"'
+    await task
+    assert path.read_bytes() == AUDIO[::-1]
+    assert host.ranges == [None, "bytes=100000-", "bytes=300000-"]
+
+
+@pytest.mark.parametrize(
+    ("etag", "last_modified", "condition"),
+    [
+        ('W/"weak"', "", None),
+        ('W/"weak"', "Fri, 02 Jan 2026 12:00:00 GMT", "Fri, 02 Jan 2026 12:00:00 GMT"),
+        ("", "", None),
+        ("", "Fri, 02 Jan\t2026", None),
+        ('"\u00e9"', "", None),
+    ],
+    ids=["weak", "dated", "neither", "odd date", "odd tag"],
+)
+async def test_the_rest_is_asked_for_by_what_the_host_knows_it_by(
+    etag: str, last_modified: str, condition: str | None, host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """A weak entity tag is not good enough for ranges (RFC 9110, 13.1.5); the lengths are compared in any case."""
+    host.etag, host.last_modified = etag, last_modified
+    host.script = [breaks_off_after(100_000)]
+    await playai.download(host.job(), path)
+    assert path.read_bytes() == AUDIO
+    assert [seen.headers.get("If-Range") for seen in host.seen] == [None, condition]
+
+
+@pytest.mark.parametrize(
+    "wrong",
+    [
+        answer(416, **{"Content-Range": "bytes */7"}),
+        answer(206, **{"Content-Range": f"bytes 100001-{SIZE - 1}/{SIZE}"}),
+        answer(206, **{"Content-Range": f"bytes 100000-{SIZE - 1}/{SIZE + 1}"}),
+        answer(206, **{"Content-Range": "nonsense"}),
+        answer(206, **{"Content-Range": f"bytes 100000-{SIZE - 1}/{SIZE}", "ETag": '"two"'}),
+        answer(206, **{"Content-Range": f"bytes 100000-{SIZE - 1}/{SIZE}"}),
+        answer(206, **{"Content-Range": f"bytes 100000-{SIZE - 1}/{SIZE}", "ETag": '"one"', "Content-Encoding": "br"}),
+        answer(206),
+    ],
+    ids=["no range", "wrong place", "wrong length", "nonsense", "another", "unknown", "encoded", "no place"],
+)
+async def test_a_wrong_rest_makes_it_start_over(wrong: Any, host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """The host does not know its ranges, and is not asked for any again."""
+    host.script = [breaks_off_after(100_000), wrong]
+    await playai.download(host.job(), path)
+    assert path.read_bytes() == AUDIO
+    assert host.ranges == [None, "bytes=100000-", None]
+
+
+async def test_a_part_of_the_rest_is_a_part(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """A host may send less than what was asked for, in good order; the next attempt brings what follows."""
+    async with raw_server(
+        b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nAccept-Ranges: bytes\r\nConnection: close\r\n\r\n01234"
+    ) as raw:
+        task = asyncio.create_task(playai.download(host.job(raw.base_url, file_size=10), path))
+        await asyncio.sleep(0.2)
+        raw.answer = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 2\r\nContent-Range: bytes 5-6/10\r\n\r\n56"
+        await asyncio.sleep(1)
+        raw.answer = b"HTTP/1.1 206 Partial Content\r\nContent-Length: 3\r\nContent-Range: bytes 7-9/10\r\n\r\n789"
+        await task
+    assert path.read_bytes() == b"0123456789"
+
+
+async def test_a_host_that_falls_silent_is_given_up(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """After the request timeout without a byte, however slowly the bytes came before; the rest is asked for."""
+    host.script = [falls_silent_after(100_000), falls_silent_after(0)]
+    began = now()
+    await playai.download(host.job(), path)
+    assert path.read_bytes() == AUDIO
+    assert host.ranges == [None, "bytes=100000-", "bytes=100000-"]
+    assert 21.5 <= now() - began <= 22.5  # twice 10 s, and pauses of 0.5 and 1 s or a little more
+
+
+async def test_slow_audio_is_no_silence(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """Nine seconds between two bytes are under ten."""
+
+    async def slow(host: AudioHost, request: Any) -> Any:
+        response = await host.head(request, host.audio, sent=SIZE - 5)
+        for index in range(SIZE - 5, SIZE):
+            await asyncio.sleep(9)
+            await response.write(AUDIO[index : index + 1])
+        return response
+
+    host.script = [slow]
+    began = now()
+    await playai.download(host.job(), path)
+    assert path.read_bytes() == AUDIO
+    assert now() - began == pytest.approx(45, abs=0.5)
+
+
+@pytest.mark.parametrize("status", [408, 429, 500, 503], ids=str)
+async def test_a_busy_host_is_asked_again(status: int, host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """A few times; then that is why."""
+    host.script = [answer(status)] * 4
+    await playai.download(host.job(), path)
+    path.write_bytes(OLD)
+    host.seen.clear()
+    host.script = [answer(status)] * 100
+    assert f"answered with {status}, the last of 5 times" in str(await failure_of(playai, host.job(), path))
+    assert len(host.seen) == 5
+
+
+@pytest.mark.parametrize("status", [401, 403, 404, 410], ids=str)
+async def test_an_expired_link_says_so(status: int, host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """At once, and what to do about it."""
+    host.script = [answer(status)]
+    why = str(await failure_of(playai, host.job(), path))
+    assert f"its link has expired, or is not valid ({status}); get_job brings a fresh one" in why
+    assert len(host.seen) == 1
+
+
+@pytest.mark.parametrize("status", [204, 206, 304, 400, 416], ids=str)
+async def test_any_other_answer_is_an_error_at_once(
+    status: int, host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """A part that nobody asked for is one of them."""
+    host.script = [answer(status)]
+    assert f"answered with {status}" in str(await failure_of(playai, host.job(), path))
+    assert len(host.seen) == 1
+
+
+async def test_a_host_that_cannot_be_reached_is_tried_a_few_times(
+    host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """Then the error has its cause, without frames that hold the link."""
+    job = host.job("http://127.0.0.1:1/a?Signature=s")
+    error = await failure_of(playai, job, path)
+    assert "no connection (ClientConnectorError), the last of 5 times" in str(error)
+    assert isinstance(error.__cause__, aiohttp.ClientConnectorError)
+    assert (error.__cause__.__traceback__, error.__context__) == (None, None)
+
+
+async def test_garbage_is_no_audio(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """Nor is its cause shown with the link."""
+    async with raw_server(b"SSH-2.0-OpenSSH_9.2\r\n") as raw:
+        error = await failure_of(playai, host.job(f"{raw.base_url}/a?Signature=s"), path)
+    assert "the answer was no HTTP" in str(error)
+
+
+async def test_what_is_quoted_of_an_answer_is_not_shown(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """It may be another signed link, in a head that is too long."""
+    location = b"https://audio.example/a?Signature=" + b"s" * 9_000
+    async with raw_server(b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\n\r\n") as raw:
+        error = await failure_of(playai, host.job(raw.base_url), path)
+    assert "Signature" not in "".join(traceback.format_exception(error))
+
+
+# Ends that come early
+
+
+async def test_a_lower_error_that_quotes_a_link_is_replaced(path: Path) -> None:
+    """As aiohttp's does where a connector or a resolver of the caller's raises a timeout."""
+
+    class NoTime(AbstractResolver):
+        async def resolve(
+            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+        ) -> list[ResolveResult]:
+            raise TimeoutError
+
+        async def close(self) -> None:
+            """Nothing is held."""
+
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(resolver=NoTime())) as http_session,
+        PlayAISession(API_KEY, USER_ID, http_session=http_session) as playai,
+    ):
+        error = await failure_of(playai, AudioHost().job("https://audio.example/a.mp3?Signature=s"), path)
+    assert "no answer in time (ConnectionTimeoutError)" in str(error)
+    assert isinstance(error.__cause__, aiohttp.ClientError)
+    assert "Signature" not in "".join(traceback.format_exception(error))
+
+
+async def test_a_cancelled_download_leaves_nothing(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """In the middle of the audio, and in the pause between two attempts."""
+    for script, seconds in ((falls_silent_after(100_000), 1.0), (breaks_off_after(100_000), 0.3)):
+        host.script = [script]
+        task = asyncio.create_task(playai.download(host.job(), path))
+        await asyncio.sleep(seconds)
+        assert len(list(path.parent.iterdir())) == 2, "a part file is there"
+        task.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await task
+        assert_untouched(path)
+
+
+async def test_closing_the_session_ends_downloads(host: AudioHost, path: Path) -> None:
+    """In the middle of one, and in the pause between two attempts; none begins any more."""
+    for script, seconds in ((falls_silent_after(100_000), 1.0), (breaks_off_after(100_000), 0.3)):
+        host.script = [script]
+        playai = PlayAISession(API_KEY, USER_ID)
+        task = asyncio.create_task(playai.download(host.job(), path))
+        await asyncio.sleep(seconds)
+        await playai.aclose()
+        assert task.done()
+        with pytest.raises(SessionClosedError) as caught:
+            await task
+        assert caught.value.job_id == JOB_ID
+        assert_untouched(path)
+        with pytest.raises(SessionClosedError):
+            await playai.download(host.job(), path)
+
+
+async def test_closing_the_callers_client_session_ends_downloads(host: AudioHost, path: Path) -> None:
+    """Before one begins, or in its middle; and its connections are its own to close."""
+    http = aiohttp.ClientSession()
+    async with PlayAISession(API_KEY, USER_ID, http_session=http) as playai:
+        await playai.download(host.job(), path)
+        path.write_bytes(OLD)
+        host.script = [falls_silent_after(100_000)]
+        task = asyncio.create_task(playai.download(host.job(), path))
+        await asyncio.sleep(1)
+        await http.close()
+        with pytest.raises(SessionClosedError, match="aiohttp session"):
+            await task
+        with pytest.raises(SessionClosedError, match="aiohttp session"):
+            await playai.download(host.job(), path)
+    assert_untouched(path)
+
+
+async def test_what_on_progress_raises_ends_the_download(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """As it is, also where it looks like a timeout of ours."""
+    for error in (ZeroDivisionError("mine"), TimeoutError("mine"), OSError("mine")):
+
+        def on_progress(*_: object, error: Exception = error) -> None:
+            raise error
+
+        with pytest.raises(type(error), match="mine") as caught:
+            await playai.download(host.job(), path, on_progress=on_progress)
+        assert caught.value is error
+        assert_untouched(path)
+    assert len(host.seen) == 3
+
+
+async def test_a_full_disk_is_the_callers(
+    host: AudioHost, playai: PlayAISession, path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An `OSError` as the system has it, and no attempt more."""
+
+    def full(*_: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    for step in ("write", "finish"):
+        with monkeypatch.context() as patch:
+            patch.setattr(PartFile, step, full)
+            with pytest.raises(OSError, match="No space left"):
+                await playai.download(host.job(), path)
+        assert_untouched(path)
+    assert len(host.seen) == 2
+
+
+# Many at once
+
+
+async def test_downloads_leave_half_of_the_slots_to_others(host: AudioHost, emulator: Emulator, tmp_path: Path) -> None:
+    """However many there are, and however slow: a status is asked for all the same, at once."""
+    pacing = Pacing(max_in_flight=4)
+    async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, pacing=pacing) as playai:
+        host.script = [falls_silent_after(0)] * 10
+        tasks = [asyncio.create_task(playai.download(host.job(), tmp_path / str(number))) for number in range(10)]
+        await asyncio.sleep(1)
+        assert len(host.seen) == 2
+        began = now()
+        await playai.wait_for_completion(emulator.add_job())
+        assert now() - began < 0.5
+        host.script = []
+        await asyncio.gather(*tasks)
+    assert {(tmp_path / str(number)).read_bytes() for number in range(10)} == {AUDIO}
+
+
+async def test_a_pool_of_one_connection_serves_downloads_and_polls_in_turn(
+    host: AudioHost, emulator: Emulator, tmp_path: Path
+) -> None:
+    """Neither waits for a connection within its time limit, so nothing fails."""
+    async with (
+        aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http,
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http) as playai,
+    ):
+        waits = [playai.wait_for_completion(emulator.add_job(duration=number)) for number in range(10)]
+        downloads = [playai.download(host.job(), tmp_path / str(number)) for number in range(10)]
+        await asyncio.gather(*waits, *downloads)
+        assert playai.stats.transient_failures == 0
+
+
+async def test_all_that_a_download_raises_names_its_job(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """As for a wait."""
+    host.script = [answer(403)]
+    with pytest.raises(PlayAIError) as caught:
+        await playai.download(host.job(), path)
+    assert caught.value.job_id == JOB_ID
+
+
+@pytest.mark.parametrize("output", [InProgress(), Failed()], ids=["in progress", "failed"])
+async def test_a_closed_session_says_so_first(output: InProgress | Failed, tmp_path: Path, host: AudioHost) -> None:
+    """Whatever the job."""
+    playai = PlayAISession(API_KEY, USER_ID)
+    await playai.aclose()
+    job = host.job()
+    with pytest.raises(SessionClosedError):
+        await playai.download(TtsJob(job.id, job.created_at, {}, None, output), tmp_path)

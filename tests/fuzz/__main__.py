@@ -1,0 +1,89 @@
+"""Looks for replies and `Retry-After`s that break the decoder: atheris, guided by which lines they reach.
+
+It begins from the contract's examples, and from what earlier runs found worth keeping in `bench/out/fuzz/`. Each input
+goes through the checks of `tests/fuzz/fuzzed.py`; one that fails them ends the run, with exit status 1 and the input in a
+file whose name is printed. The last lines printed are libFuzzer's account: inputs tried, and how much they reached.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+from pathlib import Path
+
+import atheris
+
+ROOT = Path(__file__).parent.parent
+OUT = ROOT / "bench" / "out" / "fuzz"
+TARGETS = ("replies", "hints")
+LONGEST = {"replies": 4_096, "hints": 128}
+"""Bytes. Longer ones reach nothing more, and take longer."""
+
+WORDS = (
+    *("null", "true", "NaN", "1e999", r"\\u0000", r"\\ud800", r"\xff", r"\"", "{}", "[]", "T", "Z", "+01:00", "2026-"),
+    *("id", "createdAt", "completedAt", "input", "output", "status", "url", "contentType", "fileSize", "duration"),
+    *("COMPLETED", "IN_PROGRESS", "FAILED", "errorMessage", "errorId"),
+    *("Sun, ", "Sunday, ", " Nov ", "-Feb-", "00:00:00", " GMT", " EST", " -0000", " +2359", "9999", "1969", "68"),
+)
+"""What the inputs are made of: rarely found by chance."""
+
+# Before anything else imports them: only what is imported in here is watched.
+with atheris.instrument_imports(include=["playai_async", "email._parseaddr", "email.utils", "json.decoder"]):
+    from tests import fuzzed
+
+
+def reply(data: bytes) -> None:
+    """Read a reply, as one to a status request or, by its status, to a creation."""
+    reply = fuzzed.reply_of(data)
+    fuzzed.check_reply(reply, creates=reply.status == 201)
+
+
+def hint(data: bytes) -> None:
+    """Read a `Retry-After`, at one of two moments, as aiohttp would decode it."""
+    now = 0.0 if data[:1] == b"\0" else 784_111_777.0
+    fuzzed.check_hint(data.decode("utf-8", "surrogateescape"), now=now)
+
+
+def fuzz(target: str, seconds: int, seed: int) -> None:
+    """Fuzz one target; does not return."""
+    begin = OUT / target / "examples"
+    keep = OUT / target / "found"
+    for directory in (begin, keep):
+        directory.mkdir(parents=True, exist_ok=True)
+    examples = fuzzed.replies() if target == "replies" else fuzzed.hints()
+    for number, data in enumerate(examples):
+        (begin / str(number)).write_bytes(data)
+    words = OUT / "words"
+    words.write_text("".join(f'"{word}"\n' for word in WORDS), encoding="ascii")
+    options = [
+        f"-dict={words}",
+        f"-max_total_time={seconds}",
+        f"-max_len={LONGEST[target]}",
+        f"-seed={seed}",
+        f"-artifact_prefix={OUT / target}/",
+        "-timeout=10",
+        "-print_final_stats=1",
+    ]
+    atheris.Setup([sys.argv[0], *options, str(keep), str(begin)], reply if target == "replies" else hint)
+    atheris.Fuzz()
+
+
+def main() -> None:
+    """Fuzz one target, or each in a process of its own."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
+    parser.add_argument("target", nargs="?", choices=TARGETS, help="what to fuzz (both, one after the other)")
+    parser.add_argument("--seconds", type=int, default=60, help="for each (%(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="of what is drawn (%(default)s)")
+    options = parser.parse_args()
+    if options.target is not None:
+        fuzz(options.target, options.seconds, options.seed)
+    for target in TARGETS:
+        print(f"== {target}: {options.seconds} s", flush=True)
+        command = [sys.executable, __file__, target, f"--seconds={options.seconds}", f"--seed={options.seed}"]
+        if subprocess.run(command, check=False).returncode:  # noqa: S603 - this very script
+            sys.exit(1)
+
+
+if __name__ == "__main__":
+    main()
