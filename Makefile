@@ -89,7 +89,7 @@ fuzz: $(VENV)/.fuzz  ## Look for replies that break the decoder, a minute for bo
 
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
 	$(BIN)/python bench/fleet.py --short
-	$(BIN)/python bench/cost.py --short
+	$(BIN)/python bench/cost/__main__.py --short
 
 plots: $(VENV)/.bench  ## Draw the plots of the documentation anew, in virtual time, and print their numbers; some two minutes
 	$(BIN)/python -m bench.pacing_plot

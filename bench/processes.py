@@ -25,7 +25,7 @@ class Child:
     """A process of ours, killed at the end of the block that it was started for.
 
     Args:
-        module: The module to run, such as `bench.cost_service`.
+        module: The module to run, such as `bench.cost.service`.
         arguments: What it is told, as JSON on its command line.
     """
 

@@ -25,7 +25,7 @@ from typing import Any
 
 import attrs
 
-from bench.memory import open_descriptors
+from bench.cost.memory import open_descriptors
 from bench.processes import Child
 from bench.soak_account import Account
 from bench.soak_callers import Callers

@@ -15,7 +15,7 @@ from typing import Any
 
 import attrs
 
-from bench.blocking import Block, Ticker
+from bench.cost.blocking import Block, Ticker
 
 MEBIBYTE = 1024 * 1024
 

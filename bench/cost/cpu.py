@@ -16,8 +16,8 @@ from contextlib import ExitStack
 
 import attrs
 
-from bench.cost_clients import CLIENTS, Setting
-from bench.cost_service import await_requests, job_ids
+from bench.cost.clients import CLIENTS, Setting
+from bench.cost.service import await_requests, job_ids
 from bench.processes import Child, answer, told
 
 JOBS = 1_000
@@ -79,13 +79,13 @@ def take_turns(entrants: Mapping[str, Entrant], *, repeats: int) -> dict[str, Tu
     order = list(entrants)
     for repeat in range(repeats):
         with ExitStack() as stack:
-            service = stack.enter_context(Child("bench.cost_service", JOBS))
+            service = stack.enter_context(Child("bench.cost.service", JOBS))
             url, shaped_url = service.ask("urls")
             children = {}
             for label, entrant in entrants.items():
                 setting = Setting(url=url, shaped_url=shaped_url, pause=PAUSE, jitter=entrant.jitter)
                 arguments = {"client": entrant.client, "setting": attrs.asdict(setting)}
-                children[label] = stack.enter_context(Child("bench.cpu", arguments))
+                children[label] = stack.enter_context(Child("bench.cost.cpu", arguments))
             for number in range(max(entrant.rounds for entrant in entrants.values())):
                 for label in order:
                     if number < entrants[label].rounds:

@@ -1,7 +1,7 @@
 """What telemetry costs: a poll's processor time and a wait's memory, with and without OpenTelemetry.
 
-    python bench/telemetry.py            some five minutes
-    python bench/telemetry.py --short    a minute, and rougher
+    python bench/cost/telemetry.py            some five minutes
+    python bench/cost/telemetry.py --short    a minute, and rougher
 
 Compared within one run, as `cost.py` does: where the package is not installed; where it is, and nobody listens; and
 with the SDK set up for spans and metrics. Each figure is a median, and so is each ratio, which is to the first of the
@@ -13,8 +13,8 @@ from __future__ import annotations
 import argparse
 import statistics
 
-from bench.cpu import Entrant, Turns, take_turns
-from bench.memory import Weight, weigh
+from bench.cost.cpu import Entrant, Turns, take_turns
+from bench.cost.memory import Weight, weigh
 
 WITHOUT, UNHEARD, HEARD = "without opentelemetry", "playai_async", "with a listener"
 WORDS = {WITHOUT: "not installed", UNHEARD: "installed, nobody listens", HEARD: "spans and metrics"}

@@ -28,8 +28,8 @@ from uuid import UUID
 
 import attrs
 
-from bench.cost_clients import DEADLINE, KEY, USER, Setting, aiohttp_loop
-from bench.cost_service import job_ids
+from bench.cost.clients import DEADLINE, KEY, USER, Setting, aiohttp_loop
+from bench.cost.service import job_ids
 from bench.processes import Child, answer, told
 
 WAITS = 10_000
@@ -258,12 +258,12 @@ def block(subjects: Sequence[str], *, repeats: int) -> dict[str, list[dict[str, 
     """Block the loop of each subject in turn, some times over, each in a process of its own."""
     blocks: dict[str, list[dict[str, Block]]] = {subject: [] for subject in subjects}
     order = list(subjects)
-    with Child("bench.cost_service", WAITS) as service:
+    with Child("bench.cost.service", WAITS) as service:
         url, shaped_url = service.ask("urls")
         setting = Setting(url=url, shaped_url=shaped_url, pause=PAUSE)
         for _ in range(repeats):
             for subject in order:
-                with Child("bench.blocking", {"subject": subject, "setting": attrs.asdict(setting)}) as child:
+                with Child("bench.cost.blocking", {"subject": subject, "setting": attrs.asdict(setting)}) as child:
                     found = child.ask("run")
                 blocks[subject].append({moment: Block(**measured) for moment, measured in found.items()})
             order.append(order.pop(0))

@@ -17,8 +17,8 @@ from pathlib import Path
 
 import attrs
 
-from bench.cost_clients import CLIENTS, POLLS_NOTHING, Setting
-from bench.cost_service import await_requests, job_ids
+from bench.cost.clients import CLIENTS, POLLS_NOTHING, Setting
+from bench.cost.service import await_requests, job_ids
 from bench.processes import Child, answer, told
 
 PAUSE = 3_600.0
@@ -49,7 +49,7 @@ def weigh(clients: Sequence[str], *, waits: int, repeats: int) -> dict[str, list
     """Weigh the waits of each client in turn, some times over."""
     weights: dict[str, list[Weight]] = {client: [] for client in clients}
     order = list(clients)
-    with Child("bench.cost_service", waits + 1) as service:
+    with Child("bench.cost.service", waits + 1) as service:
         for _ in range(repeats):
             for client in order:
                 weights[client].append(weigh_once(service, client, waits))
@@ -64,7 +64,7 @@ def weigh_once(service: Child, client: str, waits: int) -> Weight:
     polled = 0 if client == POLLS_NOTHING else 1
     with ExitStack() as stack:
         told = {"client": client, "waits": waits, "setting": attrs.asdict(setting)}
-        child = stack.enter_context(Child("bench.memory", told))
+        child = stack.enter_context(Child("bench.cost.memory", told))
         for command, count in (("open one", 1), ("open all", waits)):
             at_first = service.ask("requests")
             child.ask(command)
