@@ -92,8 +92,8 @@ bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five min
 	$(BIN)/python bench/cost/__main__.py --short
 
 plots: $(VENV)/.bench  ## Draw the plots of the documentation anew, in virtual time, and print their numbers; some two minutes
-	$(BIN)/python -m bench.pacing_plot
-	$(BIN)/python -m bench.pauses_plot
+	$(BIN)/python -m bench.figures.pacing
+	$(BIN)/python -m bench.figures.pauses
 
 scale: $(VENV)/.developer  ## Measure processes on one quota, and durable waits; needs redis-server and PostgreSQL
 	$(BIN)/python -m bench.scale

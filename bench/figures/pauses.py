@@ -3,7 +3,7 @@
 Each wait is a session of its own on the emulator, in virtual time, with the defaults but for a deadline of a minute.
 Two runs draw the same.
 
-    python -m bench.pauses_plot
+    python -m bench.figures.pauses
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from pathlib import Path
 
 import looptime
 
-from bench.figure import FAINT, INK, LOOP, OURS, figure
+from bench.figures.figure import FAINT, INK, LOOP, OURS, figure
 from playai_async import PlayAISession, Polling, WaitTimeoutError
 from playai_async.emulator import Emulator
 

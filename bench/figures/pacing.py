@@ -11,7 +11,7 @@ simulated, event by event, since its 250,000 requests for a thousand jobs would 
 takes 10 to 100 ms. No wait has a deadline. Each seed has lengths and a phase of the service's windows of its own; what
 is shown is the mean over the seeds. Two runs print the same.
 
-    python -m bench.pacing_plot [--seeds 5] [--check]
+    python -m bench.figures.pacing [--seeds 5] [--check]
 
 The exit status is 1 where a wait of this library was lost.
 """
@@ -38,7 +38,7 @@ import looptime
 
 from bench.bound import bound
 from bench.clients import INTERVAL, is_done
-from bench.figure import BOUND, LOOP, OURS, OURS_UNTOLD, Line, Panel, draw
+from bench.figures.figure import BOUND, LOOP, OURS, OURS_UNTOLD, Line, Panel, draw
 from bench.workloads import WINDOW, Workload, jobs
 from playai_async import Pacing, PlayAISession
 from playai_async.emulator import Emulator
