@@ -88,7 +88,7 @@ fuzz: $(VENV)/.fuzz  ## Look for replies that break the decoder, a minute for bo
 	$(BIN)/python tests/fuzz/__main__.py
 
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
-	$(BIN)/python bench/fleet.py --short
+	$(BIN)/python bench/fleet/__main__.py --short
 	$(BIN)/python bench/cost/__main__.py --short
 
 plots: $(VENV)/.bench  ## Draw the plots of the documentation anew, in virtual time, and print their numbers; some two minutes

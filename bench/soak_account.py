@@ -17,6 +17,7 @@ from weakref import WeakSet
 
 import attrs
 
+from bench.fleet.tables import table
 from bench.soak_checks import (
     OUTCOMES,
     History,
@@ -30,7 +31,6 @@ from bench.soak_checks import (
     problems_of_state,
 )
 from bench.soak_plan import WAYS, Caller, Soak
-from bench.tables import table
 from playai_async import PlayAIError, TtsJob
 
 MOST_TOLD = 25

@@ -30,7 +30,7 @@ from bench.cost.blocking import MOMENTS, SUBJECTS, WAITS, Block, block
 from bench.cost.clients import CONNECTIONS, POLLS_NOTHING, SDKS
 from bench.cost.cpu import JOBS, PAUSE, Entrant, Turn, Turns, take_turns
 from bench.cost.memory import Weight, weigh
-from bench.tables import table
+from bench.fleet.tables import table
 
 T = TypeVar("T")
 

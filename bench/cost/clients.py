@@ -45,7 +45,7 @@ class Setting:
 
     Attributes:
         url: The base URL that speaks PlayAI's contract.
-        shaped_url: The base URL at which `bench.shapes` shows the same jobs to the SDKs of other services.
+        shaped_url: The base URL at which `bench.fleet.shapes` shows the same jobs to the SDKs of other services.
         pause: Seconds between two polls of a job.
         jitter: The share by which each pause is varied, where a client can.
     """

@@ -10,8 +10,8 @@ import math
 import time
 from uuid import UUID
 
+from bench.fleet.shapes import shapes
 from bench.processes import PATIENCE, Child, answer, told
-from bench.shapes import shapes
 from playai_async.emulator import Emulator
 
 

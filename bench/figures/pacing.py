@@ -1,13 +1,13 @@
 """What pacing buys: the mean lag of waits under 60 requests a minute, as a table and as a picture for the docs.
 
-Two workloads, of jobs whose lengths are lognormal with a median of 20 s, as in `bench.workloads`:
+Two workloads, of jobs whose lengths are lognormal with a median of 20 s, as in `bench.fleet.workloads`:
 
 - *at once*: so many jobs begun in one moment;
 - *one after another*: 120 jobs, so many begun a minute.
 
 This library is its sessions and the emulator on loopback, in one process and in virtual time. The hand-written loop is
 simulated, event by event, since its 250,000 requests for a thousand jobs would take minutes; `--check` runs that of
-`bench.clients` on the emulator as well, and prints both. The bound is that of `bench.bound`. Each way of a request
+`bench.fleet.clients` on the emulator as well, and prints both. The bound is that of `bench.fleet.bound`. Each way of a request
 takes 10 to 100 ms. No wait has a deadline. Each seed has lengths and a phase of the service's windows of its own; what
 is shown is the mean over the seeds. Two runs print the same.
 
@@ -36,10 +36,10 @@ import aiohttp
 import attrs
 import looptime
 
-from bench.bound import bound
-from bench.clients import INTERVAL, is_done
 from bench.figures.figure import BOUND, LOOP, OURS, OURS_UNTOLD, Line, Panel, draw
-from bench.workloads import WINDOW, Workload, jobs
+from bench.fleet.bound import bound
+from bench.fleet.clients import INTERVAL, is_done
+from bench.fleet.workloads import WINDOW, Workload, jobs
 from playai_async import Pacing, PlayAISession
 from playai_async.emulator import Emulator
 
@@ -122,7 +122,7 @@ async def session(service: Emulator, seed: int, pacing: Pacing) -> AsyncIterator
 
 @asynccontextmanager
 async def loop_on_emulator(service: Emulator, seed: int) -> AsyncIterator[Wait]:
-    """Wait as `bench.clients.aiohttp_loop` does, but without its deadline."""
+    """Wait as `bench.fleet.clients.aiohttp_loop` does, but without its deadline."""
     async with network(seed) as http:
 
         async def wait(job_id: UUID) -> None:

@@ -4,7 +4,7 @@ It says `ready` when its library is imported; then it is told, in a line on stan
 when the run begins; and it answers with what became of each wait. Whoever still waits long after the last job was done
 is cut off.
 
-    python bench/waiting.py --client runwayml --workload stream --seed 1 --speed 10
+    python bench/fleet/client.py --client runwayml --workload stream --seed 1 --speed 10
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from collections import Counter
 from typing import Any
 from uuid import UUID
 
-from bench.clients import CLIENTS, ClientFactory, Service, Wait
-from bench.clock import Lateness, run
-from bench.workloads import WINDOW, WORKLOADS, Job, Workload, workload
+from bench.fleet.clients import CLIENTS, ClientFactory, Service, Wait
+from bench.fleet.clock import Lateness, run
+from bench.fleet.workloads import WINDOW, WORKLOADS, Job, Workload, workload
 
 PATIENCE = 900.0
 """Service seconds after the last job is done, until those who still wait are cut off."""

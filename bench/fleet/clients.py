@@ -35,7 +35,7 @@ class Service:
 
     Attributes:
         url: The base URL that speaks PlayAI's contract.
-        shaped_url: The base URL at which `bench.shapes` shows the same jobs to the SDKs of other services.
+        shaped_url: The base URL at which `bench.fleet.shapes` shows the same jobs to the SDKs of other services.
         quota: Requests that a window allows, for the client that knows it; None: any number.
         window: The length of a window in seconds.
     """

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 
 import attrs
 
-from bench.summary import Summary
+from bench.fleet.summary import Summary
 
 KNOWN = "playai_async, quota known"
 UNKNOWN = "playai_async, quota unknown"

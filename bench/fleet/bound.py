@@ -23,7 +23,7 @@ import math
 
 import attrs
 
-from bench.workloads import WINDOW, Workload
+from bench.fleet.workloads import WINDOW, Workload
 
 
 @attrs.frozen

@@ -8,9 +8,9 @@ from collections.abc import Callable, Sequence
 
 import attrs
 
-from bench.bound import bound
-from bench.runs import Result
-from bench.workloads import workload
+from bench.fleet.bound import bound
+from bench.fleet.runs import Result
+from bench.fleet.workloads import workload
 
 
 @attrs.frozen(kw_only=True)

@@ -8,7 +8,7 @@ Where a client gives a wait up although its job is fine, that wait is lost. In t
 later, so that every job has a lag; of the SDKs, which do lose waits, further runs show what becomes of callers who do
 not.
 
-    python bench/fleet.py [--short] [--seeds 3] [--speed 10] [--at-once 2]
+    python bench/fleet/__main__.py [--short] [--seeds 3] [--speed 10] [--at-once 2]
 
 Tables, results and a plot go to bench/out/. The exit status is 1 where a run broke; a goal that is missed is shown.
 """
@@ -29,15 +29,15 @@ from pathlib import Path
 
 import attrs
 
-from bench.bound import bound
-from bench.clients import CLIENTS, DEADLINE
-from bench.goals import KNOWN, UNKNOWN, verdicts
-from bench.plot import Strip, draw
-from bench.runs import Result, Run, perform
-from bench.summary import Summary, bound_of, summarized
-from bench.tables import CROWD, LAGS, ONCE, goals_table, summary_table
-from bench.waiting import AGAIN
-from bench.workloads import workload as jobs_of
+from bench.fleet.bound import bound
+from bench.fleet.client import AGAIN
+from bench.fleet.clients import CLIENTS, DEADLINE
+from bench.fleet.goals import KNOWN, UNKNOWN, verdicts
+from bench.fleet.plot import Strip, draw
+from bench.fleet.runs import Result, Run, perform
+from bench.fleet.summary import Summary, bound_of, summarized
+from bench.fleet.tables import CROWD, LAGS, ONCE, goals_table, summary_table
+from bench.fleet.workloads import workload as jobs_of
 
 OUT = Path(__file__).parent / "out"
 
@@ -223,7 +223,7 @@ def main() -> int:
     everything = [attrs.asdict(result) for result in results]
     (OUT / "fleet.json").write_text(json.dumps(everything, indent=1), encoding="utf-8")
     findings = Findings.of(results)
-    text = report(findings, " ".join(["python bench/fleet.py", *sys.argv[1:]]))
+    text = report(findings, " ".join(["python bench/fleet/__main__.py", *sys.argv[1:]]))
     (OUT / "fleet.md").write_text(text, encoding="utf-8")
     picture(findings, OUT / "fleet.png")
     print(text)

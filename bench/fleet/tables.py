@@ -5,8 +5,8 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
-from bench.goals import Verdict
-from bench.summary import Summary
+from bench.fleet.goals import Verdict
+from bench.fleet.summary import Summary
 
 Column = tuple[str, Callable[[Summary], str]]
 

@@ -10,8 +10,8 @@ from typing import IO, Any
 
 import attrs
 
-from bench.waiting import PATIENCE
-from bench.workloads import workload
+from bench.fleet.client import PATIENCE
+from bench.fleet.workloads import workload
 
 HERE = Path(__file__).parent
 
@@ -24,8 +24,8 @@ class Run:
     """What to run.
 
     Attributes:
-        client: A name in `bench.clients.CLIENTS`.
-        workload: A name in `bench.workloads.WORKLOADS`.
+        client: A name in `bench.fleet.clients.CLIENTS`.
+        workload: A name in `bench.fleet.workloads.WORKLOADS`.
         seed: What decides the jobs' lengths and the phase of the service's windows.
         speed: Service seconds a real second.
         again: Whether callers who lost a wait begin anew.
@@ -46,8 +46,8 @@ class Result:
     """What came of a run, as service and client said it; lags in service seconds, sorted.
 
     Attributes:
-        client: What the client said: see `bench.waiting`.
-        service: What the service said: see `bench.service`.
+        client: What the client said: see `bench.fleet.client`.
+        service: What the service said: see `bench.fleet.service`.
     """
 
     run: Run

@@ -1,6 +1,6 @@
 """What the service has to do in a run, decided by a seed: when jobs start, how long they take, and what is allowed.
 
-Values alone; `bench.bound` tells how well a client could do at best.
+Values alone; `bench.fleet.bound` tells how well a client could do at best.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ imported. `begin` starts the emulator, and is answered by where it is and when t
 `report` is answered by what it counted, and ends it. All jobs are there from the start, and each finishes at its time
 of the run exactly; nobody asks for one before it is to start.
 
-    python bench/service.py --workload stream --seed 1 --speed 10
+    python bench/fleet/service.py --workload stream --seed 1 --speed 10
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ import time
 from collections import Counter
 from typing import Any
 
-from bench.clock import Lateness, run
-from bench.shapes import shapes
-from bench.workloads import WINDOW, WORKLOADS, Workload, workload
+from bench.fleet.clock import Lateness, run
+from bench.fleet.shapes import shapes
+from bench.fleet.workloads import WINDOW, WORKLOADS, Workload, workload
 from playai_async.emulator import Emulator
 
 LEAD = 1.0
