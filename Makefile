@@ -96,8 +96,8 @@ plots: $(VENV)/.bench  ## Draw the plots of the documentation anew, in virtual t
 	$(BIN)/python -m bench.figures.pauses
 
 scale: $(VENV)/.developer  ## Measure processes on one quota, and durable waits; needs redis-server and PostgreSQL
-	$(BIN)/python -m bench.scale
-	$(BIN)/python -m bench.durable
+	$(BIN)/python -m bench.scale.shared_quota
+	$(BIN)/python -m bench.scale.durable
 
 soak: $(VENV)/.developer  ## Soak the client in faults for ten minutes, or SECONDS=60; SEED=1 decides which
 	$(BIN)/python -W error bench/soak.py --seconds $(SECONDS) --seed $(SEED)

@@ -12,8 +12,8 @@ import pytest
 from procrastinate import PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
 
-from bench.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from bench.postgres import Cluster
+from bench.scale.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from playai_async import PlayAISession, Polling, TransportError
 from playai_async.contrib.procrastinate import DurableWaits
 from playai_async.emulator import Emulator, Hang, Status

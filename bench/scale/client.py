@@ -1,4 +1,4 @@
-"""One of the processes of `bench.scale`: waits for the jobs that it is told, and says how that went."""
+"""One of the processes of `bench.scale.shared_quota`: waits for the jobs that it is told, and says how that went."""
 
 from __future__ import annotations
 

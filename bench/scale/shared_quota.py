@@ -3,7 +3,7 @@
 Runs the emulator in this process, and the clients in processes of their own, all on loopback and in real time. Time is
 scaled: with a window of 6 s in place of 60, jobs, pauses and all that hangs on the window are ten times as short.
 
-    python -m bench.scale [--short]
+    python -m bench.scale.shared_quota [--short]
 """
 
 from __future__ import annotations
@@ -57,7 +57,7 @@ class Outcome:
 async def client(told: dict[str, object]) -> asyncio.subprocess.Process:
     """Start one process, and wait until it is ready."""
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-m", "bench.scale_client", json.dumps(told)),
+        *(sys.executable, "-m", "bench.scale.client", json.dumps(told)),
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )

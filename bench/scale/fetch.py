@@ -1,6 +1,6 @@
 """How long does PostgreSQL take to find a row that is due, among so many that are not? Prints a table.
 
-python -m bench.fetch
+python -m bench.scale.fetch
 """
 
 from __future__ import annotations
