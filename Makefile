@@ -100,7 +100,7 @@ scale: $(VENV)/.developer  ## Measure processes on one quota, and durable waits;
 	$(BIN)/python -m bench.scale.durable
 
 soak: $(VENV)/.developer  ## Soak the client in faults for ten minutes, or SECONDS=60; SEED=1 decides which
-	$(BIN)/python -W error bench/soak.py --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -W error tests/soak/__main__.py --seconds $(SECONDS) --seed $(SEED)
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) .venv-* docs/_build bench/out mutants .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -11,12 +11,12 @@ from uuid import UUID
 
 import pytest
 
-from bench.soak_account import Account
-from bench.soak_checks import History, Met, Wait, is_suspicious, lost, problems_of_end, problems_of_error
-from bench.soak_plan import Soak, caller_of, job_of, number_of
-from bench.soak_report import verdict_of
-from bench.soak_storm import Injection, storm
 from playai_async import Completed, Failed, InProgress, TransportError, TtsJob, WaitTimeoutError
+from tests.soak.account import Account
+from tests.soak.oracle import History, Met, Wait, is_suspicious, lost, problems_of_end, problems_of_error
+from tests.soak.plan import Soak, caller_of, job_of, number_of
+from tests.soak.report import verdict_of
+from tests.soak.storm import Injection, storm
 
 SOAK = Soak(seed=7, seconds=60.0, waits=3000)
 

@@ -12,11 +12,11 @@ from uuid import UUID
 
 from tenacity import wait_random_exponential
 
-from bench.soak_account import Account, LeftEarlyError, Visit
-from bench.soak_checks import LATE
-from bench.soak_plan import HOT, Caller, Soak, Way, job_of
 from playai_async import PlayAIError, PlayAISession, Polling, TtsJob, TtsParameters
 from playai_async.emulator import Emulator
+from tests.soak.account import Account, LeftEarlyError, Visit
+from tests.soak.oracle import LATE
+from tests.soak.plan import HOT, Caller, Soak, Way, job_of
 
 POLLINGS = (
     Polling(initial=0.5, maximum=4.0, timeout=20.0),

@@ -16,11 +16,11 @@ from uuid import UUID
 import aiohttp
 
 from bench.processes import answer, told
-from bench.soak_plan import AHEAD, Soak, job_of, number_of
-from bench.soak_storm import Event, Injection, Outage, Quotas, Relief, name_of, storm
-from bench.soak_vitals import Complaints
 from playai_async.emulator import Emulator, Fault, Status
 from playai_async.emulator._faults import Endpoint, FaultPlan
+from tests.soak.plan import AHEAD, Soak, job_of, number_of
+from tests.soak.storm import Event, Injection, Outage, Quotas, Relief, name_of, storm
+from tests.soak.vitals import Complaints
 
 LEAD = 0.5
 """Seconds from `begin` to the beginning."""

@@ -7,9 +7,9 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from bench.soak_account import Account
-from bench.soak_sessions import Sessions
-from bench.soak_vitals import LONGEST_BLOCK, MEBIBYTE, Memory, Vitals
+from tests.soak.account import Account
+from tests.soak.sessions import Sessions
+from tests.soak.vitals import LONGEST_BLOCK, MEBIBYTE, Memory, Vitals
 
 MOST_GROWN = 12 * MEBIBYTE
 """Bytes of resident memory, which follows the open waits: a few kilobytes each, of which a quarter may have a thousand

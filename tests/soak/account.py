@@ -18,7 +18,8 @@ from weakref import WeakSet
 import attrs
 
 from bench.fleet.tables import table
-from bench.soak_checks import (
+from playai_async import PlayAIError, TtsJob
+from tests.soak.oracle import (
     OUTCOMES,
     History,
     Met,
@@ -30,8 +31,7 @@ from bench.soak_checks import (
     problems_of_error,
     problems_of_state,
 )
-from bench.soak_plan import WAYS, Caller, Soak
-from playai_async import PlayAIError, TtsJob
+from tests.soak.plan import WAYS, Caller, Soak
 
 MOST_TOLD = 25
 """Broken promises that are told of one by one."""

@@ -9,13 +9,13 @@ from collections import Counter, deque
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from bench.soak_account import Account
-from bench.soak_callers import OWN
-from bench.soak_checks import LATE
-from bench.soak_plan import REQUEST_TIMEOUT
 from playai_async import Pacing, PlayAISession, TtsJob
 from playai_async.jobs._polling.watch import Errand
 from playai_async.jobs._scheduling.dispatcher import Worker
+from tests.soak.account import Account
+from tests.soak.callers import OWN
+from tests.soak.oracle import LATE
+from tests.soak.plan import REQUEST_TIMEOUT
 
 SEATS = 3
 """Sessions that are open at once, each with a key, and so a quota, of its own."""

@@ -13,7 +13,6 @@ from uuid import UUID
 
 import attrs
 
-from bench.soak_plan import REQUEST_TIMEOUT, Soak, job_of, number_of
 from playai_async import (
     APIStatusError,
     Completed,
@@ -24,6 +23,7 @@ from playai_async import (
     TtsJob,
     WaitTimeoutError,
 )
+from tests.soak.plan import REQUEST_TIMEOUT, Soak, job_of, number_of
 
 LATE = 1.0
 """Seconds by which a deadline, a cancellation or a close may be overrun, where the machine was not late itself."""

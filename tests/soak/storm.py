@@ -12,8 +12,8 @@ from typing import Literal
 
 import attrs
 
-from bench.soak_plan import REQUEST_TIMEOUT, SPAN, Soak
 from playai_async.emulator import Fault, Hang, Malformed, Reset, Slow, Status
+from tests.soak.plan import REQUEST_TIMEOUT, SPAN, Soak
 
 
 @attrs.frozen(kw_only=True)
