@@ -30,7 +30,7 @@ import attrs
 
 from bench.cost.clients import DEADLINE, KEY, USER, Setting, aiohttp_loop
 from bench.cost.service import job_ids
-from bench.processes import Child, answer, told
+from tools.processes import Child, answer, told
 
 WAITS = 10_000
 

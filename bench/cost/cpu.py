@@ -18,7 +18,7 @@ import attrs
 
 from bench.cost.clients import CLIENTS, Setting
 from bench.cost.service import await_requests, job_ids
-from bench.processes import Child, answer, told
+from tools.processes import Child, answer, told
 
 JOBS = 1_000
 

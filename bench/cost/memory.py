@@ -19,7 +19,7 @@ import attrs
 
 from bench.cost.clients import CLIENTS, POLLS_NOTHING, Setting
 from bench.cost.service import await_requests, job_ids
-from bench.processes import Child, answer, told
+from tools.processes import Child, answer, told
 
 PAUSE = 3_600.0
 """Seconds; longer than any run, so that every wait is between two polls when it is weighed."""

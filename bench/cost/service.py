@@ -11,8 +11,8 @@ import time
 from uuid import UUID
 
 from bench.fleet.shapes import shapes
-from bench.processes import PATIENCE, Child, answer, told
 from playai_async.emulator import Emulator
+from tools.processes import PATIENCE, Child, answer, told
 
 
 def job_ids(count: int) -> list[UUID]:

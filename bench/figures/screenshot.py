@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from bench.browser import PATIENCE, browsing, chromium
+from tools.servers.browser import PATIENCE, browsing, chromium
 
 ROOT = Path(__file__).parent.parent
 PICTURE = ROOT / "docs" / "example.png"

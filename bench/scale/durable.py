@@ -22,10 +22,10 @@ from contextlib import AsyncExitStack
 import attrs
 from procrastinate.schema import SchemaManager
 
-from bench.postgres import Cluster
-from bench.programs import free_port, initdb
 from bench.scale.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from playai_async.emulator import Emulator
+from tools.servers.machine import free_port, initdb
+from tools.servers.postgres import Cluster
 
 WORKERS = 2
 

@@ -20,9 +20,9 @@ import procrastinate
 import psycopg
 from procrastinate.exceptions import ConnectorException
 
-from bench.processes import told
 from playai_async import Pacing, PlayAISession, Polling
 from playai_async.contrib.procrastinate import DurableWaits, Outcome
+from tools.processes import told
 
 TABLES = """
 CREATE TABLE ended (key text PRIMARY KEY, job_id uuid NOT NULL);

@@ -12,8 +12,8 @@ from statistics import median
 import psycopg
 from procrastinate.schema import SchemaManager
 
-from bench.postgres import Cluster
-from bench.programs import free_port, initdb
+from tools.servers.machine import free_port, initdb
+from tools.servers.postgres import Cluster
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
 FETCH = b"SELECT id FROM procrastinate_fetch_job_v2(ARRAY['playai']::varchar[], 1)"

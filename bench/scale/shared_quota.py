@@ -19,9 +19,9 @@ from pathlib import Path
 
 import attrs
 
-from bench.programs import redis_server
-from bench.redis_server import RedisServer
 from playai_async.emulator import Emulator
+from tools.servers.machine import redis_server
+from tools.servers.redis import RedisServer
 
 QUOTA = 60
 PROCESSES = 4

@@ -13,9 +13,9 @@ from pathlib import Path
 
 from procrastinate.schema import SchemaManager
 
-from bench.postgres import Cluster
-from bench.programs import free_port, initdb, redis_server
-from bench.redis_server import RedisServer
+from tools.servers.machine import free_port, initdb, redis_server
+from tools.servers.postgres import Cluster
+from tools.servers.redis import RedisServer
 
 TABLES = Path(__file__).with_name("schema.sql")
 

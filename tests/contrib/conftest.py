@@ -9,12 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from bench.programs import redis_server as redis_server_program
-from bench.redis_server import RedisServer
 from tests.contrib.durable import one_clock
 from tests.contrib.postgres import cluster, database
 from tests.contrib.servers import program
 from tests.contrib.virtual_quota import VirtualQuota
+from tools.servers.machine import redis_server as redis_server_program
+from tools.servers.redis import RedisServer
 
 __all__ = ["cluster", "database", "one_clock"]
 

@@ -8,9 +8,9 @@ from collections.abc import Iterator
 import pytest
 from procrastinate.schema import SchemaManager
 
-from bench.postgres import Cluster
-from bench.programs import free_port, initdb
 from tests.contrib.servers import program
+from tools.servers.machine import free_port, initdb
+from tools.servers.postgres import Cluster
 
 _numbers = itertools.count()
 

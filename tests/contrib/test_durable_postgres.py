@@ -12,12 +12,12 @@ import pytest
 from procrastinate import PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
 
-from bench.postgres import Cluster
 from bench.scale.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from playai_async import PlayAISession, Polling, TransportError
 from playai_async.contrib.procrastinate import DurableWaits
 from playai_async.emulator import Emulator, Hang, Status
 from tests.contrib.durable import Backend, Books, finished
+from tools.servers.postgres import Cluster
 
 pytestmark = pytest.mark.looptime(False)  # noqa: FBT003 - looptime's own way; PostgreSQL's time is real
 

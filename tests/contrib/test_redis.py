@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 from redis.exceptions import ReadOnlyError
 
-from bench.programs import free_port
-from bench.redis_server import RedisServer
 from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, SessionStats
 from playai_async._shared_quota import Answer, Ask, Terms
 from playai_async.contrib.redis import RedisQuota, read
 from playai_async.emulator import Emulator, EmulatorStats
 from tests.support.scripted import API_KEY, USER_ID
+from tools.servers.machine import free_port
+from tools.servers.redis import RedisServer
 
 QUOTA = 20
 WINDOW = 0.8

@@ -11,11 +11,11 @@ from uuid import UUID
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page, expect
 
-from bench.browser import PATIENCE, browsing, chromium
 from playai_async import Polling
 from playai_async.emulator import Status
 from tests.examples.live import Live
 from tests.support.scripted import API_KEY, USER_ID
+from tools.servers.browser import PATIENCE, browsing, chromium
 
 REQUIRED = "PLAYAI_ASYNC_REQUIRE_BROWSER"
 """Where this is set, as it is for what must pass before a change is taken, no browser is a failure."""

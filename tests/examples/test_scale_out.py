@@ -20,9 +20,9 @@ from urllib.parse import urlsplit
 import pytest
 
 from bench import programs as on_this_machine
-from bench.programs import initdb, redis_server
 from examples.scale_out import __main__ as script
 from tests.contrib.servers import program
+from tools.servers.machine import initdb, redis_server
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = [sys.executable, "-W", "error", "-m", "examples.scale_out"]

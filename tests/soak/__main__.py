@@ -26,7 +26,6 @@ from typing import Any
 import attrs
 
 from bench.cost.memory import open_descriptors
-from bench.processes import Child
 from playai_async import PlayAISession
 from tests.soak.account import Account
 from tests.soak.callers import Callers
@@ -35,6 +34,7 @@ from tests.soak.plan import Soak, caller_of
 from tests.soak.report import account_of, verdict_of
 from tests.soak.sessions import SEATS, Sessions
 from tests.soak.vitals import Complaints, Memory, Vitals
+from tools.processes import Child
 
 FILLING = 6.5
 """Seconds in which all waits may be opened; it bounds the callers, and by them the requests."""

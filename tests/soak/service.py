@@ -15,12 +15,12 @@ from uuid import UUID
 
 import aiohttp
 
-from bench.processes import answer, told
 from playai_async.emulator import Emulator, Fault, Status
 from playai_async.emulator._faults import Endpoint, FaultPlan
 from tests.soak.plan import AHEAD, Soak, job_of, number_of
 from tests.soak.storm import Event, Injection, Outage, Quotas, Relief, name_of, storm
 from tests.soak.vitals import Complaints
+from tools.processes import answer, told
 
 LEAD = 0.5
 """Seconds from `begin` to the beginning."""
