@@ -34,7 +34,7 @@ from bench.fleet.tables import table
 
 T = TypeVar("T")
 
-OUT = Path(__file__).parent / "out"
+OUT = Path(__file__).parents[1] / "out"
 
 LIBRARIES = (
     *("playai-async", "aiohttp", "attrs", "cattrs", "tenacity"),

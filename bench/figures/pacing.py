@@ -7,9 +7,9 @@ Two workloads, of jobs whose lengths are lognormal with a median of 20 s, as in 
 
 This library is its sessions and the emulator on loopback, in one process and in virtual time. The hand-written loop is
 simulated, event by event, since its 250,000 requests for a thousand jobs would take minutes; `--check` runs that of
-`bench.fleet.clients` on the emulator as well, and prints both. The bound is that of `bench.fleet.bound`. Each way of a request
-takes 10 to 100 ms. No wait has a deadline. Each seed has lengths and a phase of the service's windows of its own; what
-is shown is the mean over the seeds. Two runs print the same.
+`bench.fleet.clients` on the emulator as well, and prints both. The bound is that of `bench.fleet.bound`. Each way of a
+request takes 10 to 100 ms. No wait has a deadline. Each seed has lengths and a phase of the service's windows of its
+own; what is shown is the mean over the seeds. Two runs print the same.
 
     python -m bench.figures.pacing [--seeds 5] [--check]
 
@@ -43,7 +43,7 @@ from bench.fleet.workloads import WINDOW, Workload, jobs
 from playai_async import Pacing, PlayAISession
 from playai_async.emulator import Emulator
 
-PICTURE = Path(__file__).parent.parent / "docs" / "pacing.svg"
+PICTURE = Path(__file__).parents[2] / "docs" / "pacing.svg"
 
 QUOTA = 60
 """Requests a window: what the service publishes for comparable requests."""

@@ -20,7 +20,7 @@ from bench.figures.figure import FAINT, INK, LOOP, OURS, figure
 from playai_async import PlayAISession, Polling, WaitTimeoutError
 from playai_async.emulator import Emulator
 
-PICTURE = Path(__file__).parent.parent / "docs" / "pauses.svg"
+PICTURE = Path(__file__).parents[2] / "docs" / "pauses.svg"
 
 TIMEOUT = 60.0
 """Seconds: enough for the pauses to reach their maximum, and to be cut by the deadline."""

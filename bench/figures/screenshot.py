@@ -15,7 +15,7 @@ from playwright.sync_api import expect
 
 from tools.servers.browser import PATIENCE, browsing, chromium
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "example.png"
 PROGRAM = [sys.executable, "-m", "examples.fastapi_backend", "--port", "0"]
 

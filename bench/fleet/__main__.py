@@ -39,7 +39,7 @@ from bench.fleet.summary import Summary, bound_of, summarized
 from bench.fleet.tables import CROWD, LAGS, ONCE, goals_table, summary_table
 from bench.fleet.workloads import workload as jobs_of
 
-OUT = Path(__file__).parent / "out"
+OUT = Path(__file__).parents[1] / "out"
 
 SDKS = ("runwayml", "openai", "azure-core", "replicate", "fal-client")
 

@@ -17,10 +17,10 @@ from pathlib import Path
 
 import aiohttp
 
-from bench import programs
 from examples.scale_out.demo import Demo, clock
 from examples.scale_out.processes import Kept, started, stopped
 from playai_async.emulator import Emulator
+from tools.servers import machine as programs
 
 ROOT = Path(__file__).parent.parent.parent
 READY = 60.0

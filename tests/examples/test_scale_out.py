@@ -19,9 +19,9 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from bench import programs as on_this_machine
 from examples.scale_out import __main__ as script
 from tests.contrib.servers import program
+from tools.servers import machine as on_this_machine
 from tools.servers.machine import initdb, redis_server
 
 ROOT = Path(__file__).parent.parent.parent

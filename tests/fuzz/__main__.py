@@ -1,8 +1,8 @@
 """Looks for replies and `Retry-After`s that break the decoder: atheris, guided by which lines they reach.
 
 It begins from the contract's examples, and from what earlier runs found worth keeping in `bench/out/fuzz/`. Each input
-goes through the checks of `tests/fuzz/fuzzed.py`; one that fails them ends the run, with exit status 1 and the input in a
-file whose name is printed. The last lines printed are libFuzzer's account: inputs tried, and how much they reached.
+goes through the checks of `tests/fuzz/fuzzed.py`; one that fails them ends the run, with exit status 1 and the input
+in a file whose name is printed. The last lines printed are libFuzzer's account: inputs tried, and how much they reached.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pathlib import Path
 
 import atheris
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 OUT = ROOT / "bench" / "out" / "fuzz"
 TARGETS = ("replies", "hints")
 LONGEST = {"replies": 4_096, "hints": 128}

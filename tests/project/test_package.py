@@ -13,7 +13,7 @@ from packaging.version import Version
 
 import playai_async
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 PACKAGE = ROOT / "playai_async"
 DATA = {"py.typed", "contrib/_quota.lua", "emulator/openapi.json"}
 

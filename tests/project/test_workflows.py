@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 import yaml
 
-ROOT = Path(__file__).parent.parent
+ROOT = Path(__file__).parents[2]
 WORKFLOWS = {path.name: path for path in sorted(ROOT.glob(".github/workflows/*"))}
 MAJOR = re.compile(r"actions/[a-z-]+@v\d+")
 PUBLISHING = "pypa/gh-action-pypi-publish@release/v1"

@@ -98,7 +98,7 @@ class SoakService:
             audio_port=next(self._ports),
             history=1,
         )
-        self._emulator._faults = NotedPlan(self._notes)  # noqa: SLF001 - see there
+        self._emulator._faults = NotedPlan(self._notes)
         await self._emulator.start()
         self._notes.begins = asyncio.get_running_loop().time() + LEAD
         self._tasks = [asyncio.create_task(work()) for work in (self._jobs, self._storm, self._stalls)]

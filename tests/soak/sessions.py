@@ -50,14 +50,14 @@ class Polls:
     """
 
     def __init__(self, session: PlayAISession) -> None:
-        poller = session._client.poller()  # noqa: SLF001 - see above
-        dispatcher = poller._dispatcher  # noqa: SLF001
+        poller = session._client.poller()
+        dispatcher = poller._dispatcher
         self._loop = asyncio.get_running_loop()
-        self._fetch, self._carry = poller.fetch, dispatcher._carry  # noqa: SLF001
+        self._fetch, self._carry = poller.fetch, dispatcher._carry
         self._under_way: Counter[UUID] = Counter()
         self._lately: deque[tuple[float, UUID | None]] = deque()
         poller.fetch = self._noted_fetch
-        dispatcher._carry = self._noted_turn  # type: ignore[method-assign]  # noqa: SLF001 - of this one object
+        dispatcher._carry = self._noted_turn  # type: ignore[method-assign]
 
     def has(self, job_id: UUID | None, slack: float) -> bool:
         """Say whether a job was asked for up to now, or up to when the machine was last in time."""

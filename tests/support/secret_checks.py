@@ -14,7 +14,7 @@ from pathlib import Path
 API_KEY = 'ak-"quoted\\and/slashed'
 USER_ID = "user+id=fedcba98"
 
-_TESTS = str(Path(__file__).parent)
+_TESTS = str(Path(__file__).parents[1])
 
 
 def assert_hidden(text: str) -> None:

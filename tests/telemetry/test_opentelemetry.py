@@ -30,9 +30,9 @@ from playai_async import (
     TransportError,
     TtsParameters,
     WaitTimeoutError,
-    _opentelemetry,
 )
 from playai_async._api.urls import checked_base_url
+from playai_async._telemetry import opentelemetry
 from playai_async._telemetry.events import Telemetry
 from playai_async.emulator import Emulator, Status
 from tests.support.clock import now
@@ -482,14 +482,14 @@ def test_a_namespace_without_the_api_is_no_api(monkeypatch: pytest.MonkeyPatch) 
 
 async def test_without_a_listener_nothing_is_kept(emulator: Emulator, monkeypatch: pytest.MonkeyPatch) -> None:
     """The API's own instruments take no notice, and no span is held."""
-    made: list[_opentelemetry.OpenTelemetry] = []
+    made: list[opentelemetry.OpenTelemetry] = []
 
-    class Kept(_opentelemetry.OpenTelemetry):
+    class Kept(opentelemetry.OpenTelemetry):
         def __init__(self, *args: Any) -> None:
             super().__init__(*args)
             made.append(self)
 
-    monkeypatch.setattr(_opentelemetry, "OpenTelemetry", Kept)
+    monkeypatch.setattr(opentelemetry, "OpenTelemetry", Kept)
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
         waiting = asyncio.create_task(playai.wait_for_completion(emulator.add_job(duration=5.0)))
         await asyncio.sleep(1)
@@ -525,7 +525,7 @@ async def test_without_the_package_downloads_go_on(
 def test_a_broken_module_of_ours_is_not_taken_for_a_missing_package(monkeypatch: pytest.MonkeyPatch) -> None:
     """Its error comes out."""
     monkeypatch.setitem(sys.modules, "playai_async._telemetry.opentelemetry", None)
-    with pytest.raises(ModuleNotFoundError, match="_opentelemetry"):
+    with pytest.raises(ModuleNotFoundError, match="opentelemetry"):
         PlayAISession(API_KEY, USER_ID)
 
 
