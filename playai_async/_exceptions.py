@@ -31,6 +31,7 @@ if TYPE_CHECKING:
     from playai_async._models import Failed, TtsJob
 
 __all__ = [
+    "TRANSIENT",
     "APIStatusError",
     "ConfigurationError",
     "DownloadError",
@@ -256,3 +257,7 @@ class JobFailedError(PlayAIError):
 
 class DownloadError(PlayAIError):
     """The audio of a completed job could not be had whole."""
+
+
+TRANSIENT = (TransportError, InvalidResponseError, UnexpectedServiceError)
+"""Errors that may pass by themselves. Listed one by one: a rule of "all but" would match a cancellation."""

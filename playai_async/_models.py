@@ -25,6 +25,7 @@ __all__ = [
     "TtsJob",
     "TtsParameters",
     "Unknown",
+    "job_id_of",
 ]
 
 
@@ -86,6 +87,9 @@ else:
 
     OutputT_co = TypeVar("OutputT_co", covariant=True)
 
+_MAX_SHOWN = 200
+"""Characters of a text that an error shows."""
+
 
 @attrs.frozen
 class TtsJob(Generic[OutputT_co]):
@@ -127,6 +131,31 @@ class TtsJob(Generic[OutputT_co]):
         if not isinstance(self.output, Completed):
             raise ValueError(f"Job {self.id} is not done.")  # noqa: TRY004 - the type is right, the moment is not
         return cast("TtsJob[Completed]", self)
+
+
+def job_id_of(job: UUID | str | TtsJob) -> UUID:
+    """Read what names a job.
+
+    Args:
+        job: Its id, the id's text, or the job; one that a caller made may have a text for its id.
+
+    Raises:
+        ValueError: A text that is no UUID in its usual form.
+        TypeError: Something else.
+    """
+    name: object = job.id if isinstance(job, TtsJob) else job
+    if isinstance(name, UUID):
+        return name
+    if not isinstance(name, str):
+        raise TypeError(f"a job is named by a UUID, its text or a TtsJob, not by {type(name).__name__}")
+    try:
+        job_id = UUID(name)
+    except ValueError:
+        job_id = None
+    # UUID() also takes braces, a URN prefix and hyphens in any place.
+    if job_id is None or str(job_id) != name.lower():
+        raise ValueError(f"not a job id (a UUID like {UUID(int=0)}): {name[:_MAX_SHOWN]!r}")
+    return job_id
 
 
 def _is_number(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import os
-from typing import TypeVar
 from uuid import UUID
 
 import aiohttp
@@ -26,16 +25,14 @@ from playai_async._audio.download import Downloader
 from playai_async._audio.speech import Speech
 from playai_async._exceptions import ConfigurationError, SessionClosedError
 from playai_async._models import SessionStats
-from playai_async._settings import Pacing, Polling, check_number
+from playai_async._settings import Pacing, Polling, check_number, checked
 from playai_async._shared_quota import QuotaLink
 from playai_async._telemetry.events import Telemetry
 from playai_async.jobs._pacing.leased_quota import Permits, terms_for
 from playai_async.jobs._polling.poller import Poller
 from playai_async.jobs._scheduling.in_flight import Slots
 
-__all__ = ["Client", "checked"]
-
-_T = TypeVar("_T")
+__all__ = ["Client"]
 
 _DIGEST_SIZE = 16
 """Bytes. A key is random, and long enough that nobody guesses it and compares."""
@@ -191,17 +188,6 @@ def _together(polls: SessionStats, creations: SessionStats) -> SessionStats:
         paused_for=paused.paused_for,
         pause_reason=paused.pause_reason,
     )
-
-
-def checked(name: str, value: object, kind: type[_T]) -> _T:
-    """Accept a value of a kind.
-
-    Raises:
-        TypeError: It is of another.
-    """
-    if not isinstance(value, kind):
-        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
-    return value
 
 
 def _telemetry_for(base_url: URL) -> Telemetry:

@@ -17,11 +17,10 @@ from uuid import UUID
 import aiohttp
 from yarl import URL
 
-from playai_async._api.contract import job_id_of
 from playai_async._audio.download import OnProgress
-from playai_async._models import Completed, SessionStats, TtsJob, TtsParameters
-from playai_async._runtime import Client, checked
-from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling
+from playai_async._models import Completed, SessionStats, TtsJob, TtsParameters, job_id_of
+from playai_async._runtime import Client
+from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling, checked
 from playai_async._waits import Waits
 
 __all__ = ["PlayAISession"]

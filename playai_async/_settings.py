@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from typing import Any
+from typing import Any, TypeVar
 
 import attrs
 from tenacity import RetryCallState
@@ -22,12 +22,13 @@ __all__ = [
     "DOWNLOAD_ATTEMPTS",
     "DOWNLOAD_PAUSE",
     "FIRST_POLL_YIELD",
+    "LAST_POLL_FRACTION",
     "LAST_POLL_LEAD",
-    "LAST_POLL_SHARE",
-    "LONGEST_REPLY",
-    "LONGEST_RETRY_AFTER",
-    "MOST",
-    "MOST_REDIRECTS",
+    "MAX_COUNT",
+    "MAX_REDIRECTS",
+    "MAX_REPLY_BYTES",
+    "MAX_RETRY_AFTER",
+    "MIN_WINDOW",
     "OUTAGE_FAILURES",
     "OUTAGE_GROWTH",
     "OUTAGE_PAUSE",
@@ -37,12 +38,13 @@ __all__ = [
     "RAMP_GROWTH",
     "RAMP_START",
     "REQUEST_TIMEOUT",
-    "SHORTEST_WINDOW",
+    "RESOLUTION",
     "USER_AGENT",
     "Pacing",
     "Polling",
     "WaitStrategy",
     "check_number",
+    "checked",
 ]
 
 BASE_URL = "https://api.play.ai"
@@ -51,22 +53,25 @@ BASE_URL = "https://api.play.ai"
 USER_AGENT = f"playai-async/{__version__}"
 """What every request says that it comes from."""
 
+RESOLUTION = 1e-6
+"""Seconds. A shorter delay is none: timers fire that much early, and asking again for so little would spin."""
+
 REQUEST_TIMEOUT = 10.0
 """Seconds for one exchange. A status takes the service a moment; past this a poll is better sent again."""
 
-LONGEST_REPLY = 8 * 1024 * 1024
+MAX_REPLY_BYTES = 8 * 1024 * 1024
 """Bytes, after decompression. A status is one or two kilobytes plus the text it was made from (50,000 characters)."""
 
-LONGEST_RETRY_AFTER = 86_400.0
+MAX_RETRY_AFTER = 86_400.0
 """Seconds. Quotas reset by the minute; a hint past a day is a mistake that must not stall a backend."""
 
 LAST_POLL_LEAD = 1.0
 """Seconds. The last poll goes out this long before the deadline: a status is answered well within a second."""
 
-LAST_POLL_SHARE = 0.1
+LAST_POLL_FRACTION = 0.1
 """The share of a short timeout that the lead takes at most, so that it does not take all of it."""
 
-SHORTEST_WINDOW = 0.001
+MIN_WINDOW = 0.001
 """Seconds: what an event loop can tell apart; the parts of much shorter windows would be no times at all."""
 
 PROBES_PER_WINDOW = 12
@@ -117,11 +122,13 @@ DOWNLOAD_ATTEMPTS = 5
 DOWNLOAD_PAUSE = 0.5
 """Seconds from a lost connection to the next attempt; doubled each time, and up to a half added at random."""
 
-MOST_REDIRECTS = 5
+MAX_REDIRECTS = 5
 """From an audio's link to the audio; object stores need one or two, and a loop never ends."""
 
-MOST = 10**9
+MAX_COUNT = 10**9
 """Of anything that is counted; more is a mistake, and past any float it would be one in arithmetic."""
+
+_T = TypeVar("_T")
 
 WaitStrategy = wait_base | Callable[[RetryCallState], float]
 """A tenacity wait strategy: seconds to pause, given the state of the retries."""
@@ -145,14 +152,25 @@ def check_number(name: str, value: object, *, zero: bool = False) -> None:
         raise ConfigurationError(f"{name} must be a {'non-negative' if zero else 'positive'}, finite number")
 
 
+def checked(name: str, value: object, kind: type[_T]) -> _T:
+    """Accept a value of a kind.
+
+    Raises:
+        TypeError: It is of another.
+    """
+    if not isinstance(value, kind):
+        raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
+    return value
+
+
 def _seconds(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     check_number(attribute.name, value)
 
 
 def _window(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     check_number(attribute.name, value)
-    if value < SHORTEST_WINDOW:
-        raise ConfigurationError(f"{attribute.name} must be at least {SHORTEST_WINDOW} s")
+    if value < MIN_WINDOW:
+        raise ConfigurationError(f"{attribute.name} must be at least {MIN_WINDOW} s")
 
 
 def _seconds_or_zero(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -186,8 +204,8 @@ def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise TypeError(f"{attribute.name} must be an integer, not {type(value).__name__}")
     if value < 1:
         raise ConfigurationError(f"{attribute.name} must be at least 1")
-    if value > MOST:
-        raise ConfigurationError(f"{attribute.name} must be at most {MOST:,}")
+    if value > MAX_COUNT:
+        raise ConfigurationError(f"{attribute.name} must be at most {MAX_COUNT:,}")
 
 
 def _shared(_: object, attribute: attrs.Attribute[Any], value: object) -> None:

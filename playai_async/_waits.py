@@ -10,11 +10,10 @@ from types import EllipsisType
 from typing import Any, Literal, cast, overload
 from uuid import UUID
 
-from playai_async._api.contract import job_id_of
 from playai_async._exceptions import ConfigurationError, PlayAIError
-from playai_async._models import Completed, Failed, TtsJob
-from playai_async._runtime import Client, checked
-from playai_async._settings import Polling, check_number
+from playai_async._models import Completed, Failed, TtsJob, job_id_of
+from playai_async._runtime import Client
+from playai_async._settings import Polling, check_number, checked
 from playai_async.jobs._polling.iteration import Group, changes
 
 __all__ = ["Waits"]

@@ -31,9 +31,9 @@ from playai_async._exceptions import (
     about,
 )
 from playai_async._models import TtsJob, TtsParameters
-from playai_async._settings import LONGEST_REPLY, LONGEST_RETRY_AFTER
+from playai_async._settings import MAX_REPLY_BYTES, MAX_RETRY_AFTER
 
-__all__ = ["Protocol", "Reply", "job_id_of", "parse_retry_after"]
+__all__ = ["Protocol", "Reply", "parse_retry_after"]
 
 _OK = 200
 _CREATED = 201
@@ -198,7 +198,7 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
         return None
     # A float takes any number of digits, where int() refuses thousands; too many are infinite.
     seconds = float(text) if text.isdigit() else _seconds_until(text, now=now)
-    return min(seconds, LONGEST_RETRY_AFTER) if seconds > 0 else None
+    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None
 
 
 def _seconds_until(text: str, *, now: float) -> float:
@@ -212,36 +212,11 @@ def _seconds_until(text: str, *, now: float) -> float:
         return 0.0
 
 
-def job_id_of(job: UUID | str | TtsJob) -> UUID:
-    """Read what names a job.
-
-    Args:
-        job: Its id, the id's text, or the job; one that a caller made may have a text for its id.
-
-    Raises:
-        ValueError: A text that is no UUID in its usual form.
-        TypeError: Something else.
-    """
-    name: object = job.id if isinstance(job, TtsJob) else job
-    if isinstance(name, UUID):
-        return name
-    if not isinstance(name, str):
-        raise TypeError(f"a job is named by a UUID, its text or a TtsJob, not by {type(name).__name__}")
-    try:
-        job_id = UUID(name)
-    except ValueError:
-        job_id = None
-    # UUID() also takes braces, a URN prefix and hyphens in any place.
-    if job_id is None or str(job_id) != name.lower():
-        raise ValueError(f"not a job id (a UUID like {UUID(int=0)}): {name[:_LONGEST_EXCERPT]!r}")
-    return job_id
-
-
 def _decode(reply: Reply, promised: set[int]) -> Any:
     if reply.status not in promised:
         raise ContractViolation([f"status {reply.status} where {max(promised)} was promised @ $"])
     if not reply.whole:
-        raise ContractViolation([f"longer than {LONGEST_REPLY} bytes @ $"])
+        raise ContractViolation([f"longer than {MAX_REPLY_BYTES} bytes @ $"])
     # Values take up to a hundred times their text in memory, and hold up the event loop while they are made.
     containers = reply.body.count(b"[") + reply.body.count(b"{")
     if containers + reply.body.count(b",") + reply.body.count(b":") > _MOST_MARKS:

@@ -17,7 +17,7 @@ from playai_async._api.contract import Reply
 from playai_async._api.credentials import Credentials
 from playai_async._api.failures import given_session_closed, presentable, was_not_sent, words_for
 from playai_async._exceptions import ConfigurationError, PlayAIError, TransportError
-from playai_async._settings import LONGEST_REPLY, USER_AGENT
+from playai_async._settings import MAX_REPLY_BYTES, USER_AGENT
 
 __all__ = ["Transport", "checked_http_session"]
 
@@ -113,7 +113,7 @@ class Transport:
                     await self._receive(method, url, body, timeout, incoming)
                 finally:
                     self._time_limit.end(limit)
-            return incoming.reply(whole=incoming.size <= LONGEST_REPLY)
+            return incoming.reply(whole=incoming.size <= MAX_REPLY_BYTES)
         except Exception as error:  # noqa: BLE001 - the table ends with it: nothing else may leave
             if incoming.status and incoming.status not in _GOOD:
                 return incoming.reply(whole=False)
@@ -147,7 +147,7 @@ class Transport:
                 chunk = await content.readany()
                 incoming.chunks.append(chunk)
                 incoming.size += len(chunk)
-                if incoming.size > LONGEST_REPLY:
+                if incoming.size > MAX_REPLY_BYTES:
                     del incoming.chunks[1:]  # it is refused; an excerpt needs no more
                     response.close()
                     return

@@ -16,13 +16,13 @@ from typing import TypeAlias
 
 import attrs
 
-from playai_async._exceptions import PlayAIError, WaitTimeoutError
+from playai_async._exceptions import TRANSIENT, PlayAIError, WaitTimeoutError
 from playai_async._models import SessionStats, TtsJob
 from playai_async._settings import PROBES_PER_WINDOW, Pacing, Polling
 from playai_async._telemetry.events import Telemetry
 from playai_async._telemetry.pauses import Pauses
 from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._polling.backoff import TRANSIENT, resending_for, was_not_taken
+from playai_async.jobs._polling.backoff import resending_for, was_not_taken
 from playai_async.jobs._scheduling.dispatcher import Dispatcher
 from playai_async.jobs._scheduling.in_flight import Slots
 from playai_async.jobs._scheduling.request_queue import Turns

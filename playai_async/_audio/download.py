@@ -29,7 +29,7 @@ from playai_async._api.urls import checked_link
 from playai_async._audio.files import PartFile
 from playai_async._exceptions import DownloadError
 from playai_async._models import Completed, TtsJob
-from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MOST_REDIRECTS, USER_AGENT
+from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MAX_REDIRECTS, USER_AGENT
 from playai_async._telemetry.events import Telemetry
 from playai_async.jobs._scheduling.in_flight import Slots
 
@@ -171,7 +171,7 @@ class Downloader:
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """Follow a link to an answer that is no redirect."""
         headers = transfer.headers()
-        for _ in range(MOST_REDIRECTS + 1):
+        for _ in range(MAX_REDIRECTS + 1):
             with self._step(limit), self._telemetry.untraced():  # lest a trace hold the link, which is signed
                 response = await self._http().get(url, headers=headers, allow_redirects=False)
             try:
@@ -181,7 +181,7 @@ class Downloader:
                 url = _checked(transfer.job_id, response.headers.get("Location", ""), url)
             finally:
                 response.close()
-        raise _error(transfer.job_id, f"more than {MOST_REDIRECTS} redirects")
+        raise _error(transfer.job_id, f"more than {MAX_REDIRECTS} redirects")
 
     @contextlib.contextmanager
     def _step(self, limit: asyncio.Timeout) -> Generator[None, None, None]:

@@ -12,16 +12,14 @@ from collections.abc import Generator
 from pathlib import Path
 from uuid import UUID
 
-from playai_async._api.contract import job_id_of
 from playai_async._api.jobs import Service
 from playai_async._audio.cancel_scopes import Visitors
 from playai_async._audio.create import Creator
 from playai_async._audio.download import Downloader, OnProgress
 from playai_async._audio.files import Destination
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
-from playai_async._models import Completed, TtsJob, TtsParameters
-from playai_async._settings import Polling
-from playai_async.jobs._pacing.windows import RESOLUTION
+from playai_async._models import Completed, TtsJob, TtsParameters, job_id_of
+from playai_async._settings import RESOLUTION, Polling
 from playai_async.jobs._polling.poller import Poller
 
 __all__ = ["Speech"]

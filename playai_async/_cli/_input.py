@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TextIO
 from uuid import UUID
 
-from playai_async._api.contract import job_id_of
 from playai_async._cli._exit import UsageError
+from playai_async._models import job_id_of
 
 __all__ = ["STANDARD_INPUT", "read_ids", "read_text"]
 

@@ -26,8 +26,9 @@ from playai_async import (
     UnauthorizedError,
     UnexpectedServiceError,
 )
-from playai_async._api.contract import Protocol, Reply, job_id_of
+from playai_async._api.contract import Protocol, Reply
 from playai_async._api.credentials import Credentials
+from playai_async._models import job_id_of
 
 JOB_ID = UUID("3fa85f64-5717-4562-b3fc-2c963f66afa6")
 OTHER_ID = UUID("00000000-0000-4000-8000-000000000001")

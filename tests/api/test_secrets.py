@@ -30,8 +30,8 @@ from playai_async import (
     TransportError,
     TtsParameters,
 )
-from playai_async._api.contract import job_id_of
 from playai_async._api.credentials import Credentials
+from playai_async._models import job_id_of
 from playai_async.emulator import Emulator, Hang, Malformed, Reset, Status
 from tests.support.raw_server import raw_server
 from tests.support.scripted import JOB_ID

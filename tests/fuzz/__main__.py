@@ -2,7 +2,8 @@
 
 It begins from the contract's examples, and from what earlier runs found worth keeping in `bench/out/fuzz/`. Each input
 goes through the checks of `tests/fuzz/fuzzed.py`; one that fails them ends the run, with exit status 1 and the input
-in a file whose name is printed. The last lines printed are libFuzzer's account: inputs tried, and how much they reached.
+in a file whose name is printed. The last lines printed are libFuzzer's account: inputs tried, and how much they
+reached.
 """
 
 from __future__ import annotations

@@ -14,9 +14,9 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playai_async import Pacing
+from playai_async._settings import RESOLUTION
 from playai_async.jobs._pacing.pacer import Pacer
 from playai_async.jobs._pacing.quotas import KnownQuota
-from playai_async.jobs._pacing.windows import RESOLUTION
 from tests.support.dice import Dice
 
 

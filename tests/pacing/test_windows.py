@@ -8,7 +8,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playai_async.jobs._pacing.windows import RESOLUTION, Grid, Places
+from playai_async._settings import RESOLUTION
+from playai_async.jobs._pacing.windows import Grid, Places
 
 
 def grid_with(*edges: tuple[float, float]) -> Grid:

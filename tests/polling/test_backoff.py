@@ -38,8 +38,9 @@ from playai_async import (
     UnexpectedServiceError,
     Unknown,
 )
+from playai_async._exceptions import TRANSIENT
 from playai_async._models import Output
-from playai_async.jobs._polling.backoff import TRANSIENT, Backoff, retrying_for
+from playai_async.jobs._polling.backoff import Backoff, retrying_for
 from tests.support.dice import Dice
 
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)

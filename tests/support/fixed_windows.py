@@ -11,8 +11,8 @@ from collections.abc import Callable, Iterable, Sequence
 import attrs
 
 from playai_async import Pacing
+from playai_async._settings import RESOLUTION
 from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._pacing.windows import RESOLUTION
 
 
 @attrs.define

@@ -16,12 +16,10 @@ from uuid import UUID
 from procrastinate import Blueprint, JobContext
 from procrastinate.job_context import AbortReason
 
-from playai_async._api.contract import job_id_of
 from playai_async._exceptions import ConfigurationError, PlayAIError, SessionClosedError
-from playai_async._models import TtsJob
-from playai_async._runtime import checked
+from playai_async._models import TtsJob, job_id_of
 from playai_async._session import PlayAISession
-from playai_async._settings import Polling
+from playai_async._settings import Polling, checked
 from playai_async.contrib.procrastinate._constants import LONGEST_TURN, MAX_HANDLER_FAILURES, QUEUE, RESCUES
 from playai_async.contrib.procrastinate._rescue import Settling, rescue
 from playai_async.contrib.procrastinate._rows import PuttingBack, now, priority_of, put_back

@@ -8,6 +8,7 @@ from __future__ import annotations
 from typing import cast
 
 from playai_async._exceptions import (
+    TRANSIENT,
     ConfigurationError,
     PlayAIError,
     RateLimitedError,
@@ -24,7 +25,7 @@ from playai_async.contrib.procrastinate._constants import (
     SHORTEST_HOLD,
 )
 from playai_async.contrib.procrastinate._values import Again, Counts, Outcome, Row
-from playai_async.jobs._polling.backoff import TRANSIENT, Backoff, retrying_for
+from playai_async.jobs._polling.backoff import Backoff, retrying_for
 
 __all__ = ["absent", "answered", "called_in_vain", "held", "stopped", "unanswered"]
 

@@ -10,7 +10,7 @@ import attrs
 
 from playai_async._exceptions import PlayAIError
 from playai_async._models import Completed, Failed, TtsJob
-from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE
+from playai_async._settings import LAST_POLL_FRACTION, LAST_POLL_LEAD
 
 __all__ = ["Again", "Counts", "Outcome", "Row"]
 
@@ -92,4 +92,4 @@ class Row:
         """When the last poll is due: just before the deadline."""
         if self.deadline is None:
             return None
-        return self.deadline - min(LAST_POLL_LEAD, LAST_POLL_SHARE * (self.deadline - self.started))
+        return self.deadline - min(LAST_POLL_LEAD, LAST_POLL_FRACTION * (self.deadline - self.started))

@@ -34,10 +34,10 @@ import math
 import random
 from typing import Literal, TypeAlias
 
-from playai_async._settings import OUTAGE_FAILURES, OUTAGE_GROWTH, OUTAGE_PAUSE, PROBES_PER_WINDOW, Pacing
+from playai_async._settings import OUTAGE_FAILURES, OUTAGE_GROWTH, OUTAGE_PAUSE, PROBES_PER_WINDOW, RESOLUTION, Pacing
 from playai_async.jobs._pacing.leased_quota import Permits
 from playai_async.jobs._pacing.quotas import KnownQuota, LearnedQuota
-from playai_async.jobs._pacing.windows import RESOLUTION, Grid
+from playai_async.jobs._pacing.windows import Grid
 
 __all__ = ["Pacer", "PauseReason"]
 

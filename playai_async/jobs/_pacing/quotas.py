@@ -35,7 +35,7 @@ from __future__ import annotations
 import math
 
 from playai_async._settings import (
-    MOST,
+    MAX_COUNT,
     QUOTA_BURST_SHARE,
     RAMP_BURST,
     RAMP_GROWTH,
@@ -331,7 +331,7 @@ class LearnedQuota:
         if not math.isnan(self._review_at) and self._accepted >= _USED * math.floor(self._limit):
             self._proven = max(self._proven, self._accepted)
             rise = min(1.0, _FIRST_RISE * 2**self._quiet_windows)
-            self._limit = min(float(MOST), max(self._limit + 1, self._limit * (1 + rise)))
+            self._limit = min(float(MAX_COUNT), max(self._limit + 1, self._limit * (1 + rise)))
             self._quiet_windows += 1
         self._accepted = 0
         self._review_at = self._grid.next(now) if self._grid.known else now + self._window

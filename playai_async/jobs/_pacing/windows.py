@@ -8,12 +8,9 @@ from __future__ import annotations
 import heapq
 import math
 
-from playai_async._settings import PROBES_PER_WINDOW
+from playai_async._settings import PROBES_PER_WINDOW, RESOLUTION
 
-__all__ = ["RESOLUTION", "Grid", "Places"]
-
-RESOLUTION = 1e-6
-"""Seconds. A shorter delay is none: timers fire that much early, and asking again for so little would spin."""
+__all__ = ["Grid", "Places"]
 
 
 class Grid:

@@ -21,20 +21,16 @@ from tenacity import (
 )
 
 from playai_async._exceptions import (
+    TRANSIENT,
     ConfigurationError,
-    InvalidResponseError,
     PlayAIError,
     RateLimitedError,
     TransportError,
-    UnexpectedServiceError,
 )
 from playai_async._models import TtsJob
 from playai_async._settings import Polling, WaitStrategy
 
-__all__ = ["TRANSIENT", "Backoff", "resending_for", "retrying_for", "was_not_taken"]
-
-TRANSIENT = (TransportError, InvalidResponseError, UnexpectedServiceError)
-"""What may pass by itself. Named one by one: a rule of "all but" would match a cancellation."""
+__all__ = ["Backoff", "resending_for", "retrying_for", "was_not_taken"]
 
 _NO_ARGUMENTS: dict[str, object] = {}
 """Those that no attempt was called with; one for all waits."""

@@ -10,9 +10,8 @@ import asyncio
 from collections.abc import AsyncGenerator, Callable, Iterable
 from uuid import UUID
 
-from playai_async._api.contract import job_id_of
 from playai_async._exceptions import PlayAIError
-from playai_async._models import TtsJob
+from playai_async._models import TtsJob, job_id_of
 from playai_async._settings import Polling
 from playai_async.jobs._polling.poller import Poller
 from playai_async.jobs._polling.watch import Follower, Member, News, Outcome, job_of

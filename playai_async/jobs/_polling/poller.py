@@ -25,13 +25,12 @@ from tenacity import AsyncRetrying
 
 from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
 from playai_async._models import Completed, Failed, SessionStats, TtsJob, Unknown
-from playai_async._settings import LAST_POLL_LEAD, LAST_POLL_SHARE, Pacing, Polling
+from playai_async._settings import LAST_POLL_FRACTION, LAST_POLL_LEAD, RESOLUTION, Pacing, Polling
 from playai_async._shared_quota import QuotaLink
 from playai_async._telemetry.events import Telemetry
 from playai_async._telemetry.pauses import Pauses
 from playai_async.jobs._pacing.leased_quota import Permits
 from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._pacing.windows import RESOLUTION
 from playai_async.jobs._polling.backoff import Backoff, retrying_for
 from playai_async.jobs._polling.watch import Caller, Fetch, Outcome, Waiter, Watch, Watches, as_outcome, job_of
 from playai_async.jobs._scheduling.delay_queue import Timetable
@@ -124,7 +123,7 @@ class Poller:
         self._open_waits += 1
         waiter.watch, waiter.since, waiter.polls_before = watch, now, watch.polls
         if timeout is not None:
-            waiter.lead = min(LAST_POLL_LEAD, LAST_POLL_SHARE * timeout)
+            waiter.lead = min(LAST_POLL_LEAD, LAST_POLL_FRACTION * timeout)
             waiter.last_call = now + timeout - waiter.lead
             waiter.deadline = self._deadlines.add(now + timeout, waiter)
             if watch.place is not None and now < waiter.last_call < watch.due:

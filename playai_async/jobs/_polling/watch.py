@@ -18,8 +18,7 @@ import attrs
 
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import TtsJob
-from playai_async._settings import Polling
-from playai_async.jobs._pacing.windows import RESOLUTION
+from playai_async._settings import RESOLUTION, Polling
 from playai_async.jobs._polling.backoff import Backoff
 from playai_async.jobs._scheduling.delay_queue import Entry
 

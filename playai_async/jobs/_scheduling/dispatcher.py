@@ -18,14 +18,13 @@ from collections.abc import Iterator
 from typing import cast
 from uuid import UUID
 
-from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError, TransportError, about
+from playai_async._exceptions import TRANSIENT, PlayAIError, RateLimitedError, SessionClosedError, TransportError, about
 from playai_async._models import SessionStats, TtsJob
+from playai_async._settings import RESOLUTION
 from playai_async._shared_quota import QuotaLink
 from playai_async._telemetry.pauses import Pauses
 from playai_async.jobs._pacing.leased_quota import Permits
 from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._pacing.windows import RESOLUTION
-from playai_async.jobs._polling.backoff import TRANSIENT
 from playai_async.jobs._polling.watch import Call, Errand, Outcome, Send, Watch, as_outcome, job_of
 from playai_async.jobs._scheduling.in_flight import Slots
 from playai_async.jobs._scheduling.quota_sync import Exchange

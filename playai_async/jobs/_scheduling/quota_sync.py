@@ -13,10 +13,10 @@ import math
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar, cast
 
+from playai_async._settings import RESOLUTION
 from playai_async._shared_quota import Answer, Ask, QuotaLink
 from playai_async.jobs._pacing.leased_quota import Permits
 from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._pacing.windows import RESOLUTION
 from playai_async.jobs._scheduling.timers import Alarm
 
 __all__ = ["Exchange", "Queue"]
