@@ -4,6 +4,8 @@ async with PlayAISession() as playai:
     job = await playai.wait_for_completion(job_id)
 """
 
+import attrs as _attrs
+
 from playai_async._exceptions import (
     APIStatusError,
     ConfigurationError,
@@ -21,9 +23,10 @@ from playai_async._exceptions import (
     UnexpectedServiceError,
     WaitTimeoutError,
 )
-from playai_async._models import Completed, Failed, InProgress, SessionStats, TtsJob, TtsParameters, Unknown
+from playai_async._models import Completed, Failed, InProgress, TtsJob, TtsParameters, Unknown
 from playai_async._session import PlayAISession
 from playai_async._settings import Pacing, Polling
+from playai_async._telemetry.stats import SessionStats
 from playai_async._version import __version__
 
 __all__ = [
@@ -54,3 +57,12 @@ __all__ = [
     "WaitTimeoutError",
     "__version__",
 ]
+
+for _name in __all__:
+    if isinstance(_public := globals()[_name], type):
+        # Users import it from here: tracebacks, reprs and pickles say so. The annotations are resolved first, since
+        # their names are those of the module that defines the class.
+        if _attrs.has(_public):
+            _attrs.resolve_types(_public)
+            _public.__annotations__ = {field.name: field.type for field in _attrs.fields(_public)}
+        _public.__module__ = __name__

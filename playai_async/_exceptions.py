@@ -26,7 +26,7 @@ from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Hashable, Sequence
 
     from playai_async._models import Failed, TtsJob
 
@@ -39,8 +39,10 @@ __all__ = [
     "InvalidParametersError",
     "InvalidResponseError",
     "JobFailedError",
+    "JobTimeoutError",
     "NotFoundError",
     "PlayAIError",
+    "PollerClosedError",
     "RateLimitedError",
     "SessionClosedError",
     "TransportError",
@@ -50,7 +52,7 @@ __all__ = [
     "about",
 ]
 
-_E = TypeVar("_E", bound="PlayAIError")
+_E = TypeVar("_E", bound=Exception)
 
 
 class PlayAIError(Exception):
@@ -63,7 +65,7 @@ class PlayAIError(Exception):
     job_id: UUID | None
 
     def __init__(self, message: str, *, job_id: UUID | None = None) -> None:
-        super().__init__(message)
+        Exception.__init__(self, message)  # not the next class, whose parameters may differ
         self.job_id = job_id
 
     def __reduce__(self) -> tuple[Any, ...]:
@@ -92,7 +94,7 @@ class PlayAIError(Exception):
         return twin
 
 
-def about(job_id: UUID | None) -> str:
+def about(job_id: Hashable | None) -> str:
     """Say what a request is about, for a message: a job, or one that is to be created."""
     return "to create a job" if job_id is None else f"for job {job_id}"
 
@@ -113,7 +115,24 @@ class ConfigurationError(PlayAIError, ValueError):
     """
 
 
-class SessionClosedError(PlayAIError, RuntimeError):
+class PollerClosedError(RuntimeError):
+    """The poller was closed, before the call or during it.
+
+    Attributes:
+        job_id: The job that the call was about, or None.
+    """
+
+    job_id: Any
+
+    def __init__(self, message: str, *, job_id: Any = None) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+class SessionClosedError(PlayAIError, PollerClosedError):
     """The session was closed, before the call or during it."""
 
 
@@ -209,7 +228,45 @@ class UnexpectedServiceError(APIStatusError):
     """5xx: the service failed."""
 
 
-class WaitTimeoutError(PlayAIError, TimeoutError):
+class JobTimeoutError(TimeoutError):
+    """The deadline of a wait passed; the job itself goes on and can be waited for again.
+
+    Attributes:
+        job_id: The job.
+        job: The job as last seen, or None if no answer came.
+        last_error: The last error of the wait, or None.
+        elapsed: Seconds that the wait took.
+        polls: Status requests sent for the job during the wait.
+    """
+
+    job_id: Any
+    job: Any
+    last_error: Exception | None
+    elapsed: float
+    polls: int
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        job_id: Any = None,
+        job: Any = None,
+        last_error: Exception | None = None,
+        elapsed: float,
+        polls: int,
+    ) -> None:
+        super().__init__(message)
+        self.job_id = job_id
+        self.job = job
+        self.last_error = last_error
+        self.elapsed = elapsed
+        self.polls = polls
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _restore, (type(self), self.args, self.__dict__)
+
+
+class WaitTimeoutError(PlayAIError, JobTimeoutError):
     """The deadline of a wait passed; the job itself, if there is one, goes on and can be waited for again.
 
     Attributes:
@@ -220,7 +277,7 @@ class WaitTimeoutError(PlayAIError, TimeoutError):
     """
 
     job: TtsJob | None
-    last_error: PlayAIError | None
+    last_error: PlayAIError | None  # pyright: ignore[reportIncompatibleVariableOverride]  # nobody sets it
     elapsed: float
     polls: int
 
@@ -234,11 +291,9 @@ class WaitTimeoutError(PlayAIError, TimeoutError):
         polls: int,
         job_id: UUID | None = None,
     ) -> None:
-        super().__init__(message, job_id=job_id)
-        self.job = job
-        self.last_error = last_error
-        self.elapsed = elapsed
-        self.polls = polls
+        JobTimeoutError.__init__(
+            self, message, job_id=job_id, job=job, last_error=last_error, elapsed=elapsed, polls=polls
+        )
 
 
 class JobFailedError(PlayAIError):

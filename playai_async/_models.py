@@ -21,10 +21,10 @@ __all__ = [
     "Failed",
     "InProgress",
     "Output",
-    "SessionStats",
     "TtsJob",
     "TtsParameters",
     "Unknown",
+    "as_job",
     "job_id_of",
 ]
 
@@ -133,6 +133,11 @@ class TtsJob(Generic[OutputT_co]):
         return cast("TtsJob[Completed]", self)
 
 
+def as_job(value: object) -> TtsJob | None:
+    """Return a value if it is a job, and None otherwise."""
+    return cast("TtsJob", value) if isinstance(value, TtsJob) else None
+
+
 def job_id_of(job: UUID | str | TtsJob) -> UUID:
     """Read what names a job.
 
@@ -238,33 +243,3 @@ class TtsParameters:
     quality: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
     web_hook_url: str | None = attrs.field(default=None, kw_only=True, validator=_OPTIONAL_TEXT)
     extra: Mapping[str, Any] = attrs.field(factory=dict[str, Any], kw_only=True, hash=False, validator=_is_mapping)
-
-
-@attrs.frozen
-class SessionStats:
-    """What a session did so far, and what it is doing: a snapshot.
-
-    Attributes:
-        requests: Requests sent.
-        throttled: How many of them were answered with 429.
-        transient_failures: How many of them met a 5xx, a broken reply, or no answer at all.
-        open_waits: Callers that are waiting for a job.
-        distinct_jobs: Jobs that they are waiting for.
-        in_flight: Requests under way.
-        paused_for: Seconds until a 429 or an outage lets the session send its next request; 0 while a probe is out.
-        quota: The requests a window that the session keeps to, known or learned, or None while none are known.
-        queued: Calls and polls that are due and wait for their turn: for the quota, a pause or a connection.
-        pause_reason: Why the session sends nothing, or one request at a time: "throttled" after a 429, "outage" after
-            transient failures in a row; or None.
-    """
-
-    requests: int
-    throttled: int
-    transient_failures: int
-    open_waits: int
-    distinct_jobs: int
-    in_flight: int
-    paused_for: float
-    quota: int | None
-    queued: int = 0
-    pause_reason: Literal["throttled", "outage"] | None = None

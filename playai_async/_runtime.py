@@ -1,14 +1,13 @@
-"""What a session is made of: one key, one base URL, one pool of connections, one event loop, two quotas.
+"""Builds and connects the parts of a session, for one key and one event loop.
 
-Checks the settings, puts the layers together at the first use, and takes them down. What is done with them is the
-session's affair.
+The settings are checked when the session is created. The parts are built at the first use, in the loop that uses them.
 """
 
 from __future__ import annotations
 
-import asyncio
 import hashlib
 import os
+from typing import Any, cast
 from uuid import UUID
 
 import aiohttp
@@ -20,30 +19,51 @@ from playai_async._api.credentials import Credentials
 from playai_async._api.jobs import Service
 from playai_async._api.transport import Transport, checked_http_session
 from playai_async._api.urls import checked_base_url
+from playai_async._audio.cancel_scopes import CancelScopes
 from playai_async._audio.create import Creator
 from playai_async._audio.download import Downloader
 from playai_async._audio.speech import Speech
-from playai_async._exceptions import ConfigurationError, SessionClosedError
-from playai_async._models import SessionStats
-from playai_async._settings import Pacing, Polling, check_number, checked
+from playai_async._exceptions import (
+    TRANSIENT,
+    ConfigurationError,
+    PlayAIError,
+    RateLimitedError,
+    SessionClosedError,
+    TransportError,
+    WaitTimeoutError,
+    about,
+)
+from playai_async._models import TtsJob, as_job, job_id_of
+from playai_async._settings import PROBES_PER_WINDOW, Pacing, Polling, check_number, checked
 from playai_async._shared_quota import QuotaLink
-from playai_async._telemetry.events import Telemetry
-from playai_async.jobs._pacing.leased_quota import Permits, terms_for
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.log import Log
+from playai_async._telemetry.stats import SessionStats
+from playai_async.jobs._engine import Client, build_dispatcher, build_poller
+from playai_async.jobs._job_poller import JobPoller, poller_on
+from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
 from playai_async.jobs._polling.poller import Poller
-from playai_async.jobs._scheduling.in_flight import Slots
+from playai_async.jobs._scheduling.dispatcher import Dispatcher
+from playai_async.jobs._scheduling.in_flight import InFlightLimiter
+from playai_async.jobs._scheduling.lifecycle import Lifecycle
+from playai_async.jobs._scheduling.request import Errors, JobId, Throttled, Transient, Verdict
 
-__all__ = ["Client"]
+__all__ = ["Runtime", "SessionErrors", "classify"]
 
 _DIGEST_SIZE = 16
 """Bytes. A key is random, and long enough that nobody guesses it and compares."""
 
 
-class Client:
-    """The inside of a session; the arguments are those of `PlayAISession`.
+class Runtime:
+    """The parts of a session; the arguments are those of `PlayAISession`. It is the host of its `JobPoller`.
 
     Raises:
         ConfigurationError: A setting is missing or cannot work.
         TypeError: A setting has the wrong type.
+
+    Attributes:
+        jobs: Waits for jobs.
+        base_url: Where the service is.
     """
 
     def __init__(
@@ -57,6 +77,7 @@ class Client:
         pacing: Pacing,
         request_timeout: float,
     ) -> None:
+        self._polling = checked("polling", polling, Polling)
         self._credentials = Credentials.checked(
             _setting("api_key", api_key, "PLAYAI_API_KEY"), _setting("user_id", user_id, "PLAYAI_USER_ID")
         )
@@ -65,22 +86,27 @@ class Client:
         self._request_timeout = request_timeout
         self._http_session = checked_http_session(http_session)
         self._pacing = checked("pacing", pacing, Pacing)
-        self._polling = polling
-        self._telemetry = _telemetry_for(self.base_url)
-        self._layers: _Layers | None = None
-        self._loop: asyncio.AbstractEventLoop | None = None
-        self.closed = False
+        self._emitter = _emitter_for(self.base_url)
+        self.errors: Errors = SessionErrors()
+        self._lifecycle = Lifecycle(self.errors)
+        self._parts: _Parts | None = None
+        self.jobs: JobPoller[UUID | str | TtsJob, TtsJob] = poller_on(self, self._polling)
 
     @property
     def used(self) -> bool:
         """Whether there is anything to close."""
-        return self._layers is not None
+        return self._parts is not None
 
-    def poller(self, job_id: UUID | None = None) -> Poller:
+    @property
+    def closed(self) -> bool:
+        """Whether the session was closed, or is closing."""
+        return self._lifecycle.closed
+
+    def open(self, job_id: JobId | None) -> Poller:
         """Return what waits for jobs.
 
         Args:
-            job_id: The job that it is needed for, to be named in an error.
+            job_id: The job that it is needed for, which an error names.
 
         Raises:
             SessionClosedError: The session is closed.
@@ -88,15 +114,25 @@ class Client:
         """
         return self._open(job_id).poller
 
+    def parse(self, job: Any) -> tuple[JobId, object | None]:
+        """Return a job's id, and the job itself if it is finished.
+
+        Raises:
+            ValueError: A text that is no UUID.
+            TypeError: Something that names no job.
+        """
+        known = as_job(job)
+        return job_id_of(job), known if known is not None and known.done else None
+
     def speech(self, job_id: UUID | None = None) -> Speech:
-        """Return what makes audio of text and files of audio; raises what `poller` raises."""
+        """Return what creates jobs and downloads audio; raises what `open` raises."""
         return self._open(job_id).speech
 
     def stats(self) -> SessionStats:
         """Return a snapshot of what was done and is being done."""
-        if self._layers is None:
-            return SessionStats(0, 0, 0, 0, 0, 0, 0.0, self._pacing.requests_per_window)
-        return _together(self._layers.poller.stats(), self._layers.creator.stats())
+        if self._parts is None:
+            return SessionStats.before_use(self._pacing.requests_per_window)
+        return _combined(self._parts.poller.stats(), self._parts.creator.stats())
 
     async def close(self) -> None:
         """End all that is open.
@@ -104,79 +140,134 @@ class Client:
         Raises:
             ConfigurationError: The session belongs to another event loop.
         """
-        self._check_loop()
-        self.closed = True
-        if self._layers is not None:
-            self._layers.speech.end_all()  # both before anything is awaited: a cancellation finds all ended
-            self._layers.poller.end_all()
+        self._lifecycle.close()
+        if self._parts is not None:
+            self._parts.scopes.cancel_all()  # both before anything is awaited: a cancellation finds all ended
+            self._parts.poller.end_all()
             try:
-                await self._layers.poller.gone()
-                await self._layers.speech.gone()
+                await self._parts.poller.join()
+                await self._parts.speech.join()
             finally:
-                await self._layers.transport.close()
+                await self._parts.transport.close()
 
-    def _open(self, job_id: UUID | None) -> _Layers:
-        """Return the layers, made at the first use, which also decides the loop."""
-        self._check_loop(job_id)
-        if self.closed:
-            raise SessionClosedError("The session is closed.", job_id=job_id)
-        if self._layers is None:
-            self._loop = asyncio.get_running_loop()
-            self._layers = self._made()
-        return self._layers
+    def _open(self, job_id: JobId | None) -> _Parts:
+        self._lifecycle.use(job_id)
+        if self._parts is None:
+            self._parts = self._build()
+        return self._parts
 
-    def _made(self) -> _Layers:
+    def _build(self) -> _Parts:
         transport = Transport(
             self._credentials,
             request_timeout=self._request_timeout,
             connections=self._pacing.max_in_flight,
             http_session=self._http_session,
         )
-        telemetry = self._telemetry
-        service = Service(self.base_url, transport, Protocol(self._credentials), telemetry)
-        slots = Slots(transport.connections)
-        poller = Poller(service.status, self._pacing, slots, telemetry, share=self._share())
-        creator = Creator(service.create, self._pacing, self._polling, slots, telemetry)
+        api = Service(self.base_url, transport, Protocol(self._credentials), self._emitter)
+        in_flight = InFlightLimiter(transport.connections)
+        client = Client(self._lifecycle, self.errors, classify, self._emitter, in_flight)
+        poller = build_poller(client, api.status, _is_done, self._pacing, shared=self._shared())
+        creator = Creator(api.create, self._creation_dispatcher(client))
         downloader = Downloader(
             transport.http,
             credentials=self._credentials,
-            slots=slots,
+            in_flight=in_flight,
             idle_timeout=self._request_timeout,
-            telemetry=telemetry,
+            emitter=self._emitter,
         )
-        return _Layers(transport, poller, creator, Speech(service, poller, creator, downloader))
+        scopes = CancelScopes(self._lifecycle)
+        return _Parts(transport, poller, creator, scopes, Speech(api.body_of, self.jobs, creator, downloader, scopes))
 
-    def _share(self) -> tuple[QuotaLink, Permits] | None:
-        """Return the way to a quota of status requests that is shared, and what it grants, if there is one."""
+    def _creation_dispatcher(self, client: Client) -> Dispatcher:
+        # Few probes per window, so that a request has not used up its attempts before the window is over.
+        probes = min(PROBES_PER_WINDOW, self._polling.max_failures)
+        pacing = Pacing(window=self._pacing.window)  # what is known of a quota is about status requests
+        return build_dispatcher(client, pacing, operation="job creations", method="POST", probes=probes)
+
+    def _shared(self) -> tuple[QuotaLink, LeasedQuota] | None:
+        """Return the link to a shared quota of status requests, and what it grants; or None."""
         shared = self._pacing.shared
         if shared is None:
             return None
-        # The quota is named by a digest, which does not tell the key.
-        whose = f"{self.base_url} {self._credentials.api_key}".encode()
-        digest = hashlib.blake2b(whose, digest_size=_DIGEST_SIZE, person=b"playai_async").hexdigest()
+        # The quota is named by a digest, which does not reveal the key.
+        name = f"{self.base_url} {self._credentials.api_key}".encode()
+        digest = hashlib.blake2b(name, digest_size=_DIGEST_SIZE, person=b"playai_async").hexdigest()
         terms = terms_for(self._pacing, name=f"{digest}:status", request_timeout=self._request_timeout)
-        return None if terms is None else (shared.open(terms), Permits(terms))
-
-    def _check_loop(self, job_id: UUID | None = None) -> None:
-        if self._loop is not None and self._loop is not asyncio.get_running_loop():
-            raise ConfigurationError(
-                "The session belongs to the event loop it was first used in; make one for each.",
-                job_id=job_id,
-            )
+        return None if terms is None else (shared.open(terms), LeasedQuota(terms))
 
 
 @attrs.frozen
-class _Layers:
+class _Parts:
     """What works in the session's loop."""
 
     transport: Transport
     poller: Poller
     creator: Creator
+    scopes: CancelScopes
     speech: Speech
 
 
-def _together(polls: SessionStats, creations: SessionStats) -> SessionStats:
-    """Add up what two operations did; of their pauses, the longer is the session's."""
+class SessionErrors:
+    """The exceptions of a session."""
+
+    def closed(self, job_id: Any) -> Exception:
+        return SessionClosedError("The session was closed.", job_id=job_id)
+
+    def wrong_loop(self, job_id: Any) -> Exception:
+        return ConfigurationError(
+            "The session belongs to the event loop that first used it; make one for each loop.", job_id=job_id
+        )
+
+    def cut_short(self, job_id: Any) -> Exception:
+        return TransportError(f"The request {about(job_id)} was cancelled from outside.", job_id=job_id)
+
+    def wrap(self, error: Exception, job_id: Any) -> Exception:
+        if isinstance(error, PlayAIError):
+            return error
+        what = "Creating a job" if job_id is None else f"Waiting for job {job_id}"
+        wrapped = PlayAIError(f"{what} met a bug ({type(error).__name__}).", job_id=job_id)
+        wrapped.__cause__ = error
+        return wrapped
+
+    def for_waiter(self, error: Exception, job_id: Any) -> Exception:
+        return cast("PlayAIError", error).for_job(job_id)  # `wrap` lets nothing else through
+
+    def timed_out(
+        self,
+        job_id: Any,
+        *,
+        job: object | None,
+        last_error: Exception | None,
+        elapsed: float,
+        polls: int,
+        why: str,
+    ) -> Exception:
+        known = as_job(job)
+        seen = "no answer yet" if known is None else f"last seen {type(known.output).__name__}"
+        return WaitTimeoutError(
+            f"Job {job_id} was not done after {elapsed:.1f} s (polls: {polls}; {seen}{why});"
+            " it goes on and can be waited for again.",
+            job=known,
+            last_error=last_error if isinstance(last_error, PlayAIError) else None,
+            elapsed=elapsed,
+            polls=polls,
+            job_id=job_id,
+        )
+
+
+def classify(error: Exception) -> Verdict:
+    """Return what an error of PlayAI's service means."""
+    if isinstance(error, RateLimitedError):
+        return Throttled(error.retry_after)
+    return Transient() if isinstance(error, TRANSIENT) else None
+
+
+def _is_done(job: TtsJob) -> bool:
+    return job.done
+
+
+def _combined(polls: SessionStats, creations: SessionStats) -> SessionStats:
+    """Add up what two operations did; the longer pause is the session's."""
     paused = max(polls, creations, key=lambda stats: (stats.pause_reason is not None, stats.paused_for))
     return attrs.evolve(
         polls,
@@ -190,15 +281,15 @@ def _together(polls: SessionStats, creations: SessionStats) -> SessionStats:
     )
 
 
-def _telemetry_for(base_url: URL) -> Telemetry:
-    """Return what tells OpenTelemetry of a session, if it is installed."""
+def _emitter_for(base_url: URL) -> Emitter:
+    """Return an emitter that logs, and reports to OpenTelemetry if that is installed."""
     try:
-        from playai_async._telemetry.opentelemetry import OpenTelemetry  # noqa: PLC0415 - an extra, which may not be installed
-    except ImportError as error:  # also of the namespace alone, which other packages share
+        from playai_async._telemetry.opentelemetry import OpenTelemetry, untraced  # noqa: PLC0415 - needs an extra
+    except ImportError as error:  # also if only the namespace is there, which other packages share
         if (error.name or "").partition(".")[0] != "opentelemetry":
             raise
-        return Telemetry()
-    return OpenTelemetry(base_url)
+        return Emitter(Log())
+    return Emitter(Log(), OpenTelemetry(base_url), untraced=untraced)
 
 
 def _setting(name: str, value: str | None, variable: str) -> str:

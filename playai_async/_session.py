@@ -1,55 +1,52 @@
-"""The session: one key, one quota, one pool of connections, shared by all who wait.
-
-Opening, closing and ownership, and the public methods that make audio; those that wait are in `_waits`. A few lines
-each: what they promise is kept by the modules that they call.
-"""
+"""`PlayAISession`: the public methods, a few lines each. What they promise is kept by the modules that they call."""
 
 from __future__ import annotations
 
 import os
 import warnings
-from collections.abc import Callable
+from collections.abc import AsyncGenerator, Callable, Iterable
 from pathlib import Path
 from types import EllipsisType, TracebackType
-from typing import NoReturn, Self
+from typing import Any, Literal, NoReturn, Self, cast, overload
 from uuid import UUID
 
 import aiohttp
 from yarl import URL
 
 from playai_async._audio.download import OnProgress
-from playai_async._models import Completed, SessionStats, TtsJob, TtsParameters, job_id_of
-from playai_async._runtime import Client
-from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling, checked
-from playai_async._waits import Waits
+from playai_async._exceptions import PlayAIError
+from playai_async._models import Completed, Failed, TtsJob, TtsParameters, job_id_of
+from playai_async._runtime import Runtime
+from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling, checked, wait_settings
+from playai_async._telemetry.stats import SessionStats
 
 __all__ = ["PlayAISession"]
 
 
-class PlayAISession(Waits):
+class PlayAISession:
     """A client of PlayAI's text-to-speech jobs, for one key.
 
-    Make one for each key and share it: all waits of a session draw on one quota, and many callers that wait for one job
-    cost what one costs. It may be used by any number of tasks of one event loop, the one it is first used in. It may be
-    made before any loop runs::
+    Create one session per key and share it. All waits of a session draw on one quota, and callers that wait for the
+    same job share its requests. Any number of tasks may use it. It belongs to the first event loop that uses it, and
+    may be created before any loop runs::
 
         async with PlayAISession() as playai:
             job = await playai.wait_for_completion(job_id)
 
     Args:
-        api_key: The key, with or without `Bearer` before it; left out, it is the environment's `PLAYAI_API_KEY`.
-        user_id: The user id; left out, it is the environment's `PLAYAI_USER_ID`.
-        base_url: Where the service is, https or a loopback host; a path in it is kept. Left out, it is the
-            environment's `PLAYAI_BASE_URL`, or else https://api.play.ai.
-        http_session: An `aiohttp.ClientSession` of the caller's to send with, which the caller closes; left out, the
-            session makes one of its own. No more requests are under way than its pool has connections. One with an
-            `auth` of its own is refused; so is each request of one that trusts an environment whose netrc has a
-            password for the service, with a `ConfigurationError`. A download uses its connector and its `trust_env`,
-            and neither its headers, its cookies nor its default proxy.
-        polling: How waits poll, where a wait does not say otherwise.
+        api_key: The key, with or without `Bearer` before it. Default: the environment variable `PLAYAI_API_KEY`.
+        user_id: The user id. Default: the environment variable `PLAYAI_USER_ID`.
+        base_url: Where the service is: https, or http for a loopback host. Its path is kept. Default: the environment
+            variable `PLAYAI_BASE_URL`, or else https://api.play.ai.
+        http_session: Your own `aiohttp.ClientSession` to send with; the session never closes it. Default: the session
+            opens one. Its connection pool limits the requests in flight. A client session with an `auth` is refused;
+            and a request fails with `ConfigurationError` if the client session trusts the environment and a netrc file
+            has a password for the service. Downloads use its connector and its `trust_env`, but not its headers,
+            cookies or default proxy.
+        polling: How waits poll, unless a wait has its own.
         pacing: What is known of the quota.
-        request_timeout: Seconds for one HTTP exchange, from connecting to the last byte, or of a download's without a
-            byte; 10 if left out.
+        request_timeout: Seconds for one HTTP exchange, from connecting to the last byte; for a download, seconds
+            without a byte. Time in the queue is not counted.
 
     Raises:
         ConfigurationError: A setting is missing or cannot work.
@@ -67,16 +64,17 @@ class PlayAISession(Waits):
         pacing: Pacing = Pacing(),  # noqa: B008 - a frozen value
         request_timeout: float = REQUEST_TIMEOUT,
     ) -> None:
-        self._polling = checked("polling", polling, Polling)
-        self._client = Client(
+        self._polling = polling
+        self._runtime = Runtime(
             api_key,
             user_id,
             base_url=base_url,
             http_session=http_session,
-            polling=self._polling,
+            polling=polling,
             pacing=pacing,
             request_timeout=request_timeout,
         )
+        self._jobs = self._runtime.jobs
 
     async def __aenter__(self) -> Self:
         """Bind the session to the running loop.
@@ -85,7 +83,7 @@ class PlayAISession(Waits):
             SessionClosedError: The session was closed.
             ConfigurationError: The session belongs to another event loop.
         """
-        self._client.poller()
+        self._runtime.open(None)
         return self
 
     async def __aexit__(
@@ -100,44 +98,237 @@ class PlayAISession(Waits):
     async def aclose(self) -> None:
         """Close the session: every open wait and call ends with `SessionClosedError`.
 
-        Leaves no task and no connection behind. The caller's own `http_session` stays open. Closing again does
-        nothing. A cancellation lets the closing be, with every wait already ended; close again to see it through. May
-        be called from many tasks at once.
+        Leaves no task and no connection behind. Your own `http_session` stays open. Closing again does nothing. After a
+        cancellation every wait has ended; close again to wait for what still runs. Many tasks may call this at once.
 
         Raises:
             ConfigurationError: The session belongs to another event loop.
         """
-        await self._client.close()
+        await self._jobs.aclose()
+
+    async def get_job(self, job: UUID | str | TtsJob) -> TtsJob:
+        """Fetch a job's state once.
+
+        Always sends one request, also for a finished job, whose link may have expired. The request waits for its turn
+        under the session's pacing, ahead of polls. It has no deadline: a 429, an outage or a spent quota may hold it.
+        Put an `asyncio.timeout` around it where that matters.
+
+        Args:
+            job: The job, its id, or the id's text.
+
+        Returns:
+            The job as it is now.
+
+        Raises:
+            APIStatusError: The service answered with an error; the class says which.
+            InvalidResponseError: The answer breaks the contract.
+            TransportError: No answer came.
+            SessionClosedError: The session was closed, before the call or during it.
+            ConfigurationError: The session belongs to another event loop.
+            ValueError: A text that is no UUID.
+            TypeError: Something that names no job.
+
+        A cancellation takes the request off the queue, or cancels it in flight. Many tasks may call this at once.
+        """
+        return await self._jobs.get(job)
+
+    async def wait_for_completion(
+        self,
+        job: UUID | str | TtsJob,
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+    ) -> TtsJob[Completed | Failed]:
+        """Wait until a job completes or fails.
+
+        Polls at once, and then after each pause of tenacity's backoff. Waits for one job under equal `Polling` share
+        their requests. A 429 never ends a wait: it pauses the whole session until the service answers again. 5xx,
+        broken replies and lost connections are retried until `polling.max_failures` of them came in a row.
+
+        Args:
+            job: The job, its id, or the id's text. A finished job is returned without a request.
+            polling: How to poll, in place of the session's own.
+            timeout: Seconds for the whole wait, or None for no deadline; left out, it is `polling.timeout`.
+
+        Returns:
+            The job, completed or failed. A failed job is returned, not raised; `job.raise_for_failure()` raises it.
+
+        Raises:
+            WaitTimeoutError: The deadline passed. The job goes on and can be waited for again.
+            TransportError, InvalidResponseError, UnexpectedServiceError: `polling.max_failures` came in a row.
+            APIStatusError: The service refused: 400, 401, 403, 404, any redirect or other 4xx.
+            SessionClosedError: The session was closed, before the call or during it.
+            ConfigurationError: The session belongs to another event loop, or `polling.wait` failed.
+            ValueError: A text that is no UUID, or a timeout that is not positive.
+            TypeError: Something that names no job, or an argument of the wrong type.
+
+        A cancellation ends the wait at once. When nobody else waits for the job, polling stops. Many tasks may call
+        this at once, for one job or for many.
+        """
+        done = await self._jobs.wait_for_completion(job, polling=polling, timeout=timeout)
+        return cast("TtsJob[Completed | Failed]", done)
+
+    def watch(
+        self,
+        job: UUID | str | TtsJob,
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+    ) -> AsyncGenerator[TtsJob, None]:
+        """Iterate over a job's states: the first answer at once, then each change, the finished job last.
+
+        The wait begins with the first step of the iteration. A slow reader loses no change.
+
+        Args:
+            job: The job, its id, or the id's text. A finished job is yielded without a request.
+            polling: How to poll, in place of the session's own.
+            timeout: Seconds for the whole iteration, or None for no deadline; left out, it is `polling.timeout`.
+
+        Returns:
+            An async generator of the job. Close it to end the wait early, for example with `contextlib.aclosing`.
+
+        Raises:
+            ValueError: A text that is no UUID, or a timeout that is not positive.
+            TypeError: Something that names no job, or an argument of the wrong type.
+
+        The iteration raises what `wait_for_completion` raises, and a cancellation ends it in the same way. Many tasks
+        may call this at once; each iteration belongs to one of them.
+        """
+        return self._jobs.watch(job, polling=polling, timeout=timeout)
+
+    @overload
+    def as_completed(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: Literal[False] = False,
+    ) -> AsyncGenerator[TtsJob[Completed | Failed], None]: ...
+
+    @overload
+    def as_completed(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool,
+    ) -> AsyncGenerator[TtsJob[Completed | Failed] | PlayAIError, None]: ...
+
+    def as_completed(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[Any, None]:
+        """Iterate over jobs in the order in which they finish, each as `wait_for_completion` returns it.
+
+        The waits begin with the first step of the iteration. A slow reader loses no job.
+
+        Args:
+            jobs: The jobs, their ids, or the ids' texts. Finished jobs come first, without a request. A job that is
+                given twice is yielded twice.
+            polling: How to poll, in place of the session's own.
+            timeout: Seconds for each wait, or None for no deadline; left out, it is `polling.timeout`.
+            return_exceptions: Whether to yield the `PlayAIError` of a wait that failed; its `job_id` says which one.
+                Otherwise the first one is raised, which ends the iteration and the other waits.
+
+        Returns:
+            An async generator of the jobs. Close it to end the waits early, for example with `contextlib.aclosing`.
+
+        Raises:
+            ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
+            TypeError: Something that names no job, or an argument of the wrong type.
+
+        The iteration raises what `wait_for_completion` raises, and a cancellation ends it in the same way. Many tasks
+        may call this at once; each iteration belongs to one of them.
+        """
+        return self._jobs.as_completed(jobs, polling=polling, timeout=timeout, return_exceptions=return_exceptions)
+
+    @overload
+    async def wait_for_all(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: Literal[False] = False,
+    ) -> list[TtsJob[Completed | Failed]]: ...
+
+    @overload
+    async def wait_for_all(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool,
+    ) -> list[TtsJob[Completed | Failed] | PlayAIError]: ...
+
+    async def wait_for_all(
+        self,
+        jobs: Iterable[UUID | str | TtsJob],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool = False,
+    ) -> list[Any]:  # the overloads say of what
+        """Wait until all of these jobs complete or fail.
+
+        Args:
+            jobs: The jobs, their ids, or the ids' texts. Finished jobs need no request. A job that is given twice is
+                returned twice.
+            polling: How to poll, in place of the session's own.
+            timeout: Seconds for each wait, or None for no deadline; left out, it is `polling.timeout`.
+            return_exceptions: Whether to return the `PlayAIError` of a wait that failed in place of its job. Otherwise
+                the first one is raised, and the other waits end.
+
+        Returns:
+            One result per entry, in the given order.
+
+        Raises:
+            PlayAIError: What `wait_for_completion` raises, unless `return_exceptions` is true.
+            ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
+            TypeError: Something that names no job, or an argument of the wrong type.
+
+        A cancellation ends all of these waits. Many tasks may call this at once.
+        """
+        return await self._jobs.wait_for_all(
+            jobs, polling=polling, timeout=timeout, return_exceptions=return_exceptions
+        )
 
     async def create_job(self, parameters: TtsParameters, *, timeout: float | EllipsisType | None = ...) -> TtsJob:
         """Create a job, with one POST.
 
-        Takes its turn under a pacing of its own, since the service counts these requests apart. Sent again after a
-        429, and where no connection came about (refused, DNS, TLS), at most the session's `polling.max_failures`
-        times; never otherwise, since a request that may have been received may have made a job, which costs money.
+        The request waits for its turn under a pacing of its own, because the service counts creations separately. It is
+        sent again after a 429, and if no connection was made (refused, DNS, TLS), at most `polling.max_failures` times.
+        It is never sent again otherwise: a request that the service received may have created a job, which costs money.
 
         Args:
             parameters: What the job is created from.
-            timeout: Seconds over all of it, turns and pauses counted, or None for no deadline; left out, it is the
+            timeout: Seconds for all of it, with turns and pauses, or None for no deadline; left out, it is the
                 session's `polling.timeout`.
 
         Returns:
             The job, normally in progress.
 
         Raises:
-            WaitTimeoutError: The deadline passed, and no job is known; `polls` is how often the request was sent.
-            TransportError, UnexpectedServiceError, InvalidResponseError: No job came of it, as far as is known; the
-                message says where one may exist all the same.
+            WaitTimeoutError: The deadline passed, and no job is known; `polls` counts the requests sent.
+            TransportError, UnexpectedServiceError, InvalidResponseError: No job is known; the message says whether one
+                may exist all the same.
             APIStatusError: The service refused: 400, 401, 403, any other 4xx, a redirect; or 429 too often.
-            SessionClosedError: The session was closed, before or meanwhile.
+            SessionClosedError: The session was closed, before the call or during it.
             ConfigurationError: The session belongs to another event loop, or `polling.wait` failed.
-            ValueError, TypeError: Something in the parameters has no JSON, or the timeout is not positive.
+            ValueError, TypeError: A parameter has no JSON form, or the timeout is not positive.
 
-        A cancellation gives the turn back, or ends the request; what was sent by then may make a job. May be called
-        from many tasks at once.
+        A cancellation takes the request off the queue, or cancels it in flight; a request that was sent may create a
+        job. Many tasks may call this at once.
         """
         checked("parameters", parameters, TtsParameters)
-        return await self._client.speech().create(parameters, *self._wait_settings(None, timeout))
+        return await self._runtime.speech().create(parameters, *wait_settings(self._polling, None, timeout))
 
     async def download(
         self,
@@ -148,34 +339,34 @@ class PlayAISession(Waits):
     ) -> Path:
         """Download the audio of a completed job into a file, whole or not at all.
 
-        No credentials go to the audio's host. Its length is checked. A connection that is lost, or silent for
-        `request_timeout`, is made again a few times, and goes on where it stopped if the host offers that. An
-        existing file is replaced at the very end, and until then nothing is seen but a part file beside it.
+        No credentials go to the audio's host. The length is checked. A connection that is lost, or silent for
+        `request_timeout`, is retried a few times, and resumes where it stopped if the host supports that. An existing
+        file is replaced at the very end; until then there is only a part file beside it.
 
         Args:
-            job: The job, its id, or the id's text. An id is asked for once, which brings a fresh link.
-            destination: The file; or a directory, in which it is named by the job's id and the audio's content type.
-            on_progress: Called with the bytes received so far, and those there will be or None, after each piece;
-                starts over where the host does. What it raises ends the download.
+            job: The job, its id, or the id's text. For an id the job is fetched once, which brings a fresh link.
+            destination: The file; or a directory, in which the file is named by the job's id and the content type.
+            on_progress: Called after each chunk with the bytes received and the bytes in total, or None if that is
+                unknown. It starts over if the download does. An exception that it raises ends the download.
 
         Returns:
             The path of the file.
 
         Raises:
-            DownloadError: The audio could not be had whole: the link has expired, say, or the connection was lost
-                too often.
+            DownloadError: The audio could not be downloaded whole: the link has expired, or the connection was lost too
+                often.
             JobFailedError: The job failed.
-            ValueError: The job is not done; a text that is no UUID; or a destination that cannot be a path.
+            ValueError: The job is not finished; a text that is no UUID; or a destination that cannot be a path.
             TypeError: Something that names no job, or an argument of the wrong type.
             OSError: The file cannot be written.
-            SessionClosedError: The session was closed, before or meanwhile.
+            SessionClosedError: The session was closed, before the call or during it.
             ConfigurationError: The session belongs to another event loop.
-            PlayAIError: What `get_job` raises, where an id was given.
+            PlayAIError: What `get_job` raises, if an id was given.
 
-        A cancellation ends the request and removes the part file. May be called from many tasks at once.
+        A cancellation ends the request and removes the part file. Many tasks may call this at once.
         """
         job_id = job_id_of(job)
-        return await self._client.speech(job_id).download(job, destination, _callable(on_progress))
+        return await self._runtime.speech(job_id).download(job, destination, _callable(on_progress))
 
     async def speak(
         self,
@@ -190,52 +381,51 @@ class PlayAISession(Waits):
 
         Args:
             parameters: What the job is created from.
-            destination: The file, or a directory, as for `download`; looked at before the job is created.
-            polling: How to poll, and how often to send the first request again, in place of the session's.
-            timeout: Seconds over all three, or None for no deadline; left out, it is `polling.timeout`.
+            destination: The file, or a directory, as for `download`; checked before the job is created.
+            polling: How to poll, and how often to send the first request again, in place of the session's own.
+            timeout: Seconds for all three steps, or None for no deadline; left out, it is `polling.timeout`.
             on_progress: As for `download`.
 
         Returns:
-            The job, completed.
+            The completed job.
 
         Raises:
             JobFailedError: The job failed.
             WaitTimeoutError: The deadline passed. Its `job`, if there is one, goes on, and can be waited for or
-                downloaded. Its `elapsed` and `polls` are those of the one that took too long.
-            PlayAIError: What the three raise; `job_id` is the job's, once it was created.
+                downloaded. Its `elapsed` and `polls` are those of the step that took too long.
+            PlayAIError: What the three methods raise; `job_id` is the job's, once it was created.
             OSError: The file cannot be written.
             ValueError, TypeError: An argument is wrong; nothing was sent.
 
-        A cancellation ends whatever is under way, and leaves no file behind; a job that was created goes on, and
-        nothing names it. Any other error that is no `PlayAIError` names it in a note. May be called from many tasks at
-        once.
+        A cancellation ends whatever runs, and leaves no file behind; a job that was created goes on, and nothing names
+        it. Any other exception that is no `PlayAIError` names the job in a note. Many tasks may call this at once.
         """
         checked("parameters", parameters, TtsParameters)
-        settings = self._wait_settings(polling, timeout)
-        return await self._client.speech().speak(parameters, destination, *settings, _callable(on_progress))
+        settings = wait_settings(self._polling, polling, timeout)
+        return await self._runtime.speech().speak(parameters, destination, *settings, _callable(on_progress))
 
     @property
     def stats(self) -> SessionStats:
         """A snapshot of what the session did and is doing; may be taken at any time, also before the first use."""
-        return self._client.stats()
+        return self._runtime.stats()
 
     def __repr__(self) -> str:
-        client = self._made
-        if client is None:
+        runtime = self._made
+        if runtime is None:
             return "<PlayAISession never made>"
-        return f"<PlayAISession {client.base_url} {'closed' if client.closed else 'open'}>"
+        return f"<PlayAISession {runtime.base_url} {'closed' if runtime.closed else 'open'}>"
 
     def __reduce__(self) -> NoReturn:
-        raise TypeError("a PlayAISession holds a key and connections, and is not pickled or copied")
+        raise TypeError("a PlayAISession holds a key and connections, and cannot be pickled or copied")
 
     @property
-    def _made(self) -> Client | None:
-        """What the session is made of; none after a call that never got through `__init__`."""
-        return getattr(self, "_client", None)
+    def _made(self) -> Runtime | None:
+        """The runtime; None if `__init__` raised."""
+        return getattr(self, "_runtime", None)
 
     def __del__(self) -> None:
-        client = self._made
-        if client is not None and client.used and not client.closed:
+        runtime = self._made
+        if runtime is not None and runtime.used and not runtime.closed:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=1)
 
 

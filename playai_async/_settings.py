@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from types import EllipsisType
 from typing import Any, TypeVar
 
 import attrs
@@ -19,11 +20,13 @@ from playai_async._version import __version__
 
 __all__ = [
     "BASE_URL",
+    "BURST_FRACTION",
     "DOWNLOAD_ATTEMPTS",
     "DOWNLOAD_PAUSE",
-    "FIRST_POLL_YIELD",
+    "FIRST_POLL_FRACTION",
     "LAST_POLL_FRACTION",
     "LAST_POLL_LEAD",
+    "LATE_FRACTION",
     "MAX_COUNT",
     "MAX_REDIRECTS",
     "MAX_REPLY_BYTES",
@@ -33,7 +36,6 @@ __all__ = [
     "OUTAGE_GROWTH",
     "OUTAGE_PAUSE",
     "PROBES_PER_WINDOW",
-    "QUOTA_BURST_SHARE",
     "RAMP_BURST",
     "RAMP_GROWTH",
     "RAMP_START",
@@ -45,6 +47,7 @@ __all__ = [
     "WaitStrategy",
     "check_number",
     "checked",
+    "wait_settings",
 ]
 
 BASE_URL = "https://api.play.ai"
@@ -80,8 +83,11 @@ PROBES_PER_WINDOW = 12
 A reset is then noticed 2.5 s late on average, and no minute loses more than a dozen requests to probing.
 """
 
-QUOTA_BURST_SHARE = 12
-"""One in so many of a limited quota may go out back to back (5 of 60), so that a few waits are not slowed."""
+BURST_FRACTION = 1 / 12
+"""Of a quota, the requests that may go back to back (5 of 60), so that a few waits are not slowed."""
+
+LATE_FRACTION = 1 / 12
+"""Of a window, how much later than its end the service may count a request that was cut off (5 s of 60)."""
 
 RAMP_START = 60
 """Requests a window that a session starts with where no quota is known: one every second of 60.
@@ -98,10 +104,10 @@ RAMP_GROWTH = 40
 A service without a quota is so found out within a window, whatever the number of waits.
 """
 
-FIRST_POLL_YIELD = 10
-"""A wait's first poll goes after those that have been due for less than one in so many parts of a window (6 s of 60).
+FIRST_POLL_FRACTION = 1 / 10
+"""Of a window, how much later than now a wait's first poll counts as due (6 s of 60).
 
-It is sent at once where nothing else is due; else a job that was just created is the least likely to be done.
+It is sent at once if nothing else is due. Otherwise a job that was just created is the least likely to be finished.
 """
 
 OUTAGE_FAILURES = 3
@@ -283,3 +289,25 @@ class Pacing:
     def __attrs_post_init__(self) -> None:
         if self.shared is not None and self.requests_per_window is None:
             raise ConfigurationError("a shared quota needs requests_per_window: what all processes may send together")
+
+
+def wait_settings(
+    default: Polling, polling: Polling | None, timeout: float | EllipsisType | None
+) -> tuple[Polling, float | None]:
+    """Check how a caller wants to wait.
+
+    Args:
+        default: How to poll if the caller does not say.
+        polling: How the caller wants to poll, or None.
+        timeout: Seconds for the whole wait, None for no deadline, or `...` for that of the polling.
+
+    Raises:
+        ConfigurationError: The timeout is not positive.
+        TypeError: An argument has the wrong type.
+    """
+    polling = default if polling is None else checked("polling", polling, Polling)
+    if isinstance(timeout, EllipsisType):
+        return polling, polling.timeout
+    if timeout is not None:
+        check_number("timeout", timeout)
+    return polling, timeout

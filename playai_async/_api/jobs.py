@@ -7,7 +7,6 @@ not decided here.
 from __future__ import annotations
 
 import hashlib
-import logging
 import time
 from collections import OrderedDict
 from collections.abc import Awaitable
@@ -20,11 +19,10 @@ from playai_async._api.contract import Protocol, Reply
 from playai_async._api.transport import Transport
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsJob, TtsParameters, Unknown
-from playai_async._telemetry.events import Telemetry
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import RequestEnded, UnknownStatus
 
 __all__ = ["Service"]
-
-logger = logging.getLogger("playai_async")
 
 _OK = 200
 
@@ -45,15 +43,15 @@ class Service:
         base_url: Where the service is.
         transport: Sends requests.
         protocol: Deciphers replies.
-        telemetry: What is told of requests.
+        emitter: Reports requests.
     """
 
-    def __init__(self, base_url: URL, transport: Transport, protocol: Protocol, telemetry: Telemetry) -> None:
+    def __init__(self, base_url: URL, transport: Transport, protocol: Protocol, emitter: Emitter) -> None:
         self._base_url = base_url
         self._jobs_path = (base_url / "api/v1/tts").raw_path
         self._transport = transport
         self._protocol = protocol
-        self._telemetry = telemetry
+        self._emitter = emitter
         self._jobs_read: WeakValueDictionary[bytes, TtsJob] = WeakValueDictionary()
         self._warned_of: OrderedDict[UUID, None] = OrderedDict()
 
@@ -97,9 +95,10 @@ class Service:
         try:
             reply = await exchange
         except PlayAIError as error:
-            self._telemetry.unanswered(method, error)
+            self._emitter.emit(RequestEnded(method, None, type(error).__qualname__))
             raise
-        self._telemetry.answered(method, reply.status)
+        if RequestEnded in self._emitter.kinds:
+            self._emitter.emit(RequestEnded(method, reply.status))
         return reply
 
     def _job_in(self, reply: Reply, job_id: UUID) -> TtsJob:
@@ -117,6 +116,4 @@ class Service:
         self._warned_of[job_id] = None
         if len(self._warned_of) > _REMEMBERED_UNKNOWNS:
             self._warned_of.popitem(last=False)
-        shown = self._protocol.shown(status)
-        fields = {"playai_event": "unknown_state", "playai_job_id": str(job_id), "playai_status": shown}
-        logger.warning("Job %s is in a state that the contract does not list: %r", job_id, shown, extra=fields)
+        self._emitter.emit(UnknownStatus(job_id, self._protocol.shown(status)))

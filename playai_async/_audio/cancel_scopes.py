@@ -1,7 +1,7 @@
-"""Callers whose own tasks are at work inside a session, and who are shown out when it closes.
+"""Cancels callers that are at work inside a session when the session closes.
 
-A wait is an object that the session ends. Whoever creates a job or downloads one does so in a task of their own, with
-pauses in it and files open: it is interrupted where it stands, and cleans up by itself.
+A wait is an object that the session can end. A caller who creates a job or downloads audio runs in its own task, with
+pauses and open files: it is cancelled where it stands, and cleans up by itself.
 """
 
 from __future__ import annotations
@@ -12,54 +12,56 @@ from collections.abc import AsyncGenerator
 from uuid import UUID
 
 from playai_async._exceptions import SessionClosedError
+from playai_async.jobs._scheduling.lifecycle import Lifecycle
 
-__all__ = ["Visitors"]
+__all__ = ["CancelScopes"]
 
 
-class Visitors:
-    """Who is inside."""
+class CancelScopes:
+    """The blocks that callers are in.
 
-    def __init__(self) -> None:
-        self._stays: set[asyncio.Timeout] = set()
+    Args:
+        lifecycle: Whether a block may be entered.
+    """
+
+    def __init__(self, lifecycle: Lifecycle) -> None:
+        self._lifecycle = lifecycle
+        self._scopes: set[asyncio.Timeout] = set()
         self._left = asyncio.Event()
-        self._closed = False
 
     @contextlib.asynccontextmanager
-    async def inside(self, job_id: UUID | None) -> AsyncGenerator[None, None]:
-        """Be inside for as long as the block runs.
+    async def enter(self, job_id: UUID | None) -> AsyncGenerator[None, None]:
+        """Run a block that `cancel_all` can cancel.
 
         Args:
-            job_id: The job that it is about, if there is one, to be named in the error.
+            job_id: The job that the block is about, which the error names; or None.
 
         Raises:
-            SessionClosedError: The session is closed, or closes meanwhile.
+            SessionClosedError: The session is closed, before the block or during it.
         """
-        closing = SessionClosedError("The session was closed.", job_id=job_id)
-        if self._closed:
-            raise closing
-        stay = asyncio.timeout(None)
+        self._lifecycle.check_open(job_id)
+        scope = asyncio.timeout(None)
         try:
-            async with stay:
-                self._stays.add(stay)
+            async with scope:
+                self._scopes.add(scope)
                 try:
                     yield
                 finally:
-                    self._stays.discard(stay)
+                    self._scopes.discard(scope)
                     self._left.set()
         except TimeoutError:
-            if not stay.expired():
+            if not scope.expired():
                 raise  # an error of the block's own
-            raise closing from None
+            raise SessionClosedError("The session was closed.", job_id=job_id) from None
 
-    def interrupt(self) -> None:
-        """Interrupt all who are inside, and let nobody in."""
-        if not self._closed:
-            self._closed = True
-            for stay in self._stays:
-                stay.reschedule(-1.0)  # which has passed: asyncio knows best how to interrupt its task
+    def cancel_all(self) -> None:
+        """Cancel all blocks."""
+        for scope in self._scopes:
+            if not scope.expired():
+                scope.reschedule(-1.0)  # in the past: asyncio knows best how to cancel its task
 
-    async def gone(self) -> None:
-        """Wait until all have left."""
-        while self._stays:
+    async def join(self) -> None:
+        """Wait until all blocks have been left."""
+        while self._scopes:
             self._left.clear()
             await self._left.wait()

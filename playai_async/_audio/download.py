@@ -30,8 +30,8 @@ from playai_async._audio.files import PartFile
 from playai_async._exceptions import DownloadError
 from playai_async._models import Completed, TtsJob
 from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MAX_REDIRECTS, USER_AGENT
-from playai_async._telemetry.events import Telemetry
-from playai_async.jobs._scheduling.in_flight import Slots
+from playai_async._telemetry.emitter import Emitter
+from playai_async.jobs._scheduling.in_flight import InFlightLimiter
 
 __all__ = ["Downloader", "OnProgress"]
 
@@ -66,9 +66,9 @@ class Downloader:
     Args:
         http: The client session whose connections, and whose trust in the environment's proxies, are used; no more.
         credentials: What must not be shown, should a server know it.
-        slots: How many requests may be under way; downloads take at most half of them, lest no status be asked for.
+        in_flight: How many requests may be in flight; downloads take at most half of them, lest no status be asked for.
         idle_timeout: Seconds without a byte after which an attempt is given up.
-        telemetry: What keeps its requests out of traces.
+        emitter: What keeps its requests out of traces.
     """
 
     def __init__(
@@ -76,17 +76,17 @@ class Downloader:
         http: aiohttp.ClientSession,
         *,
         credentials: Credentials,
-        slots: Slots,
+        in_flight: InFlightLimiter,
         idle_timeout: float,
-        telemetry: Telemetry,
+        emitter: Emitter,
     ) -> None:
         self._others = http
         self._own: aiohttp.ClientSession | None = None
         self._credentials = credentials
-        self._slots = slots
-        self._share = asyncio.Semaphore(max(1, slots.most // 2))
+        self._in_flight = in_flight
+        self._share = asyncio.Semaphore(max(1, in_flight.limit // 2))
         self._idle_timeout = idle_timeout
-        self._telemetry = telemetry
+        self._emitter = emitter
         self._loop = asyncio.get_running_loop()
 
     async def download(self, job: TtsJob[Completed], path: Path, on_progress: OnProgress | None) -> None:
@@ -129,7 +129,7 @@ class Downloader:
             await self._own.close()
 
     async def _attempt(self, link: URL, transfer: _Transfer) -> None:
-        async with self._share, self._slots.one():
+        async with self._share, self._in_flight.one():
             if self._others.closed:
                 raise given_session_closed(transfer.job_id)
             limit = asyncio.timeout(None)
@@ -172,7 +172,7 @@ class Downloader:
         """Follow a link to an answer that is no redirect."""
         headers = transfer.headers()
         for _ in range(MAX_REDIRECTS + 1):
-            with self._step(limit), self._telemetry.untraced():  # lest a trace hold the link, which is signed
+            with self._step(limit), self._emitter.untraced():  # lest a trace hold the link, which is signed
                 response = await self._http().get(url, headers=headers, allow_redirects=False)
             try:
                 if response.status not in _REDIRECTS:

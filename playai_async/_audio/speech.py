@@ -1,6 +1,6 @@
-"""From text to a file: a job created, waited for and downloaded, each by itself or in one go.
+"""From text to a file: create a job, wait for it and download its audio, each by itself or in one call.
 
-Puts `_create`, `_poller` and `_download` together; each step's own rules are kept there.
+Puts `create`, the engine and `download` together; the rules of each step are kept there.
 """
 
 from __future__ import annotations
@@ -8,45 +8,55 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
+from typing import TypeAlias
 from uuid import UUID
 
-from playai_async._api.jobs import Service
-from playai_async._audio.cancel_scopes import Visitors
+from playai_async._audio.cancel_scopes import CancelScopes
 from playai_async._audio.create import Creator
 from playai_async._audio.download import Downloader, OnProgress
 from playai_async._audio.files import Destination
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, TtsJob, TtsParameters, job_id_of
 from playai_async._settings import RESOLUTION, Polling
-from playai_async.jobs._polling.poller import Poller
+from playai_async.jobs._job_poller import JobPoller
 
 __all__ = ["Speech"]
 
+_WriteBody: TypeAlias = Callable[[TtsParameters], bytes]
+
 
 class Speech:
-    """Makes audio of text, and files of audio.
+    """Makes audio from text, and files from audio.
 
     Args:
-        service: Knows how parameters are written.
-        poller: Waits for jobs.
-        creator: Creates them.
+        write_body: Writes the body of a request to create a job.
+        jobs: Waits for jobs.
+        creator: Creates jobs.
         downloader: Downloads their audio.
+        scopes: Cancels callers when the session closes.
     """
 
-    def __init__(self, service: Service, poller: Poller, creator: Creator, downloader: Downloader) -> None:
-        self._service = service
-        self._poller = poller
+    def __init__(
+        self,
+        write_body: _WriteBody,
+        jobs: JobPoller[UUID | str | TtsJob, TtsJob],
+        creator: Creator,
+        downloader: Downloader,
+        scopes: CancelScopes,
+    ) -> None:
+        self._write_body = write_body
+        self._jobs = jobs
         self._creator = creator
         self._downloader = downloader
-        self._visitors = Visitors()
+        self._scopes = scopes
         self._loop = asyncio.get_running_loop()
 
     async def create(self, parameters: TtsParameters, polling: Polling, timeout: float | None) -> TtsJob:
         """Create a job; see `Creator.create`."""
-        body = self._service.body_of(parameters)
-        async with self._visitors.inside(None):
+        body = self._write_body(parameters)
+        async with self._scopes.enter(None):
             return await self._creator.create(body, polling, timeout)
 
     async def download(
@@ -56,10 +66,10 @@ class Speech:
         job_id = job_id_of(job)
         place = Destination.checked(destination)
         if not isinstance(job, TtsJob):
-            job = await self._poller.call(job_id)
+            job = await self._jobs.get(job_id)
         completed = job.raise_for_failure()
         path = place.file(job_id, completed.output.content_type)
-        async with self._visitors.inside(job_id):
+        async with self._scopes.enter(job_id):
             await self._downloader.download(completed, path, on_progress)
         return path
 
@@ -71,14 +81,13 @@ class Speech:
         timeout: float | None,
         on_progress: OnProgress | None,
     ) -> TtsJob[Completed]:
-        """Create a job, wait for it, and download its audio, all within the time."""
+        """Create a job, wait for it, and download its audio, all before the deadline."""
         Destination.checked(destination)  # before anything is created that costs money
-        began = self._loop.time()
-        deadline = None if timeout is None else began + timeout
+        started = self._loop.time()
+        deadline = None if timeout is None else started + timeout
         job = await self.create(parameters, polling, timeout)
-        if not job.done:
-            left = None if deadline is None else max(RESOLUTION, deadline - self._loop.time())
-            job = await self._poller.completion(job.id, polling, left)
+        left = None if deadline is None else max(RESOLUTION, deadline - self._loop.time())
+        job = await self._jobs.wait_for_completion(job, polling=polling, timeout=left)
         completed = job.raise_for_failure()
         limit = asyncio.timeout_at(deadline)
         try:
@@ -90,7 +99,7 @@ class Speech:
                 raise  # out of `on_progress`
         else:
             return completed
-        elapsed = self._loop.time() - began
+        elapsed = self._loop.time() - started
         raise WaitTimeoutError(
             f"The audio of job {job.id} was not downloaded within {elapsed:.1f} s; it can be downloaded again.",
             job=completed,
@@ -99,20 +108,16 @@ class Speech:
             job_id=job.id,
         )
 
-    def end_all(self) -> None:
-        """Interrupt all creations and downloads, with `SessionClosedError`."""
-        self._visitors.interrupt()
-
-    async def gone(self) -> None:
-        """See them off, once they were interrupted."""
-        await self._visitors.gone()
+    async def join(self) -> None:
+        """Wait until all creations and downloads have ended, after they were cancelled."""
+        await self._scopes.join()
         await self._creator.close()
         await self._downloader.close()
 
 
 @contextlib.contextmanager
 def _naming(job_id: UUID) -> Generator[None, None, None]:
-    """Note on an error out of the block whose audio it was, where it does not say so by itself."""
+    """Note the job on an error that does not name it."""
     try:
         yield
     except PlayAIError:

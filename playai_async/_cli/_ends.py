@@ -16,7 +16,8 @@ from playai_async._api.converter import JobConverter
 from playai_async._cli._exit import Exit
 from playai_async._cli._screen import Drawing, Screen, one_line, progress
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
-from playai_async._models import Completed, Failed, SessionStats, TtsJob
+from playai_async._models import Completed, Failed, TtsJob
+from playai_async._telemetry.stats import SessionStats
 
 __all__ = ["Ends", "Outcome", "Results", "Tally", "id_of", "status_of"]
 

@@ -1,41 +1,188 @@
-"""What a session tells of itself, beside the log: waits, requests and pauses.
-
-Here nobody listens, and nothing is kept or measured. `_opentelemetry` listens, where its package is installed.
-"""
+"""The events that a client reports: plain values, told after the state has changed."""
 
 from __future__ import annotations
 
-import contextlib
-from contextlib import AbstractContextManager
+from collections.abc import Hashable
+from typing import Literal, TypeAlias
 
-from playai_async._exceptions import PlayAIError
-from playai_async.jobs._pacing.pacer import PauseReason
-from playai_async.jobs._polling.watch import Outcome, Waiter
+import attrs
 
-__all__ = ["Telemetry"]
+__all__ = [
+    "Event",
+    "JobChanged",
+    "PauseEnded",
+    "PauseReason",
+    "PauseStarted",
+    "RequestEnded",
+    "RequestFailed",
+    "SharedQuotaLost",
+    "SharedQuotaRegained",
+    "UnknownStatus",
+    "WaitEnded",
+    "WaitStarted",
+]
+
+PauseReason: TypeAlias = Literal["throttled", "outage"]
+"""Why requests are paused: a 429, or transient failures in a row."""
 
 
-class Telemetry:
-    """Takes no notice."""
+@attrs.frozen
+class WaitStarted:
+    """A caller began to wait for a job.
 
-    def wait_began(self, waiter: Waiter) -> None:
-        """Take note of a wait that has joined its watch."""
+    Attributes:
+        wait: What tells this wait from others.
+        job_id: The job.
+    """
 
-    def wait_ended(self, waiter: Waiter, outcome: Outcome | None, now: float) -> None:
-        """Take note of what came of a wait, or, with None, that it was let go."""
+    wait: object
+    job_id: Hashable
 
-    def answered(self, method: str, status: int) -> None:
-        """Take note of a request that was answered."""
 
-    def unanswered(self, method: str, error: PlayAIError) -> None:
-        """Take note of a request that met no answer."""
+@attrs.frozen
+class WaitEnded:
+    """A wait ended: with a job, with an error, or, with neither, by a cancellation.
 
-    def pause_began(self, method: str, reason: PauseReason, now: float) -> None:
-        """Take note that requests of a method are held."""
+    Attributes:
+        wait: What tells this wait from others.
+        started: When the wait began, by the event loop's clock.
+        ended: When it ended, by the same clock.
+        job: The finished job, or None.
+        error: The error, or None.
+        polls: Status requests during the wait.
+        throttled: How many of them met a 429.
+        queued: Seconds for which polls were due and waited for nothing but their turn.
+    """
 
-    def pause_ended(self, method: str, now: float) -> None:
-        """Take note that they are held no more."""
+    wait: object
+    started: float
+    ended: float
+    job: object | None
+    error: Exception | None
+    polls: int
+    throttled: int
+    queued: float
 
-    def untraced(self) -> AbstractContextManager[None]:
-        """Return a context in which no request is traced, for those whose URL must not be known."""
-        return contextlib.nullcontext()
+
+@attrs.frozen
+class JobChanged:
+    """A poll brought a job that differs from the last one.
+
+    Attributes:
+        job_id: The job's id.
+        job: The job as it is now.
+        previous: The job as it was, or None.
+    """
+
+    job_id: Hashable
+    job: object
+    previous: object | None
+
+
+@attrs.frozen
+class RequestEnded:
+    """A request was answered, or met no answer.
+
+    Attributes:
+        method: The HTTP method.
+        status: The HTTP status, or None if no answer came.
+        error: The name of the exception's class if no answer came, or None.
+    """
+
+    method: str
+    status: int | None
+    error: str | None = None
+
+
+@attrs.frozen
+class RequestFailed:
+    """A request failed in a way that may pass.
+
+    Attributes:
+        job_id: The job that it was about; None for a request that creates one.
+        error: The name of the exception's class.
+    """
+
+    job_id: Hashable | None
+    error: str
+
+
+@attrs.frozen
+class PauseStarted:
+    """The requests of one operation are paused.
+
+    Attributes:
+        operation: The requests, in the plural.
+        method: Their HTTP method.
+        reason: Why.
+        started: When, by the event loop's clock.
+        pause: Seconds until the next request, as far as is known.
+    """
+
+    operation: str
+    method: str
+    reason: PauseReason
+    started: float
+    pause: float
+
+
+@attrs.frozen
+class PauseEnded:
+    """The requests of one operation go again.
+
+    Attributes:
+        operation: The requests, in the plural.
+        method: Their HTTP method.
+        reason: Why they were paused.
+        started: When the pause began, by the event loop's clock.
+        ended: When it ended, by the same clock.
+    """
+
+    operation: str
+    method: str
+    reason: PauseReason
+    started: float
+    ended: float
+
+
+@attrs.frozen
+class UnknownStatus:
+    """A job has a status that the contract does not list.
+
+    Attributes:
+        job_id: The job.
+        status: The status, made fit to be shown.
+    """
+
+    job_id: Hashable
+    status: str
+
+
+@attrs.frozen
+class SharedQuotaLost:
+    """The shared quota cannot be reached.
+
+    Attributes:
+        error: The name of the exception's class.
+    """
+
+    error: str
+
+
+@attrs.frozen
+class SharedQuotaRegained:
+    """The shared quota can be reached again."""
+
+
+Event: TypeAlias = (
+    WaitStarted
+    | WaitEnded
+    | JobChanged
+    | RequestEnded
+    | RequestFailed
+    | PauseStarted
+    | PauseEnded
+    | UnknownStatus
+    | SharedQuotaLost
+    | SharedQuotaRegained
+)

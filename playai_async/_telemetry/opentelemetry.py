@@ -1,105 +1,90 @@
-"""What OpenTelemetry is told: a span for each wait, and the metrics of a session.
+"""Reports to OpenTelemetry: a span for each wait, and the metrics of a session.
 
-The home of opentelemetry, to be imported only where its package is installed. Where nothing is set up to listen, the
-API's own instruments take no notice.
+The home of opentelemetry; imported only where its package is installed. Where nothing is set up to listen, the API's
+own instruments do nothing.
 
-Names follow the semantic conventions where those have one (`server.address`, `http.request.method`,
+Names follow the semantic conventions where these have one (`server.address`, `http.request.method`,
 `http.response.status_code`, `error.type`), and begin with `playai.` elsewhere. No attribute holds a key, a user id, a
-link, a text that is spoken, or anything else in the service's words.
+link, spoken text, or any other words of the service.
 """
 
 from __future__ import annotations
 
 import contextlib
 import functools
-import logging
 import math
 import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
-from typing import Concatenate, ParamSpec
 
 import attrs
 from opentelemetry import metrics, trace
 from yarl import URL
 
-from playai_async._exceptions import APIStatusError, PlayAIError, WaitTimeoutError
-from playai_async._models import Completed, TtsJob
-from playai_async._telemetry.events import Telemetry
+from playai_async._exceptions import APIStatusError, WaitTimeoutError
+from playai_async._models import Completed, as_job
+from playai_async._telemetry.events import (
+    Event,
+    PauseEnded,
+    PauseReason,
+    PauseStarted,
+    RequestEnded,
+    WaitEnded,
+    WaitStarted,
+)
 from playai_async._version import __version__
-from playai_async.jobs._pacing.pacer import PauseReason
-from playai_async.jobs._polling.watch import Outcome, Waiter
 
-_untraced: Callable[[], AbstractContextManager[None]]
+untraced: Callable[[], AbstractContextManager[None]]
 try:
     from opentelemetry.instrumentation.utils import suppress_instrumentation
 except ImportError:  # then nothing traces requests
-    _untraced = contextlib.nullcontext
+    untraced = contextlib.nullcontext
 else:
-    _untraced = suppress_instrumentation  # of HTTP alone would do, but what traces aiohttp did not always heed that
+    untraced = suppress_instrumentation  # suppressing HTTP alone would do, but aiohttp's tracer did not always heed it
 
-__all__ = ["OpenTelemetry"]
-
-logger = logging.getLogger("playai_async")
-
-_P = ParamSpec("_P")
+__all__ = ["OpenTelemetry", "untraced"]
 
 _LIBRARY = "playai_async"
 _POLLS = "GET"
 
-_PAUSES_KEPT = 10
-"""Pauses that spans can still tell of when their waits end: of more, the last."""
+_MAX_PAUSES = 10
+"""Pauses that spans can report when their waits end: the latest."""
 
-_REFUSALS = 400
+_ERROR_STATUS = 400
 """The status from which an answer is an error."""
 
 _BUCKETS = (0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 25.0, 60.0, 120.0, 300.0, 600.0)
 """Seconds: from less than the first pause between polls to ten of the service's windows."""
 
-_PER_SECOND = 1_000_000_000
+_NANOSECONDS = 1_000_000_000
 
 
 @attrs.define
 class _Span:
-    """One wait, as a trace has it, and where the counts of its watch stood when it began."""
+    """The span of one wait, and when it began in nanoseconds since the epoch."""
 
     span: trace.Span
     began: int
-    throttled: int
-    queued: float
 
 
 @attrs.define
 class _Pause:
-    """A time in which no polls went, or one at a time."""
+    """A time in which polls were paused, or went one at a time."""
 
     reason: PauseReason
     began: float
     ended: float = math.inf
 
 
-def _harmless(
-    method: Callable[Concatenate[OpenTelemetry, _P], None],
-) -> Callable[Concatenate[OpenTelemetry, _P], None]:
-    """Let what is told go wrong without harm: a sampler or a span processor of the caller's may raise."""
-
-    @functools.wraps(method)
-    def told(self: OpenTelemetry, /, *args: _P.args, **kwargs: _P.kwargs) -> None:
-        try:
-            method(self, *args, **kwargs)
-        except Exception as error:  # noqa: BLE001 - no wait may end, or go on for ever, because of who listens
-            self.broke(error)
-
-    return told
-
-
-class OpenTelemetry(Telemetry):
-    """Tells OpenTelemetry; to be made once for a session.
+class OpenTelemetry:
+    """The listener that reports to OpenTelemetry; one for each session.
 
     Args:
         base_url: Where the service is.
     """
+
+    kinds = frozenset[type]({PauseEnded, PauseStarted, RequestEnded, WaitEnded, WaitStarted})
 
     def __init__(self, base_url: URL) -> None:
         self._server: dict[str, str | int] = {"server.address": base_url.host or "", "server.port": base_url.port or 0}
@@ -111,94 +96,86 @@ class OpenTelemetry(Telemetry):
         self._requests = meter.create_counter(
             "playai.client.requests", "{request}", "Requests sent, by what came back."
         )
-        self._lag = _histogram(meter, "playai.client.lag", "Time from a job's completion until its wait was told.")
+        self._lag = _histogram(meter, "playai.client.lag", "Time from a job's completion until its wait returned.")
         self._pause_time = _histogram(
-            meter, "playai.client.pause.duration", "Time for which requests were held by a 429 or an outage."
+            meter, "playai.client.pause.duration", "Time for which a 429 or an outage paused requests."
         )
-        self._broken = False
-        self._spans: dict[Waiter, _Span] = {}
-        self._pauses: deque[_Pause] = deque(maxlen=_PAUSES_KEPT)
-        self._held: dict[str, _Pause] = {}
+        self._spans: dict[object, _Span] = {}
+        self._pauses: deque[_Pause] = deque(maxlen=_MAX_PAUSES)
         self._attributes_of = functools.cache(self._request_attributes)
 
-    def broke(self, error: Exception) -> None:
-        """Take note, once, that what listens raises; by its class alone, since nobody knows what it quotes."""
-        if not self._broken:
-            self._broken = True
-            logger.warning("OpenTelemetry raised %s; waits go on.", type(error).__qualname__)
+    def __call__(self, event: Event) -> None:
+        """Report an event."""
+        match event:
+            case RequestEnded():
+                self._requests.add(1, self._attributes_of(event.method, event.status, event.error))
+            case WaitStarted():
+                self._start_span(event)
+            case WaitEnded():
+                self._end_span(event)
+            case PauseStarted():
+                if event.method == _POLLS:
+                    self._pauses.append(_Pause(event.reason, event.started))
+            case PauseEnded():
+                self._end_pause(event)
+            case _:
+                pass
 
-    @_harmless
-    def wait_began(self, waiter: Waiter) -> None:
+    def __str__(self) -> str:
+        return "OpenTelemetry"
+
+    def _start_span(self, event: WaitStarted) -> None:
         self._open_waits.add(1, self._server)
-        watch = waiter.watch
-        attributes = {"playai.job.id": str(watch.job_id), **self._server}
+        attributes = {"playai.job.id": str(event.job_id), **self._server}
         began = time.time_ns()
         span = self._tracer.start_span("playai.wait", attributes=attributes, start_time=began)
         if span.is_recording():
-            self._spans[waiter] = _Span(span, began, watch.throttled, watch.queued_for(waiter.since))
+            self._spans[event.wait] = _Span(span, began)
 
-    @_harmless
-    def wait_ended(self, waiter: Waiter, outcome: Outcome | None, now: float) -> None:
-        begun = self._spans.pop(waiter, None)
+    def _end_span(self, event: WaitEnded) -> None:
+        begun = self._spans.pop(event.wait, None)
         self._open_waits.add(-1, self._server)
-        if isinstance(outcome, TtsJob) and outcome.completed_at is not None:
-            # By two clocks, and so as exact as they agree. What was done before the wait began is no lag of ours.
-            lag = time.time() - outcome.completed_at.timestamp()
-            self._lag.record(min(max(0.0, lag), now - waiter.since), self._server)
+        job = as_job(event.job)
+        if job is not None and job.completed_at is not None:
+            # By two clocks, so as exact as they agree. A job that ended before the wait began has no lag.
+            lag = time.time() - job.completed_at.timestamp()
+            self._lag.record(min(max(0.0, lag), event.ended - event.started), self._server)
         if begun is None:
             return
-        watch, span = waiter.watch, begun.span
+        span = begun.span
         span.set_attributes(
             {
-                "playai.wait.outcome": _outcome_name(outcome),
-                "playai.wait.polls": watch.polls - waiter.polls_before,
-                "playai.wait.throttled": watch.throttled - begun.throttled,
-                "playai.wait.queued": watch.queued_for(now) - begun.queued,
+                "playai.wait.outcome": _outcome_name(event),
+                "playai.wait.polls": event.polls,
+                "playai.wait.throttled": event.throttled,
+                "playai.wait.queued": event.queued,
             }
         )
-        if isinstance(outcome, PlayAIError):
-            span.set_attribute("error.type", type(outcome).__qualname__)
-            if isinstance(outcome, APIStatusError):
-                span.set_attribute("http.response.status_code", outcome.status)
+        if event.error is not None:
+            span.set_attribute("error.type", type(event.error).__qualname__)
+            if isinstance(event.error, APIStatusError):
+                span.set_attribute("http.response.status_code", event.error.status)
             span.set_status(trace.StatusCode.ERROR)  # without the message, which may quote the service
         for pause in self._pauses:
-            began, ended = max(pause.began, waiter.since), min(pause.ended, now)
+            began, ended = max(pause.began, event.started), min(pause.ended, event.ended)
             if began < ended:
                 attributes = {"playai.pause.reason": pause.reason, "playai.pause.duration": ended - began}
-                when = begun.began + round((began - waiter.since) * _PER_SECOND)
+                when = begun.began + round((began - event.started) * _NANOSECONDS)
                 span.add_event("playai.pause", attributes, when)
-        # By the clock of the waits, which is never set: no event is outside of its span.
-        span.end(begun.began + round((now - waiter.since) * _PER_SECOND))
+        # By the clock of the waits, which nobody sets: no event is outside of its span.
+        span.end(begun.began + round((event.ended - event.started) * _NANOSECONDS))
 
-    @_harmless
-    def answered(self, method: str, status: int) -> None:
-        self._requests.add(1, self._attributes_of(method, status, None))
-
-    @_harmless
-    def unanswered(self, method: str, error: PlayAIError) -> None:
-        self._requests.add(1, self._attributes_of(method, None, type(error).__qualname__))
-
-    @_harmless
-    def pause_began(self, method: str, reason: PauseReason, now: float) -> None:
-        pause = self._held[method] = _Pause(reason, now)
-        if method == _POLLS:
-            self._pauses.append(pause)
-
-    @_harmless
-    def pause_ended(self, method: str, now: float) -> None:
-        pause = self._held.pop(method)
-        pause.ended = now
-        attributes = {"http.request.method": method, "playai.pause.reason": pause.reason, **self._server}
-        self._pause_time.record(now - pause.began, attributes)
-
-    def untraced(self) -> AbstractContextManager[None]:
-        return _untraced()
+    def _end_pause(self, event: PauseEnded) -> None:
+        if event.method == _POLLS and self._pauses:
+            self._pauses[-1].ended = event.ended
+        attributes = {"http.request.method": event.method, "playai.pause.reason": event.reason, **self._server}
+        self._pause_time.record(event.ended - event.started, attributes)
 
     def _request_attributes(self, method: str, status: int | None, error: str | None) -> dict[str, str | int]:
         attributes: dict[str, str | int] = {"http.request.method": method, **self._server}
         if status is not None:
             attributes["http.response.status_code"] = status
-            error = str(status) if status >= _REFUSALS else None
+            error = str(status) if status >= _ERROR_STATUS else None
         if error is not None:
             attributes["error.type"] = error
         return attributes
@@ -211,9 +188,10 @@ def _histogram(meter: metrics.Meter, name: str, description: str) -> metrics.His
         return meter.create_histogram(name, "s", description)
 
 
-def _outcome_name(outcome: Outcome | None) -> str:
-    if outcome is None:
+def _outcome_name(event: WaitEnded) -> str:
+    if event.error is not None:
+        return "timed_out" if isinstance(event.error, WaitTimeoutError) else "error"
+    if event.job is None:
         return "cancelled"
-    if isinstance(outcome, TtsJob):
-        return "completed" if isinstance(outcome.output, Completed) else "failed"
-    return "timed_out" if isinstance(outcome, WaitTimeoutError) else "error"
+    job = as_job(event.job)
+    return "completed" if job is None or isinstance(job.output, Completed) else "failed"

@@ -1,56 +1,37 @@
-"""What is told of pauses: that the requests of one operation are held, why, and when they go again.
-
-Told by whoever sends, and decides nothing.
-"""
+"""Reports the pauses of one operation: when its requests are paused, why, and when they go again."""
 
 from __future__ import annotations
 
-import logging
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import PauseEnded, PauseReason, PauseStarted
 
-from playai_async._telemetry.events import Telemetry
-from playai_async.jobs._pacing.pacer import PauseReason
-
-__all__ = ["Pauses"]
-
-logger = logging.getLogger("playai_async")
+__all__ = ["PauseReporter"]
 
 
-class Pauses:
-    """Tells the log, and OpenTelemetry, of the pauses of one operation.
+class PauseReporter:
+    """Turns the state of a gate into events.
 
     Args:
-        operation: What its requests are, in the plural.
+        operation: The requests, in the plural.
         method: Their HTTP method.
-        telemetry: What tells OpenTelemetry.
+        emitter: Where to report.
     """
 
-    def __init__(self, operation: str, method: str, telemetry: Telemetry) -> None:
+    def __init__(self, operation: str, method: str, emitter: Emitter) -> None:
         self._operation = operation
         self._method = method
-        self._telemetry = telemetry
-        self._since: float | None = None
+        self._emitter = emitter
+        self._current: tuple[PauseReason, float] | None = None
 
-    def began(self, reason: PauseReason, now: float, pause: float) -> None:
-        """Tell that requests are held, for so many seconds at first; another pause is over with that."""
-        self.ended(now)
-        fields = {
-            "playai_event": "pause_began",
-            "playai_operation": self._operation,
-            "playai_reason": reason,
-            "playai_pause": pause,
-        }
-        if reason == "throttled":
-            logger.info("Throttled: no %s for %.1f s.", self._operation, pause, extra=fields)
-        else:
-            logger.info("Failing in a row: %s go one at a time.", self._operation, extra=fields)
-        self._since = now
-        self._telemetry.pause_began(self._method, reason, now)
+    def start(self, reason: PauseReason, now: float, pause: float) -> None:
+        """Report that requests are paused, for these seconds at first; that ends an earlier pause."""
+        self.end(now)
+        self._current = reason, now
+        self._emitter.emit(PauseStarted(self._operation, self._method, reason, now, pause))
 
-    def ended(self, now: float) -> None:
-        """Tell that requests go again, if any pause was told of."""
-        if self._since is None:
+    def end(self, now: float) -> None:
+        """Report that requests go again, if a pause was reported."""
+        if self._current is None:
             return
-        pause, self._since = now - self._since, None
-        fields = {"playai_event": "pause_ended", "playai_operation": self._operation, "playai_pause": pause}
-        logger.info("Over: %s go again, after %.1f s.", self._operation, pause, extra=fields)
-        self._telemetry.pause_ended(self._method, now)
+        (reason, started), self._current = self._current, None
+        self._emitter.emit(PauseEnded(self._operation, self._method, reason, started, now))

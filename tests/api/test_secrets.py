@@ -254,7 +254,7 @@ async def test_a_forgotten_session_warns_without_a_secret(emulator: Emulator) ->
     """The warning has what `repr()` has, and its source is the session."""
     playai = PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url)
     await playai.get_job(emulator.add_job())
-    await playai._client._layers.transport.close()  # type: ignore[union-attr]  # lest aiohttp warn of its own
+    await playai._runtime._parts.transport.close()  # type: ignore[union-attr]  # lest aiohttp warn of its own
     with pytest.warns(ResourceWarning) as caught:
         del playai
         gc.collect()

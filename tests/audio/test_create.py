@@ -442,7 +442,7 @@ async def test_a_framework_that_cancels_every_task_it_finds_is_survived(
     await asyncio.sleep(1)
     for task in asyncio.all_tasks() - {asyncio.current_task(), creation}:
         task.cancel()
-    with pytest.raises(TransportError, match=r"to create a job was cut short\. The job may exist"):
+    with pytest.raises(TransportError, match=r"to create a job was cancelled from outside\. The job may exist"):
         await creation
 
 

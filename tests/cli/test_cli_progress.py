@@ -108,7 +108,7 @@ async def test_a_warning_of_the_library_does_not_spoil_it(
         await asyncio.sleep(5)
         shown = err.lines()
         emulator.set_output(job, None)
-    assert " ".join(shown[:-4]).startswith(f"Job {job} is in a state that the contract does not list: 'QUEUED'")
+    assert " ".join(shown[:-4]).startswith(f"Job {job} has a status that the contract does not list: 'QUEUED'")
     assert [line.split()[0] for line in shown[-4:]] == ["0", "Jobs", "Requests", "Pace"]
 
 

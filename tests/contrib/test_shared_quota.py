@@ -17,7 +17,7 @@ import pytest
 from playai_async import Pacing, PlayAISession
 from playai_async._shared_quota import Ask, QuotaLink, SharedQuota, Terms
 from playai_async.emulator import Emulator, Status
-from playai_async.jobs._pacing.leased_quota import Permits, terms_for
+from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
 from tests.contrib.virtual_quota import VirtualQuota
 from tests.support.clock import now
 from tests.support.fleets import QUOTA, WINDOW, finished_late, most_in_a_window, share_of_429s
@@ -55,23 +55,23 @@ class Process:
     def __init__(self, quota: VirtualQuota, requests: int = QUOTA) -> None:
         terms = terms_for(Pacing(requests_per_window=requests), name="q", request_timeout=10.0)
         assert terms is not None
-        self._permits = Permits(terms)
+        self._quota = LeasedQuota(terms)
         self._link: QuotaLink = quota.open(terms)
         self.wait = 0.0
         self.pause: float | None = None
 
     async def asks(self, wanted: int = 1, pause: float = 0.0) -> int:
         """Ask for so many, and send what is granted."""
-        ask = self._permits.ask(now(), wanted, 0.0, pause)
+        ask = self._quota.ask(now(), wanted, 0.0, pause)
         assert ask is not None
         answer = await self._link.exchange(ask)
-        self._permits.answered(now(), now(), ask, answer)
+        self._quota.on_answer(now(), now(), ask, answer)
         sent = 0
-        while self._permits.delay(now(), 0.0) == 0.0:
+        while self._quota.delay(now(), 0.0) == 0.0:
             if answer.pause is None:
-                self._permits.sent(now(), 0.0, 0)
+                self._quota.on_sent(now(), 0.0, 0)
             else:
-                self._permits.probe_sent(now())
+                self._quota.on_probe_sent(now())
             sent += 1
         self.wait, self.pause = answer.wait, answer.pause
         return sent
@@ -79,12 +79,12 @@ class Process:
     def ends(self, how: str = "accepted") -> None:
         """End the request that was granted first."""
         if how == "throttled":
-            self._permits.throttled(now(), news=True)
+            self._quota.on_throttled(now(), first=True)
         elif how == "reopened":
-            self._permits.reopened(now())
-            self._permits.accepted(now())
+            self._quota.on_reopened(now())
+            self._quota.on_accepted(now())
         else:
-            self._permits.accepted(now())
+            self._quota.on_accepted(now())
 
 
 # Many waits
@@ -282,11 +282,11 @@ async def test_a_batch_leaves_something_for_the_others(virtual_quota: VirtualQuo
 async def test_what_is_given_back_is_anothers(virtual_quota: VirtualQuota) -> None:
     """At once: it was never sent."""
     giver, taker = Process(virtual_quota, requests=1), Process(virtual_quota, requests=1)
-    ask = giver._permits.ask(now(), 1, 0.0, 0.0)
+    ask = giver._quota.ask(now(), 1, 0.0, 0.0)
     assert ask is not None
-    giver._permits.answered(now(), now(), ask, await giver._link.exchange(ask))
+    giver._quota.on_answer(now(), now(), ask, await giver._link.exchange(ask))
     assert await taker.asks(1) == 0
-    ask = giver._permits.ask(now(), 0, 0.0, 0.0)
+    ask = giver._quota.ask(now(), 0, 0.0, 0.0)
     assert ask is not None
     await giver._link.exchange(ask)
     assert await taker.asks(1) == 1

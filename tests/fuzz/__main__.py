@@ -31,7 +31,7 @@ WORDS = (
 
 # Before anything else imports them: only what is imported in here is watched.
 with atheris.instrument_imports(include=["playai_async", "email._parseaddr", "email.utils", "json.decoder"]):
-    from tests import fuzzed
+    from tests.fuzz import fuzzed
 
 
 def reply(data: bytes) -> None:

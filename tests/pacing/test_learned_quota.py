@@ -11,6 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playai_async import Pacing
+from playai_async.jobs._engine import build_pacer
 from playai_async.jobs._pacing.pacer import Pacer
 from tests.support.dice import Dice
 from tests.support.fixed_windows import Service, Session, run
@@ -30,16 +31,16 @@ def accepting(pacer: Pacer, count: int, *, now: float = 0.0) -> float:
     """Send requests one after the other, as soon as each may go, all accepted at once; return the time of the last."""
     for _ in range(count):
         now += pacer.delay(now)
-        pacer.sent(now)
-        pacer.accepted(now)
+        pacer.on_sent(now)
+        pacer.on_accepted(now)
     return now
 
 
 def refused(pacer: Pacer, now: float, hint: float | None = None) -> float:
     """Send a request as soon as it may go, which meets a 429; return its time."""
     now += pacer.delay(now)
-    pacer.sent(now)
-    pacer.throttled(now, now, hint)
+    pacer.on_sent(now)
+    pacer.on_throttled(now, now, hint)
     return now
 
 
@@ -48,12 +49,12 @@ def refused(pacer: Pacer, now: float, hint: float | None = None) -> float:
 
 def test_sixteen_requests_go_at_once_and_then_one_a_second() -> None:
     """A dozen waits are not slowed, and a first minute hardly meets a 429."""
-    pacer = Pacer(Pacing())
+    pacer = build_pacer(Pacing())
     times = []
     now = 0.0
     for _ in range(22):
         now += pacer.delay(now)
-        pacer.sent(now)
+        pacer.on_sent(now)
         times.append(now)
     assert times == pytest.approx([0.0] * 16 + [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     assert pacer.quota is None
@@ -65,11 +66,11 @@ def test_the_rate_grows_with_the_square_of_what_a_window_has_taken(
     taken: int, times: int, window: float, spacing: float
 ) -> None:
     """Twice as fast after forty, five times after eighty."""
-    pacer = Pacer(Pacing(window=window))
+    pacer = build_pacer(Pacing(window=window))
     now = accepting(pacer, taken) + window / 2
     for _ in range(16):
         assert pacer.delay(now) == 0.0
-        pacer.sent(now)
+        pacer.on_sent(now)
     assert pacer.delay(now) == pytest.approx(spacing / times, rel=1e-6)
 
 
@@ -88,31 +89,31 @@ def test_a_service_without_a_quota_answers_a_thousand_within_a_minute(latency: f
 @pytest.mark.parametrize(("taken", "limit"), [(16, 15), (40, 38), (60, 57), (100, 95)], ids=str)
 def test_the_first_429_takes_the_bound(taken: int, limit: int) -> None:
     """A little less than the window has taken, since others may use the key as well."""
-    pacer = Pacer(Pacing())
+    pacer = build_pacer(Pacing())
     refused(pacer, accepting(pacer, taken))
     assert pacer.quota == limit
 
 
 def test_what_was_under_way_at_the_429_counts_as_it_ends() -> None:
     """Those accepted among it were in that window; the refused, the cut off and the cancelled may have been."""
-    pacer = Pacer(Pacing())
+    pacer = build_pacer(Pacing())
     now = accepting(pacer, 40) + 9.0
     for _ in range(6):
         assert pacer.delay(now) == 0.0
-        pacer.sent(now)
-    pacer.throttled(now, now, None)
+        pacer.on_sent(now)
+    pacer.on_throttled(now, now, None)
     assert pacer.quota is None
-    for end in (pacer.accepted, pacer.accepted, pacer.abandoned):
+    for end in (pacer.on_accepted, pacer.on_accepted, pacer.on_abandoned):
         end(now)
-    pacer.failed(now, shared=True)
+    pacer.on_failed(now, shared=True)
     assert pacer.quota is None
-    assert pacer.throttled(now, now, None) is False
+    assert pacer.on_throttled(now, now, None) is False
     assert pacer.quota == math.floor(0.95 * 44)
 
 
 def test_an_early_429_after_few_requests_does_not_limit_a_session() -> None:
     """Others may have spent that window; three of them are no accident."""
-    pacer, now, limits = Pacer(Pacing()), 0.0, []
+    pacer, now, limits = build_pacer(Pacing()), 0.0, []
     for _ in range(3):
         now = refused(pacer, accepting(pacer, 10, now=now))
         limits.append(pacer.quota)
@@ -122,17 +123,17 @@ def test_an_early_429_after_few_requests_does_not_limit_a_session() -> None:
 
 def test_after_an_early_429_no_more_go_at_once_than_a_window_has_taken() -> None:
     """The rest follow one by one, a second apart."""
-    pacer = Pacer(Pacing())
+    pacer = build_pacer(Pacing())
     now = accepting(pacer, 1, now=refused(pacer, accepting(pacer, 10))) + 61.0
     for _ in range(11):
         assert pacer.delay(now) == 0.0
-        pacer.sent(now)
+        pacer.on_sent(now)
     assert pacer.delay(now) == pytest.approx(1 / (1 + (11 / 40) ** 2))
 
 
 def test_a_limit_is_one_request_at_least() -> None:
     """Else nothing would ever be learned again."""
-    pacer, now = Pacer(Pacing()), 0.0
+    pacer, now = build_pacer(Pacing()), 0.0
     for _ in range(4):
         now = refused(pacer, accepting(pacer, 1, now=now + 120.0), hint=90.0)
     assert pacer.quota == 1
@@ -141,7 +142,7 @@ def test_a_limit_is_one_request_at_least() -> None:
 
 def test_a_429_after_no_request_at_all_tells_nothing() -> None:
     """Others have spent the window: that is the affair of the gate."""
-    pacer, now = Pacer(Pacing()), 0.0
+    pacer, now = build_pacer(Pacing()), 0.0
     for _ in range(10):
         now = accepting(pacer, 1, now=refused(pacer, now + 120.0)) + 120.0
     assert pacer.quota is None
@@ -364,26 +365,26 @@ def test_what_is_left_goes_at_once_where_polls_find_jobs_done_and_others_have_lo
     pacer, now = learned_pacer()
     for _ in range(10):
         now += pacer.delay(now)
-        pacer.sent(now)
-        pacer.accepted(now, found=True)
+        pacer.on_sent(now)
+        pacer.on_accepted(now, found=True)
     assert pacer.delay(now, 20.0) > 0.5
     assert pacer.delay(now, 20.1) == 0.0
     left = 0
     while pacer.delay(now, 20.1) == 0.0:
-        pacer.sent(now, 20.1)
-        pacer.accepted(now, found=True)
+        pacer.on_sent(now, 20.1)
+        pacer.on_accepted(now, found=True)
         left += 1
     assert left >= 10
-    pacer = Pacer(Pacing())
+    pacer = build_pacer(Pacing())
     for _ in range(16):
-        pacer.sent(0.0)
-        pacer.accepted(0.0, found=True)
+        pacer.on_sent(0.0)
+        pacer.on_accepted(0.0, found=True)
     assert pacer.delay(0.0, 100.0) > 0.5
 
 
 def test_an_edge_after_a_window_of_no_requests_tells_nothing_of_the_limit() -> None:
     """A long hint, a refused probe, and an accepted one: nothing else was in the window before."""
-    pacer = Pacer(Pacing())
+    pacer = build_pacer(Pacing())
     now = refused(pacer, accepting(pacer, 40), hint=600.0)
     now = refused(pacer, now)
     now = accepting(pacer, 1, now=now)

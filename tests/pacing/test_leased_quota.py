@@ -8,7 +8,7 @@ import pytest
 
 from playai_async._settings import Pacing
 from playai_async._shared_quota import Answer, Ask, Terms
-from playai_async.jobs._pacing.leased_quota import Permits, terms_for
+from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
 
 TERMS = Terms("a", requests=60, window=60.0, burst=5, lease=20.0, ask_again=1.0)
 COUNTS = 60.03
@@ -18,27 +18,27 @@ COUNTS_LATE = 65.0
 """The same where it may reach the service late."""
 
 
-def asked(permits: Permits, now: float, wanted: int = 0, pause: float = 0.0) -> Ask:
+def asked(quota: LeasedQuota, now: float, wanted: int = 0, pause: float = 0.0) -> Ask:
     """What is asked, since there is something to ask or to tell."""
-    ask = permits.ask(now, wanted, 0.0, pause)
+    ask = quota.ask(now, wanted, 0.0, pause)
     assert ask is not None
     return ask
 
 
-def granted(permits: Permits, now: float, requests: int, *, era: str = "e") -> Ask:
-    """Ask for so many permits, and get them."""
-    ask = asked(permits, now, requests)
-    permits.answered(now, now, ask, Answer(requests, 0.0, None, era))
+def granted(quota: LeasedQuota, now: float, requests: int, *, era: str = "e") -> Ask:
+    """Ask for so many quota, and get them."""
+    ask = asked(quota, now, requests)
+    quota.on_answer(now, now, ask, Answer(requests, 0.0, None, era))
     return ask
 
 
 @pytest.fixture
-def permits() -> Permits:
-    """Permits of a quota that answers, none in hand."""
-    permits = Permits(TERMS)
-    granted(permits, 0.0, 1)
-    asked(permits, 0.0)  # gives it back
-    return permits
+def quota() -> LeasedQuota:
+    """LeasedQuota of a quota that answers, none in hand."""
+    quota = LeasedQuota(TERMS)
+    granted(quota, 0.0, 1)
+    asked(quota, 0.0)  # gives it back
+    return quota
 
 
 def test_terms_are_those_of_a_known_quota() -> None:
@@ -56,250 +56,250 @@ def test_asks_come_as_often_in_a_short_window() -> None:
     assert terms.ask_again == pytest.approx(0.1)
 
 
-def test_a_request_takes_a_permit(permits: Permits) -> None:
+def test_a_request_takes_a_permit(quota: LeasedQuota) -> None:
     """Each is for one request; a probe is one like any other."""
-    assert permits.delay(1.0, 0.0) == permits.probe_delay(1.0) == math.inf
-    granted(permits, 1.0, 2)
-    assert permits.delay(1.0, 0.0) == 0.0
-    permits.sent(1.0, 0.0, 0)
-    assert permits.probe_delay(1.0) == 0.0
-    permits.probe_sent(1.0)
-    assert permits.delay(1.0, 0.0) == math.inf
+    assert quota.delay(1.0, 0.0) == quota.probe_delay(1.0) == math.inf
+    granted(quota, 1.0, 2)
+    assert quota.delay(1.0, 0.0) == 0.0
+    quota.on_sent(1.0, 0.0, 0)
+    assert quota.probe_delay(1.0) == 0.0
+    quota.on_probe_sent(1.0)
+    assert quota.delay(1.0, 0.0) == math.inf
 
 
-def test_the_end_of_a_request_is_told_as_how_long_it_still_counts(permits: Permits) -> None:
+def test_the_end_of_a_request_is_told_as_how_long_it_still_counts(quota: LeasedQuota) -> None:
     """From the telling, since the clocks of two hosts have nothing in common."""
-    first = granted(permits, 1.0, 1).first
-    permits.sent(1.0, 0.0, 0)
-    permits.accepted(2.0)
-    assert asked(permits, 5.0).places == {first: pytest.approx(COUNTS - 3.0)}
-    assert permits.ask(5.0, 0, 0.0, 0.0) is None  # told once
+    first = granted(quota, 1.0, 1).first
+    quota.on_sent(1.0, 0.0, 0)
+    quota.on_accepted(2.0)
+    assert asked(quota, 5.0).places == {first: pytest.approx(COUNTS - 3.0)}
+    assert quota.ask(5.0, 0, 0.0, 0.0) is None  # told once
 
 
-def test_a_request_that_was_cut_off_counts_for_longer(permits: Permits) -> None:
+def test_a_request_that_was_cut_off_counts_for_longer(quota: LeasedQuota) -> None:
     """It may reach the service late."""
-    first = granted(permits, 1.0, 1).first
-    permits.sent(1.0, 0.0, 0)
-    permits.ended(2.0, late=True)
-    assert asked(permits, 2.0).places == {first: pytest.approx(COUNTS_LATE)}
+    first = granted(quota, 1.0, 1).first
+    quota.on_sent(1.0, 0.0, 0)
+    quota.on_ended(2.0, late=True)
+    assert asked(quota, 2.0).places == {first: pytest.approx(COUNTS_LATE)}
 
 
-def test_the_place_that_was_granted_first_is_the_first_to_end(permits: Permits) -> None:
+def test_the_place_that_was_granted_first_is_the_first_to_end(quota: LeasedQuota) -> None:
     """Whichever request has ended: the leases of the others last for longer then."""
-    first = granted(permits, 1.0, 1).first
-    permits.sent(1.0, 0.0, 0)
-    second = granted(permits, 3.0, 1).first
-    permits.sent(3.0, 0.0, 0)
-    permits.accepted(4.0)
-    assert list(asked(permits, 4.0).places) == [first]
-    permits.accepted(4.0)
-    assert list(asked(permits, 4.0).places) == [second]
+    first = granted(quota, 1.0, 1).first
+    quota.on_sent(1.0, 0.0, 0)
+    second = granted(quota, 3.0, 1).first
+    quota.on_sent(3.0, 0.0, 0)
+    quota.on_accepted(4.0)
+    assert list(asked(quota, 4.0).places) == [first]
+    quota.on_accepted(4.0)
+    assert list(asked(quota, 4.0).places) == [second]
 
 
-def test_a_permit_that_nothing_needs_is_given_back(permits: Permits) -> None:
+def test_a_permit_that_nothing_needs_is_given_back(quota: LeasedQuota) -> None:
     """With the next ask, as what comes of it was not."""
-    first = granted(permits, 1.0, 3).first
-    permits.sent(1.0, 0.0, 0)
-    assert asked(permits, 1.0).unused == (first + 1, first + 2)
-    assert permits.delay(1.0, 0.0) == math.inf
+    first = granted(quota, 1.0, 3).first
+    quota.on_sent(1.0, 0.0, 0)
+    assert asked(quota, 1.0).unused == (first + 1, first + 2)
+    assert quota.delay(1.0, 0.0) == math.inf
 
 
-def test_a_permit_that_came_too_late_is_given_back(permits: Permits) -> None:
+def test_a_permit_that_came_too_late_is_given_back(quota: LeasedQuota) -> None:
     """The process may have stood still for so long that the lease is about to end."""
-    ask = asked(permits, 1.0, 1)
-    permits.answered(6.5, 1.0, ask, Answer(1, 0.0, None, "e"))
-    assert permits.delay(6.5, 0.0) == math.inf
-    assert asked(permits, 6.5).unused == (ask.first,)
+    ask = asked(quota, 1.0, 1)
+    quota.on_answer(6.5, 1.0, ask, Answer(1, 0.0, None, "e"))
+    assert quota.delay(6.5, 0.0) == math.inf
+    assert asked(quota, 6.5).unused == (ask.first,)
 
 
-def test_what_was_given_back_is_told_until_it_was_heard(permits: Permits) -> None:
+def test_what_was_given_back_is_told_until_it_was_heard(quota: LeasedQuota) -> None:
     """An answer is to what was asked, and not to what came meanwhile."""
-    first = granted(permits, 1.0, 2).first
-    ask = asked(permits, 1.0, 1)
+    first = granted(quota, 1.0, 2).first
+    ask = asked(quota, 1.0, 1)
     assert ask.unused == (first, first + 1)
-    permits.lost(2.0, ask)
-    assert asked(permits, 3.0, 1).unused == (first, first + 1, ask.first)
+    quota.on_lost(2.0, ask)
+    assert asked(quota, 3.0, 1).unused == (first, first + 1, ask.first)
 
 
-def test_a_long_outage_leaves_little_to_give_back(permits: Permits) -> None:
+def test_a_long_outage_leaves_little_to_give_back(quota: LeasedQuota) -> None:
     """What may have been granted counts no longer than its lease, and need not be told of after it."""
     for second in range(3600):
-        permits.lost(second + 0.5, asked(permits, second, 10))
-    assert len(asked(permits, 3600.0, 1).unused) <= 10 * (60 + 20 + 1)
+        quota.on_lost(second + 0.5, asked(quota, second, 10))
+    assert len(asked(quota, 3600.0, 1).unused) <= 10 * (60 + 20 + 1)
 
 
-def test_what_was_given_back_is_told_once(permits: Permits) -> None:
+def test_what_was_given_back_is_told_once(quota: LeasedQuota) -> None:
     """Once it was heard."""
-    granted(permits, 1.0, 2)
-    granted(permits, 1.0, 1)
-    assert asked(permits, 1.0, 1).unused == (3,)
+    granted(quota, 1.0, 2)
+    granted(quota, 1.0, 1)
+    assert asked(quota, 1.0, 1).unused == (3,)
 
 
-def test_a_turn_that_nothing_waits_for_any_more_is_left(permits: Permits) -> None:
+def test_a_turn_that_nothing_waits_for_any_more_is_left(quota: LeasedQuota) -> None:
     """And not only found out to be, since others stand behind it."""
-    ask = asked(permits, 1.0, 1)
-    permits.answered(1.0, 1.0, ask, Answer(0, 1.0, None, "e"))
-    assert not permits.has_news(1)
-    assert asked(permits, 1.5, 0).wanted == 0
-    assert permits.ask(1.5, 0, 0.0, 0.0) is None
+    ask = asked(quota, 1.0, 1)
+    quota.on_answer(1.0, 1.0, ask, Answer(0, 1.0, None, "e"))
+    assert not quota.has_report(1)
+    assert asked(quota, 1.5, 0).wanted == 0
+    assert quota.ask(1.5, 0, 0.0, 0.0) is None
 
 
 def test_the_first_ask_tells_all() -> None:
     """There is nothing that an answer could be compared with."""
-    permits = Permits(TERMS)
-    assert permits.ask(0.0, 0, 0.0, 0.0) is None
-    ask = asked(permits, 0.0, 1)
+    quota = LeasedQuota(TERMS)
+    assert quota.ask(0.0, 0, 0.0, 0.0) is None
+    ask = asked(quota, 0.0, 1)
     assert (ask.era, ask.whole, ask.places) == (None, True, {})
 
 
-def test_another_era_is_told_all(permits: Permits) -> None:
+def test_another_era_is_told_all(quota: LeasedQuota) -> None:
     """What keeps the quota has forgotten: requests under way, for their lease, and those that still count."""
-    first = granted(permits, 10.0, 2).first
-    permits.sent(10.0, 0.0, 0)
-    permits.sent(10.0, 0.0, 0)
-    permits.accepted(11.0)
-    ask = asked(permits, 20.0, 1)
+    first = granted(quota, 10.0, 2).first
+    quota.on_sent(10.0, 0.0, 0)
+    quota.on_sent(10.0, 0.0, 0)
+    quota.on_accepted(11.0)
+    ask = asked(quota, 20.0, 1)
     assert (ask.era, ask.whole) == ("e", False)
-    permits.answered(20.0, 20.0, ask, Answer(0, 0.0, None, "f"))
-    ask = asked(permits, 21.0, 1)
+    quota.on_answer(20.0, 20.0, ask, Answer(0, 0.0, None, "f"))
+    ask = asked(quota, 21.0, 1)
     assert (ask.era, ask.whole) == ("f", True)
     assert ask.places == {first + 1: pytest.approx(80.0 - 11.0), first: pytest.approx(COUNTS - 10.0)}
-    permits.answered(21.0, 21.0, ask, Answer(0, 0.0, None, "f"))
-    assert not asked(permits, 22.0, 1).whole
+    quota.on_answer(21.0, 21.0, ask, Answer(0, 0.0, None, "f"))
+    assert not asked(quota, 22.0, 1).whole
 
 
-def test_what_counts_no_more_is_forgotten(permits: Permits) -> None:
+def test_what_counts_no_more_is_forgotten(quota: LeasedQuota) -> None:
     """A process that runs for months remembers a window's worth."""
     for minute in range(100):
         now = 70.0 * minute
-        granted(permits, now, 1)
-        permits.sent(now, 0.0, 0)
-        permits.accepted(now)
-        asked(permits, now)
-    assert len(permits._counts_until) == 1
-    assert len(permits._known._places._free_at) == len(permits._learned._places._free_at) == 1
+        granted(quota, now, 1)
+        quota.on_sent(now, 0.0, 0)
+        quota.on_accepted(now)
+        asked(quota, now)
+    assert len(quota._counts_until) == 1
+    assert len(quota._known._sliding._expiries) == len(quota._learned._sliding._expiries) == 1
 
 
-def test_a_request_may_outlast_its_lease(permits: Permits) -> None:
+def test_a_request_may_outlast_its_lease(quota: LeasedQuota) -> None:
     """The process may have stood still for longer: it counts from its end, as any other."""
-    first = granted(permits, 1.0, 1).first
-    permits.sent(1.0, 0.0, 0)
-    asked(permits, 100.0, 1)
-    permits.accepted(100.0)
-    assert asked(permits, 100.0).places == {first: pytest.approx(COUNTS)}
+    first = granted(quota, 1.0, 1).first
+    quota.on_sent(1.0, 0.0, 0)
+    asked(quota, 100.0, 1)
+    quota.on_accepted(100.0)
+    assert asked(quota, 100.0).places == {first: pytest.approx(COUNTS)}
 
 
-def test_a_permit_may_outlast_its_lease_in_hand(permits: Permits) -> None:
+def test_a_permit_may_outlast_its_lease_in_hand(quota: LeasedQuota) -> None:
     """It is given back, as one that was not needed."""
-    first = granted(permits, 1.0, 1).first
-    assert asked(permits, 100.0).unused == (first,)
+    first = granted(quota, 1.0, 1).first
+    assert asked(quota, 100.0).unused == (first,)
 
 
-def test_news_that_counts_no_more_is_not_told(permits: Permits) -> None:
+def test_news_that_counts_no_more_is_not_told(quota: LeasedQuota) -> None:
     """Nobody was asked for longer than a window."""
-    granted(permits, 0.0, 1)
-    permits.sent(0.0, 0.0, 0)
-    permits.accepted(0.0)
-    assert asked(permits, 61.0, 1).places == {}
+    granted(quota, 0.0, 1)
+    quota.on_sent(0.0, 0.0, 0)
+    quota.on_accepted(0.0)
+    assert asked(quota, 61.0, 1).places == {}
 
 
-def test_a_429_is_told_once_and_so_is_its_end(permits: Permits) -> None:
+def test_a_429_is_told_once_and_so_is_its_end(quota: LeasedQuota) -> None:
     """With the pause that it led to here."""
-    granted(permits, 1.0, 2)
-    permits.sent(1.0, 0.0, 0)
-    permits.throttled(2.0, news=True)
-    ask = asked(permits, 2.0, pause=30.0)
+    granted(quota, 1.0, 2)
+    quota.on_sent(1.0, 0.0, 0)
+    quota.on_throttled(2.0, first=True)
+    ask = asked(quota, 2.0, pause=30.0)
     assert (ask.pause, ask.reopened) == (30.0, None)
-    assert asked(permits, 3.0, 1, pause=29.0).pause is None
-    ask = asked(permits, 32.0, 1)
-    permits.answered(32.0, 32.0, ask, Answer(1, 0.0, 0.0, "e", closing=7))
-    permits.probe_sent(32.0)
-    ask = asked(permits, 32.5, 1)
-    permits.answered(32.5, 32.5, ask, Answer(0, 1.0, 0.0, "e", closing=8))  # one that the probe is not about
-    permits.reopened(33.0)
-    permits.accepted(33.0)
-    ask = asked(permits, 33.0)
+    assert asked(quota, 3.0, 1, pause=29.0).pause is None
+    ask = asked(quota, 32.0, 1)
+    quota.on_answer(32.0, 32.0, ask, Answer(1, 0.0, 0.0, "e", closing=7))
+    quota.on_probe_sent(32.0)
+    ask = asked(quota, 32.5, 1)
+    quota.on_answer(32.5, 32.5, ask, Answer(0, 1.0, 0.0, "e", closing=8))  # one that the probe is not about
+    quota.on_reopened(33.0)
+    quota.on_accepted(33.0)
+    ask = asked(quota, 33.0)
     assert (ask.pause, ask.reopened) == (None, 7)
-    assert asked(permits, 33.0, 1).reopened is None
+    assert asked(quota, 33.0, 1).reopened is None
 
 
 @pytest.mark.parametrize("again", [False, True], ids=["and nothing since", "and another since"])
-def test_a_429_that_was_not_heard_of_is_told_again(permits: Permits, *, again: bool) -> None:
+def test_a_429_that_was_not_heard_of_is_told_again(quota: LeasedQuota, *, again: bool) -> None:
     """The exchange may have failed before it arrived; what came since is newer."""
-    granted(permits, 1.0, 2)
-    permits.sent(1.0, 0.0, 0)
-    permits.sent(1.0, 0.0, 0)
-    permits.throttled(2.0, news=True)
-    ask = asked(permits, 2.0, pause=30.0)
+    granted(quota, 1.0, 2)
+    quota.on_sent(1.0, 0.0, 0)
+    quota.on_sent(1.0, 0.0, 0)
+    quota.on_throttled(2.0, first=True)
+    ask = asked(quota, 2.0, pause=30.0)
     if again:
-        permits.throttled(2.5, news=False)
-    permits.lost(3.0, ask)
-    assert asked(permits, 3.0, 1, pause=29.0).pause == 29.0
+        quota.on_throttled(2.5, first=False)
+    quota.on_lost(3.0, ask)
+    assert asked(quota, 3.0, 1, pause=29.0).pause == 29.0
 
 
-def test_an_end_that_was_not_heard_of_is_told_again(permits: Permits) -> None:
+def test_an_end_that_was_not_heard_of_is_told_again(quota: LeasedQuota) -> None:
     """Or all would be held for a 429 that is over."""
-    permits.reopened(2.0)
-    permits.lost(3.0, asked(permits, 2.0))
-    assert asked(permits, 3.0, 1).reopened == 0
+    quota.on_reopened(2.0)
+    quota.on_lost(3.0, asked(quota, 2.0))
+    assert asked(quota, 3.0, 1).reopened == 0
 
 
-def test_out_of_reach_it_keeps_to_what_it_was_granted(permits: Permits) -> None:
+def test_out_of_reach_it_keeps_to_what_it_was_granted(quota: LeasedQuota) -> None:
     """Of the last window: its share, as far as it used that."""
     for second in range(30):
-        granted(permits, 2.0 * second, 1)
-        permits.sent(2.0 * second, 0.0, 0)
-        permits.accepted(2.0 * second)
-    permits.lost(59.0, asked(permits, 59.0, 1))
-    assert (permits.away, permits.limit) == (True, 30)
-    assert permits.delay(59.0, 0.0) > 0.5
-    assert permits.delay(61.0, 0.0) <= 0.0
-    permits.sent(61.0, 0.0, 0)  # takes no permit, since there is nobody to ask
-    permits.accepted(61.0)
-    assert len(asked(permits, 61.5, 1).places) == 30  # and the first of the others counts no more
+        granted(quota, 2.0 * second, 1)
+        quota.on_sent(2.0 * second, 0.0, 0)
+        quota.on_accepted(2.0 * second)
+    quota.on_lost(59.0, asked(quota, 59.0, 1))
+    assert (quota.away, quota.limit) == (True, 30)
+    assert quota.delay(59.0, 0.0) > 0.5
+    assert quota.delay(61.0, 0.0) <= 0.0
+    quota.on_sent(61.0, 0.0, 0)  # takes no permit, since there is nobody to ask
+    quota.on_accepted(61.0)
+    assert len(asked(quota, 61.5, 1).places) == 30  # and the first of the others counts no more
 
 
 def test_a_process_that_was_granted_nothing_learns_from_the_start() -> None:
     """It keeps to the whole quota at the most, and a probe takes no permit."""
-    permits = Permits(TERMS)
-    permits.lost(1.0, asked(permits, 0.0, 1))
-    assert permits.limit == 60
-    assert max(permits.delay(1.0, 0.0), permits.probe_delay(1.0)) <= 0.0
+    quota = LeasedQuota(TERMS)
+    quota.on_lost(1.0, asked(quota, 0.0, 1))
+    assert quota.limit == 60
+    assert max(quota.delay(1.0, 0.0), quota.probe_delay(1.0)) <= 0.0
     for _ in range(5):
-        permits.sent(1.0, 0.0, 0)
-        permits.accepted(1.0)
-    assert permits.delay(1.0, 0.0) == pytest.approx(1.0)
+        quota.on_sent(1.0, 0.0, 0)
+        quota.on_accepted(1.0)
+    assert quota.delay(1.0, 0.0) == pytest.approx(1.0)
 
 
-def test_it_is_lost_once(permits: Permits) -> None:
+def test_it_is_lost_once(quota: LeasedQuota) -> None:
     """What was learned meanwhile is not forgotten with each exchange that fails."""
     for _ in range(5):
-        granted(permits, 1.0, 1)
-        permits.sent(1.0, 0.0, 0)
-        permits.accepted(1.0)
-    permits.lost(2.0, asked(permits, 2.0, 1))
-    assert permits.limit == 5
-    permits.sent(10.0, 0.0, 0)
-    permits.accepted(10.0)
-    permits.lost(11.0, asked(permits, 11.0, 1))
-    assert permits.limit == 5
+        granted(quota, 1.0, 1)
+        quota.on_sent(1.0, 0.0, 0)
+        quota.on_accepted(1.0)
+    quota.on_lost(2.0, asked(quota, 2.0, 1))
+    assert quota.limit == 5
+    quota.on_sent(10.0, 0.0, 0)
+    quota.on_accepted(10.0)
+    quota.on_lost(11.0, asked(quota, 11.0, 1))
+    assert quota.limit == 5
 
 
-def test_it_comes_back_with_the_first_answer(permits: Permits) -> None:
-    """From then on requests take permits again, and what was sent alone is told."""
-    permits.lost(2.0, asked(permits, 2.0, 1))
-    permits.sent(3.0, 0.0, 0)
-    permits.accepted(3.0)
-    ask = asked(permits, 4.0, 1)
+def test_it_comes_back_with_the_first_answer(quota: LeasedQuota) -> None:
+    """From then on requests take quota again, and what was sent alone is told."""
+    quota.on_lost(2.0, asked(quota, 2.0, 1))
+    quota.on_sent(3.0, 0.0, 0)
+    quota.on_accepted(3.0)
+    ask = asked(quota, 4.0, 1)
     assert ask.whole
     assert list(ask.places.values()) == [pytest.approx(COUNTS - 1.0)]
-    permits.answered(4.0, 4.0, ask, Answer(0, 1.0, None, "e"))
-    assert (permits.away, permits.limit, permits.delay(4.0, 0.0)) == (False, 60, math.inf)
+    quota.on_answer(4.0, 4.0, ask, Answer(0, 1.0, None, "e"))
+    assert (quota.away, quota.limit, quota.delay(4.0, 0.0)) == (False, 60, math.inf)
 
 
-def test_it_is_in_a_hurry_where_polls_find_their_jobs_done(permits: Permits) -> None:
+def test_it_is_in_a_hurry_where_polls_find_their_jobs_done(quota: LeasedQuota) -> None:
     """And others have long been due to find theirs: there is nothing to save for."""
     for _ in range(20):
-        permits.polled(found=True)
-    calm, hurry = permits.ask(1.0, 1, 5.0, 0.0), permits.ask(1.0, 1, 30.0, 0.0)
+        quota.on_polled(found=True)
+    calm, hurry = quota.ask(1.0, 1, 5.0, 0.0), quota.ask(1.0, 1, 30.0, 0.0)
     assert [ask is not None and ask.hurry for ask in (calm, hurry)] == [False, True]

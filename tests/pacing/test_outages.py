@@ -7,6 +7,7 @@ import math
 import pytest
 
 from playai_async import Pacing
+from playai_async.jobs._engine import build_pacer
 from playai_async.jobs._pacing.pacer import Pacer
 from tests.support.dice import Dice
 from tests.support.pacers import PLENTY, sending
@@ -15,12 +16,12 @@ from tests.support.pacers import PLENTY, sending
 def failing(pacer: Pacer, now: float, *, shared: bool = True) -> bool:
     """Send a request that fails at once; return whether that closed the gate."""
     sending(pacer, now)
-    return pacer.failed(now, shared=shared)
+    return pacer.on_failed(now, shared=shared)
 
 
 def test_three_transient_failures_in_a_row_close_the_gate_for_ever_longer_pauses(dice: Dice) -> None:
     """Half as long again each, and as long as after a 429 at most; the third is news, and those after it are not."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     assert [failing(pacer, 0.0) for _ in range(3)] == [False, False, True]
     pauses, now = [], 0.0
     for _ in range(7):
@@ -38,7 +39,7 @@ def test_three_transient_failures_in_a_row_close_the_gate_for_ever_longer_pauses
 )
 def test_pauses_in_an_outage_are_a_twelfth_of_a_window_at_most(window: float, expected: list[float]) -> None:
     """As after a 429."""
-    pacer, now = Pacer(Pacing(10**6, window)), 0.0
+    pacer, now = build_pacer(Pacing(10**6, window)), 0.0
     failing(pacer, now)
     failing(pacer, now)
     for pause in expected:
@@ -49,7 +50,7 @@ def test_pauses_in_an_outage_are_a_twelfth_of_a_window_at_most(window: float, ex
 
 def test_an_outage_of_any_length_keeps_its_pause() -> None:
     """Powers overflow after some thousand failures, and nothing may come of that."""
-    pacer, now = Pacer(PLENTY), 0.0
+    pacer, now = build_pacer(PLENTY), 0.0
     for _ in range(5_000):
         failing(pacer, now)
         now += pacer.delay(now)
@@ -59,11 +60,11 @@ def test_an_outage_of_any_length_keeps_its_pause() -> None:
 
 def test_in_an_outage_one_request_goes_at_a_time() -> None:
     """And not before those that were under way have ended."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 4)
-    assert [pacer.failed(now, shared=True) for now in (1.0, 2.0, 3.0)] == [False, False, True]
+    assert [pacer.on_failed(now, shared=True) for now in (1.0, 2.0, 3.0)] == [False, False, True]
     assert (pacer.delay(3.0), pacer.paused_for(3.0)) == (math.inf, 1.0)
-    assert pacer.failed(3.5, shared=True) is False
+    assert pacer.on_failed(3.5, shared=True) is False
     assert pacer.delay(3.5) == pacer.paused_for(3.5) == 0.5
     sending(pacer, 4.0)
     assert pacer.delay(100.0) == math.inf
@@ -71,11 +72,11 @@ def test_in_an_outage_one_request_goes_at_a_time() -> None:
 
 def test_an_accepted_request_ends_an_outage() -> None:
     """The gate is open, and the next outage begins with short pauses."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     for _ in range(3):
         failing(pacer, 0.0)
     sending(pacer, 1.0)
-    pacer.accepted(1.5)
+    pacer.on_accepted(1.5)
     assert (pacer.delay(1.5), pacer.paused_for(1.5), pacer.pause_reason) == (0.0, 0.0, None)
     assert [failing(pacer, 2.0) for _ in range(3)] == [False, False, True]
     assert pacer.delay(2.0) == 1.0
@@ -83,59 +84,59 @@ def test_an_accepted_request_ends_an_outage() -> None:
 
 def test_an_outage_that_ends_tells_of_no_edge(dice: Dice) -> None:
     """It had nothing to do with the quota."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     for _ in range(3):
         failing(pacer, 0.0)
     sending(pacer, 1.0)
-    pacer.accepted(1.0)
+    pacer.on_accepted(1.0)
     sending(pacer, 2.0)
-    pacer.throttled(2.0, 2.0, None)
+    pacer.on_throttled(2.0, 2.0, None)
     assert pacer.delay(2.0) == 5.0
 
 
 @pytest.mark.parametrize("how", ["accepted", "throttled"], ids=str)
 def test_any_verdict_on_the_quota_resets_the_count(how: str, dice: Dice) -> None:
     """In a row means in a row, and a service that says 429 is not down."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     for now in (0.0, 100.0, 200.0):
         failing(pacer, now)
         failing(pacer, now)
         sending(pacer, now, 2)
         if how == "throttled":
-            pacer.throttled(now, now, 10.0)
-            pacer.abandoned(now)
+            pacer.on_throttled(now, now, 10.0)
+            pacer.on_abandoned(now)
             sending(pacer, now + 10.0)
         else:
-            pacer.abandoned(now)
-        pacer.accepted(now + 10.0)
+            pacer.on_abandoned(now)
+        pacer.on_accepted(now + 10.0)
     assert (pacer.delay(300.0), pacer.pause_reason) == (0.0, None)
 
 
 def test_a_request_that_was_abandoned_does_not_reset_the_count() -> None:
     """It says nothing, and the next goes at once."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     failing(pacer, 0.0)
     failing(pacer, 0.0)
     sending(pacer, 0.0)
-    pacer.abandoned(0.0)
+    pacer.on_abandoned(0.0)
     assert failing(pacer, 0.0) is True
     sending(pacer, 1.0)
-    pacer.abandoned(1.0)
+    pacer.on_abandoned(1.0)
     assert (failing(pacer, 1.0), pacer.delay(1.0)) == (False, 1.5)
 
 
 def test_failures_of_a_lonely_wait_count_but_do_not_close_the_gate() -> None:
     """Its own pauses are enough for it; as soon as others wait, they are not."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     assert [failing(pacer, 0.0, shared=False) for _ in range(1_000)] == [False] * 1_000
     assert (pacer.delay(0.0), pacer.pause_reason) == (0.0, None)
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     assert [failing(pacer, 0.0, shared=shared) for shared in (False, False, True)] == [False, False, True]
 
 
 def test_a_wait_that_is_left_alone_in_an_outage_keeps_its_own_pauses() -> None:
     """The gate opens for it, though it failed."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     for _ in range(3):
         failing(pacer, 0.0)
     assert failing(pacer, 1.0, shared=False) is False
@@ -144,19 +145,19 @@ def test_a_wait_that_is_left_alone_in_an_outage_keeps_its_own_pauses() -> None:
 
 def test_a_429_in_an_outage_is_a_429(dice: Dice) -> None:
     """The gate was closed already, but for another reason, and for a shorter time."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     for _ in range(3):
         failing(pacer, 0.0)
     sending(pacer, 1.0)
-    assert pacer.throttled(1.0, 1.0, None) is True
+    assert pacer.on_throttled(1.0, 1.0, None) is True
     assert (pacer.delay(1.0), pacer.pause_reason) == (5.0, "throttled")
 
 
 def test_a_429_to_a_request_from_before_an_outage_is_one_too(dice: Dice) -> None:
     """Whoever sent it: the quota is spent, and the probe that would have gone in a second waits for that."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     sending(pacer, 0.0)
     for _ in range(3):
         failing(pacer, 0.0)
-    assert pacer.throttled(0.5, 0.0, None) is True
+    assert pacer.on_throttled(0.5, 0.0, None) is True
     assert (pacer.delay(0.5), pacer.pause_reason) == (5.0, "throttled")

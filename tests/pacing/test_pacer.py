@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from playai_async import Pacing
 from playai_async._settings import RESOLUTION
-from playai_async.jobs._pacing.leased_quota import Permits, terms_for
+from playai_async.jobs._engine import build_pacer
+from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
 from playai_async.jobs._pacing.pacer import Pacer
 from tests.support.dice import Dice
 from tests.support.pacers import PLENTY, sending
@@ -19,16 +20,16 @@ from tests.support.pacers import PLENTY, sending
 def ending(pacer: Pacer, how: str, now: float) -> None:
     """End a request in a way that is no 429; alone, where it fails."""
     if how == "failed":
-        assert pacer.failed(now, shared=False) is False
+        assert pacer.on_failed(now, shared=False) is False
     else:
-        getattr(pacer, how)(now)
+        getattr(pacer, f"on_{how}")(now)
 
 
 def closed_pacer(now: float = 0.0, retry_after: float | None = None, pacing: Pacing = PLENTY) -> Pacer:
     """Make a pacer whose first request met a 429."""
-    pacer = Pacer(pacing)
+    pacer = build_pacer(pacing)
     sending(pacer, now)
-    assert pacer.throttled(now, now, retry_after) is True
+    assert pacer.on_throttled(now, now, retry_after) is True
     return pacer
 
 
@@ -37,7 +38,7 @@ def closed_pacer(now: float = 0.0, retry_after: float | None = None, pacing: Pac
 
 def test_nothing_is_held_back_before_the_first_429(dice: Dice) -> None:
     """The gate is open."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 1_000)
     assert (pacer.delay(0.0), pacer.paused_for(0.0), pacer.pause_reason) == (0.0, 0.0, None)
 
@@ -45,7 +46,7 @@ def test_nothing_is_held_back_before_the_first_429(dice: Dice) -> None:
 @pytest.mark.parametrize("how", ["accepted", "failed", "abandoned"], ids=str)
 def test_no_other_ending_closes_the_gate_on_a_lonely_wait(how: str, dice: Dice) -> None:
     """Only a 429 speaks of the quota."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     for now in range(10):
         sending(pacer, float(now))
         ending(pacer, how, float(now))
@@ -97,7 +98,7 @@ def test_a_probe_that_is_accepted_opens_the_gate(dice: Dice) -> None:
     """For everyone."""
     pacer = closed_pacer(0.0, 10.0)
     sending(pacer, 10.0)
-    pacer.accepted(10.5)
+    pacer.on_accepted(10.5)
     assert pacer.pause_reason is None
     sending(pacer, 10.5, 100)
 
@@ -106,10 +107,10 @@ def test_a_probe_that_is_throttled_closes_it_anew(dice: Dice) -> None:
     """From its ending on, with its own hint; that is no news of a gate closing."""
     pacer = closed_pacer(0.0, 10.0)
     sending(pacer, 10.0)
-    assert pacer.throttled(12.0, 10.0, 3.0) is False
+    assert pacer.on_throttled(12.0, 10.0, 3.0) is False
     assert pacer.delay(12.0) == 3.0
     sending(pacer, 15.0)
-    assert pacer.throttled(15.0, 15.0, None) is False
+    assert pacer.on_throttled(15.0, 15.0, None) is False
     assert pacer.delay(15.0) == 5.0
 
 
@@ -120,7 +121,7 @@ def test_a_probe_that_fails_closes_it_for_a_twelfth_of_a_window(shared: bool, di
     now = 10.0
     for _ in range(10):
         sending(pacer, now)
-        assert pacer.failed(now + 2.0, shared=shared) is False
+        assert pacer.on_failed(now + 2.0, shared=shared) is False
         assert (pacer.delay(now + 2.0), pacer.pause_reason) == (5.0, "throttled")
         now += 7.0
 
@@ -129,42 +130,42 @@ def test_after_a_probe_that_was_abandoned_the_next_goes_at_once(dice: Dice) -> N
     """Its waiter was cancelled: nothing was learned, and others wait."""
     pacer = closed_pacer(0.0, 10.0)
     sending(pacer, 10.0)
-    pacer.abandoned(10.5)
+    pacer.on_abandoned(10.5)
     sending(pacer, 10.5)
     assert pacer.delay(10.5) == math.inf
-    pacer.accepted(11.0)
+    pacer.on_accepted(11.0)
     sending(pacer, 11.0, 10)
 
 
 def test_the_probe_waits_until_all_sent_before_have_ended(dice: Dice) -> None:
     """From the first 429 on, at most one request is under way."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 3)
-    pacer.throttled(1.0, 0.0, 10.0)
+    pacer.on_throttled(1.0, 0.0, 10.0)
     assert pacer.delay(20.0) == math.inf
-    pacer.failed(20.0, shared=True)
+    pacer.on_failed(20.0, shared=True)
     assert pacer.delay(20.0) == math.inf
-    pacer.abandoned(21.0)
+    pacer.on_abandoned(21.0)
     sending(pacer, 21.0)
 
 
 @pytest.mark.parametrize("how", ["accepted", "failed", "abandoned"], ids=str)
 def test_the_ending_of_an_earlier_request_changes_nothing(how: str, dice: Dice) -> None:
     """An acceptance among them was counted before the quota was spent."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 2)
-    pacer.throttled(1.0, 0.0, 10.0)
+    pacer.on_throttled(1.0, 0.0, 10.0)
     ending(pacer, how, 2.0)
     assert pacer.delay(2.0) == pacer.paused_for(2.0) == 9.0
 
 
 def test_after_a_request_was_abandoned_the_other_endings_still_change_nothing(dice: Dice) -> None:
     """It was no probe, and neither is what ends after it."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 3)
-    pacer.throttled(1.0, 0.0, 10.0)
-    pacer.abandoned(2.0)
-    pacer.accepted(3.0)
+    pacer.on_throttled(1.0, 0.0, 10.0)
+    pacer.on_abandoned(2.0)
+    pacer.on_accepted(3.0)
     assert pacer.delay(3.0) == pacer.paused_for(3.0) == 8.0
 
 
@@ -173,10 +174,10 @@ def test_after_a_request_was_abandoned_the_other_endings_still_change_nothing(di
 )
 def test_a_429_to_an_earlier_request_can_only_put_the_time_off(hint: float | None, left: float, dice: Dice) -> None:
     """It tells of the same spent quota; only a farther hint says something new."""
-    pacer = Pacer(PLENTY)
+    pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 2)
-    assert pacer.throttled(1.0, 0.0, 10.0) is True
-    assert pacer.throttled(3.0, 0.0, hint) is False
+    assert pacer.on_throttled(1.0, 0.0, 10.0) is True
+    assert pacer.on_throttled(3.0, 0.0, hint) is False
     assert (pacer.delay(3.0), pacer.pause_reason) == (left, "throttled")
 
 
@@ -184,7 +185,7 @@ def test_a_probes_hint_is_its_own_even_after_a_long_pause(dice: Dice) -> None:
     """Each closing counts from the answer that caused it."""
     pacer = closed_pacer(0.0, 1_000.0)
     sending(pacer, 1_000.0)
-    pacer.throttled(1_000.0, 1_000.0, 1.0)
+    pacer.on_throttled(1_000.0, 1_000.0, 1.0)
     assert pacer.delay(1_000.0) == 1.0
 
 
@@ -192,9 +193,9 @@ def test_a_gate_that_opened_closes_again(dice: Dice) -> None:
     """And says so: it is news each time."""
     pacer = closed_pacer(0.0, 10.0)
     sending(pacer, 10.0)
-    pacer.accepted(10.0)
+    pacer.on_accepted(10.0)
     sending(pacer, 11.0)
-    assert pacer.throttled(11.0, 11.0, 2.0) is True
+    assert pacer.on_throttled(11.0, 11.0, 2.0) is True
     assert pacer.delay(11.0) == 2.0
 
 
@@ -213,9 +214,9 @@ def pacer_with_an_edge(dice: Dice) -> Pacer:
     """Make a pacer that knows of an edge, by 10.5 s at the latest and every 60 s from then on, and stretches pauses."""
     pacer = closed_pacer(0.0)
     sending(pacer, 5.0)
-    pacer.throttled(5.25, 5.0, None)
+    pacer.on_throttled(5.25, 5.0, None)
     sending(pacer, 10.25)
-    pacer.accepted(10.5)
+    pacer.on_accepted(10.5)
     dice.share = 1.0
     return pacer
 
@@ -225,7 +226,7 @@ def test_where_an_edge_was_seen_the_gate_is_closed_until_the_next(now: float, di
     """To the moment: the service's windows are as long as each other, and nobody gains by spreading."""
     pacer = pacer_with_an_edge(dice)
     sending(pacer, now)
-    assert pacer.throttled(now, now, None) is True
+    assert pacer.on_throttled(now, now, None) is True
     assert pacer.delay(now) == pacer.paused_for(now) == 70.5 - now
     sending(pacer, 70.5)
 
@@ -235,7 +236,7 @@ def test_a_hint_is_obeyed_where_an_edge_was_seen(hint: float, dice: Dice) -> Non
     """The service knows better; a stretched pause, as ever."""
     pacer = pacer_with_an_edge(dice)
     sending(pacer, 30.0)
-    pacer.throttled(30.0, 30.0, hint)
+    pacer.on_throttled(30.0, 30.0, hint)
     assert pacer.delay(30.0) == pytest.approx(hint + min(1.0, hint / 20))
 
 
@@ -243,15 +244,15 @@ def test_a_probe_that_is_refused_behind_the_edge_forgets_the_edge(dice: Dice) ->
     """A dozen probes a window are to find it anew, and then it is known again."""
     pacer = pacer_with_an_edge(dice)
     sending(pacer, 30.0)
-    pacer.throttled(30.0, 30.0, None)
+    pacer.on_throttled(30.0, 30.0, None)
     for now in (70.5, 75.75, 81.0):
         sending(pacer, now)
-        assert pacer.throttled(now, now, None) is False
+        assert pacer.on_throttled(now, now, None) is False
         assert pacer.delay(now) == 5.25
     sending(pacer, 86.25)
-    pacer.accepted(86.5)
+    pacer.on_accepted(86.5)
     sending(pacer, 100.0)
-    pacer.throttled(100.0, 100.0, None)
+    pacer.on_throttled(100.0, 100.0, None)
     assert pacer.delay(100.0) == 46.5
 
 
@@ -259,9 +260,9 @@ def test_a_probe_that_is_refused_where_a_hint_led_leaves_the_edge(dice: Dice) ->
     """It was not sent behind an edge, so the next one is awaited."""
     pacer = pacer_with_an_edge(dice)
     sending(pacer, 30.0)
-    pacer.throttled(30.0, 30.0, 2.0)
+    pacer.on_throttled(30.0, 30.0, 2.0)
     sending(pacer, 32.1)
-    pacer.throttled(32.5, 32.1, None)
+    pacer.on_throttled(32.5, 32.1, None)
     assert pacer.delay(32.5) == 38.0
 
 
@@ -269,9 +270,9 @@ def test_what_follows_a_pause_of_more_than_half_a_window_tells_of_no_edge(dice: 
     """It may have been anywhere between."""
     pacer = closed_pacer(0.0, 40.0)
     sending(pacer, 40.0)
-    pacer.accepted(40.0)
+    pacer.on_accepted(40.0)
     sending(pacer, 41.0)
-    pacer.throttled(41.0, 41.0, None)
+    pacer.on_throttled(41.0, 41.0, None)
     assert pacer.delay(41.0) == 5.0
 
 
@@ -292,7 +293,7 @@ def test_a_closed_gate_lets_single_probes_through_and_cuts_no_hint_short(  # noq
     steps: list[tuple[float, str, float | None]], requests: int | None
 ) -> None:
     """Whatever ends in whatever order, the pause is what was asked for, stretched by a second at most."""
-    pacer = Pacer(Pacing(requests))
+    pacer = build_pacer(Pacing(requests))
     now, in_flight, probing, until = 0.0, 0, False, 0.0
     for wait, action, hint in steps:
         now += wait
@@ -306,7 +307,7 @@ def test_a_closed_gate_lets_single_probes_through_and_cuts_no_hint_short(  # noq
         if action == "send":
             if delay == 0.0:
                 assert not closed or now >= until - RESOLUTION
-                pacer.sent(now)
+                pacer.on_sent(now)
                 in_flight, probing = in_flight + 1, closed
             continue
         if not in_flight:
@@ -315,7 +316,7 @@ def test_a_closed_gate_lets_single_probes_through_and_cuts_no_hint_short(  # noq
         in_flight -= 1
         if action == "throttled":
             news = pacer.pause_reason != "throttled"
-            assert pacer.throttled(now, now, hint) is news
+            assert pacer.on_throttled(now, now, hint) is news
             assert pacer.pause_reason == "throttled"
             if hint is not None:
                 until = max(until if closed else 0.0, now + hint)
@@ -323,7 +324,7 @@ def test_a_closed_gate_lets_single_probes_through_and_cuts_no_hint_short(  # noq
                 until = now + pacer.paused_for(now)
                 assert now + RESOLUTION <= until <= now + 60.0
         elif action.startswith("failed"):
-            news = pacer.failed(now, shared=action == "failed")
+            news = pacer.on_failed(now, shared=action == "failed")
             assert news is (not closed and pacer.pause_reason == "outage")
             if probing or news:
                 until = now + pacer.paused_for(now)
@@ -339,13 +340,13 @@ def test_a_closed_gate_lets_single_probes_through_and_cuts_no_hint_short(  # noq
 
 def test_a_429_elsewhere_closes_the_gate_for_a_probe(dice: Dice) -> None:
     """As one of our own would, though it is no request of ours that was refused."""
-    pacer = Pacer(PLENTY)
-    assert pacer.held(0.0, 10.0) is True
+    pacer = build_pacer(PLENTY)
+    assert pacer.hold(0.0, 10.0) is True
     assert (pacer.delay(0.0), pacer.paused_for(4.0), pacer.pause_reason) == (10.0, 6.0, "throttled")
-    assert pacer.held(5.0, 8.0) is False
+    assert pacer.hold(5.0, 8.0) is False
     sending(pacer, 13.0)
     assert pacer.delay(13.0) == math.inf
-    pacer.accepted(13.1)
+    pacer.on_accepted(13.1)
     assert (pacer.delay(13.1), pacer.pause_reason) == (0.0, None)
 
 
@@ -353,8 +354,8 @@ def test_a_429_elsewhere_does_not_hold_a_probe_that_is_out(dice: Dice) -> None:
     """Its own ending tells more, and later."""
     pacer = closed_pacer(retry_after=3.0)
     sending(pacer, 3.0)
-    assert pacer.held(3.1, 30.0) is False
-    pacer.accepted(3.2)
+    assert pacer.hold(3.1, 30.0) is False
+    pacer.on_accepted(3.2)
     assert pacer.delay(3.2) == 0.0
 
 
@@ -364,19 +365,19 @@ def test_a_probe_takes_a_permit_whenever_its_time_has_come(early: float) -> None
     pacing = Pacing(requests_per_window=60)
     terms = terms_for(pacing, name="q", request_timeout=10.0)
     assert terms is not None
-    pacer = Pacer(pacing, permits=Permits(terms))
-    pacer.held(0.0, 30.0)
-    assert (pacer.delay(29.0), pacer.lets(29.0, 5)) == (1.0, 0)
-    assert (pacer.delay(30.0 - early), pacer.lets(30.0 - early, 5)) == (math.inf, 1)
+    pacer = build_pacer(pacing, leased=LeasedQuota(terms))
+    pacer.hold(0.0, 30.0)
+    assert (pacer.delay(29.0), pacer.allowed(29.0, 5)) == (1.0, 0)
+    assert (pacer.delay(30.0 - early), pacer.allowed(30.0 - early, 5)) == (math.inf, 1)
 
 
 def test_the_gate_lets_all_through_or_one_or_none(dice: Dice) -> None:
     """That is how many permits of a shared quota are worth asking for."""
-    pacer = Pacer(PLENTY)
-    assert pacer.lets(0.0, 5) == 5
+    pacer = build_pacer(PLENTY)
+    assert pacer.allowed(0.0, 5) == 5
     sending(pacer, 0.0, 2)
-    pacer.throttled(0.0, 0.0, 3.0)
-    assert pacer.lets(1.0, 5) == 0
-    assert pacer.lets(3.0, 5) == 0  # one of the two is still under way
-    pacer.accepted(3.0)
-    assert (pacer.lets(3.0, 5), pacer.lets(3.0, 0)) == (1, 0)
+    pacer.on_throttled(0.0, 0.0, 3.0)
+    assert pacer.allowed(1.0, 5) == 0
+    assert pacer.allowed(3.0, 5) == 0  # one of the two is still under way
+    pacer.on_accepted(3.0)
+    assert (pacer.allowed(3.0, 5), pacer.allowed(3.0, 0)) == (1, 0)

@@ -15,6 +15,7 @@ from hypothesis import strategies as st
 
 from playai_async import Pacing
 from playai_async._settings import RESOLUTION
+from playai_async.jobs._engine import build_pacer
 from playai_async.jobs._pacing.pacer import Pacer
 from playai_async.jobs._pacing.quotas import KnownQuota
 from tests.support.dice import Dice
@@ -56,13 +57,13 @@ def spend(pacer: Pacer, arrivals: Sequence[Arrival], *, now: float = 0.0, early:
         while under_way and under_way[0][0] <= now:
             ended, sent, _, arrival = heapq.heappop(under_way)
             if arrival.ending == "throttled":
-                pacer.throttled(ended, sent, None)
+                pacer.on_throttled(ended, sent, None)
             elif arrival.ending == "failed":
-                pacer.failed(ended, shared=True)
+                pacer.on_failed(ended, shared=True)
             elif arrival.ending == "abandoned":
-                pacer.abandoned(ended)
+                pacer.on_abandoned(ended)
             else:
-                pacer.accepted(ended, found=arrival.found)
+                pacer.on_accepted(ended, found=arrival.found)
 
     for number, arrival in enumerate(arrivals):
         now += arrival.after
@@ -72,7 +73,7 @@ def spend(pacer: Pacer, arrivals: Sequence[Arrival], *, now: float = 0.0, early:
             end = under_way[0][0] if under_way else math.inf
             now = min(end, now + delay - early)
             settle(now)
-        pacer.sent(now, arrival.waited, arrival.waiting)
+        pacer.on_sent(now, arrival.waited, arrival.waiting)
         exchanges.append(Exchange(now, now + arrival.takes))
         heapq.heappush(under_way, (now + arrival.takes, now, number, arrival))
     settle(math.inf)
@@ -113,44 +114,44 @@ def seconds(first: int, last: int) -> list[float]:
 )
 def test_a_known_quota_is_spread_evenly_but_for_a_small_burst(quota: int, window: float, expected: list[float]) -> None:
     """A twelfth of it at once, then one in each equal part of the window."""
-    pacer = Pacer(Pacing(requests_per_window=quota, window=window))
+    pacer = build_pacer(Pacing(requests_per_window=quota, window=window))
     assert times(spend(pacer, [Arrival()] * len(expected))) == expected
     assert pacer.quota == quota
 
 
 def test_the_second_window_is_like_the_first() -> None:
     """A place is free one window after its request ended, and the burst with it."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     assert times(spend(pacer, [Arrival()] * 120))[60:] == [60.0] * 5 + seconds(61, 115)
 
 
 def test_what_is_not_used_is_not_saved_up() -> None:
     """After an idle hour there is one burst, not sixty."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     arrivals = [Arrival(takes=0.1)] * 3 + [Arrival(3_600.0, 0.1)] + [Arrival(takes=0.1)] * 7
     assert times(spend(pacer, arrivals)) == [0.0] * 3 + [3_600.0] * 5 + [3_601.0, 3_602.0, 3_603.0]
 
 
 def test_waits_in_step_with_the_quota_are_never_held_back() -> None:
     """One request a second is what sixty a minute allow."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     arrivals = [Arrival(1.002, 0.1)] * 300
     assert times(spend(pacer, arrivals)) == [round(1.002 * number, 2) for number in range(1, 301)]
 
 
 def test_a_request_keeps_its_place_until_a_window_after_its_end() -> None:
     """The service may have counted it at the last moment."""
-    pacer = Pacer(Pacing(requests_per_window=2, window=60.0))
+    pacer = build_pacer(Pacing(requests_per_window=2, window=60.0))
     exchanges = spend(pacer, [Arrival(takes=45.0), *[Arrival(takes=1.0)] * 3])
     assert times(exchanges) == [0.0, 30.0, 91.0, 121.0]
 
 
 def test_while_every_place_is_under_way_there_is_no_telling_when() -> None:
     """The next hangs on an ending, which will ask again."""
-    pacer = Pacer(Pacing(requests_per_window=1, window=60.0))
-    pacer.sent(0.0)
+    pacer = build_pacer(Pacing(requests_per_window=1, window=60.0))
+    pacer.on_sent(0.0)
     assert pacer.delay(1_000.0) == math.inf
-    pacer.accepted(1_000.0)
+    pacer.on_accepted(1_000.0)
     assert pacer.delay(1_000.0) == pytest.approx(60.0, abs=1e-5)
 
 
@@ -159,25 +160,25 @@ def test_while_every_place_is_under_way_there_is_no_telling_when() -> None:
 )
 def test_every_ending_takes_a_place(ending: str, next_at: float, dice: Dice) -> None:
     """The service may have counted a request that failed, or was given up, or was refused; some of them late."""
-    pacer = Pacer(Pacing(requests_per_window=1, window=60.0))
+    pacer = build_pacer(Pacing(requests_per_window=1, window=60.0))
     assert times(spend(pacer, [Arrival(takes=0.5, ending=ending), Arrival()])) == [0.0, next_at]
 
 
 @pytest.mark.parametrize(("hint", "delay"), [(3.0, 10.0), (30.0, 30.0)], ids=str)
 def test_gate_and_quota_both_hold(hint: float, delay: float, dice: Dice) -> None:
     """The longer of the two decides, and only the gate is a pause; a probe counts as any request."""
-    pacer = Pacer(Pacing(requests_per_window=6, window=60.0))
-    pacer.sent(0.0)
-    pacer.throttled(0.0, 0.0, hint)
+    pacer = build_pacer(Pacing(requests_per_window=6, window=60.0))
+    pacer.on_sent(0.0)
+    pacer.on_throttled(0.0, 0.0, hint)
     assert (pacer.delay(0.0), pacer.paused_for(0.0)) == (delay, hint)
-    pacer.sent(delay)
-    pacer.accepted(delay)
+    pacer.on_sent(delay)
+    pacer.on_accepted(delay)
     assert pacer.delay(delay) == 10.0
 
 
 def test_a_429_changes_nothing_about_a_known_quota(dice: Dice) -> None:
     """It is what the caller says; the pauses come from the gate."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     exchanges = spend(pacer, [*[Arrival()] * 20, Arrival(ending="throttled"), *[Arrival()] * 39])
     assert times(exchanges) == [0.0] * 5 + seconds(1, 16) + [21.0] * 5 + seconds(22, 55)
     assert pacer.quota == 60
@@ -185,7 +186,7 @@ def test_a_429_changes_nothing_about_a_known_quota(dice: Dice) -> None:
 
 def test_a_place_that_is_about_to_be_free_lets_one_request_through() -> None:
     """A timer that fires a fraction of a microsecond early must not let a whole burst through."""
-    pacer = Pacer(Pacing(requests_per_window=24, window=24.0))
+    pacer = build_pacer(Pacing(requests_per_window=24, window=24.0))
     arrivals = [Arrival(takes=30.0), *[Arrival(takes=40.0)] * 23, *[Arrival(takes=1.0)] * 2]
     exchanges = spend(pacer, arrivals, early=RESOLUTION / 2)
     assert times(exchanges[-2:]) == [54.0, 64.0]
@@ -193,10 +194,10 @@ def test_a_place_that_is_about_to_be_free_lets_one_request_through() -> None:
 
 def test_a_pacer_does_not_grow() -> None:
     """It remembers as many endings as there are places."""
-    pacer = Pacer(Pacing(requests_per_window=10, window=1.0))
+    pacer = build_pacer(Pacing(requests_per_window=10, window=1.0))
     spend(pacer, [Arrival(takes=0.01)] * 2_000)
     assert isinstance(pacer._quota, KnownQuota)
-    assert len(pacer._quota._places._free_at) <= 10
+    assert len(pacer._quota._sliding._expiries) <= 10
 
 
 # When it is worth most
@@ -209,20 +210,20 @@ FINDS = Arrival(found=True)
 
 def test_where_more_jobs_are_waited_for_than_the_quota_allows_a_session_starts_gently() -> None:
     """One in six seconds for ten seconds, and no burst: the jobs are young, and what is saved finds them done."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     assert times(spend(pacer, [FLEET] * 20)) == [0.0, 2.0, 8.0, *seconds(14, 30)]
 
 
 def test_what_a_gentle_start_saved_is_there_later() -> None:
     """Requests are as many in the end: the burst comes back when fewer wait."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     exchanges = spend(pacer, [*[FLEET] * 4, Arrival(20.0), *[Arrival()] * 4])
     assert times(exchanges) == [0.0, 2.0, 8.0, 14.0, 34.0, 34.0, 34.0, 34.0, 34.0]
 
 
 def test_as_many_jobs_as_the_quota_allows_need_no_gentle_start() -> None:
     """One more waits than the others: there is a request for each."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     assert times(spend(pacer, [Arrival(waiting=59)] * 10)) == [0.0] * 5 + seconds(1, 5)
 
 
@@ -231,9 +232,9 @@ def test_as_many_jobs_as_the_quota_allows_need_no_gentle_start() -> None:
 )
 def test_a_start_is_what_follows_idleness(idle: float, gently: bool) -> None:
     """After less than a window, the jobs at hand are not all young."""
-    pacer = Pacer(Pacing(requests_per_window=60))
-    pacer.sent(0.0)
-    pacer.accepted(0.0)
+    pacer = build_pacer(Pacing(requests_per_window=60))
+    pacer.on_sent(0.0)
+    pacer.on_accepted(0.0)
     first, second, third = times(spend(pacer, [attrs.evolve(FLEET, after=idle), FLEET, FLEET]))
     assert (first, second, third) == ((idle, idle + 2.0, idle + 8.0) if gently else (idle, idle, idle))
 
@@ -241,7 +242,7 @@ def test_a_start_is_what_follows_idleness(idle: float, gently: bool) -> None:
 @pytest.mark.parametrize(("finds", "gently"), [(6, True), (7, False)], ids=["six of them", "seven"])
 def test_where_polls_mostly_find_their_jobs_done_no_start_is_gentle(finds: int, gently: bool) -> None:
     """These jobs are not young: seven finds in a row say so; a direct call says nothing."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     spend(pacer, [FINDS] * finds)
     spend(pacer, [Arrival()] * 3, now=30.0)
     second = times(spend(pacer, [FLEET] * 2, now=100.0))[1]
@@ -250,7 +251,7 @@ def test_where_polls_mostly_find_their_jobs_done_no_start_is_gentle(finds: int, 
 
 def test_what_is_left_goes_at_once_where_polls_find_jobs_done_and_others_have_long_been_due() -> None:
     """There is nothing to save for: but the quota holds."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     spend(pacer, [FINDS] * 10)
     assert pacer.delay(5.0, 20.0) == 1.0  # a third of a window is long, and no less
     exchanges = spend(pacer, [Arrival(waited=20.01)] * 55, now=5.0)
@@ -259,12 +260,12 @@ def test_what_is_left_goes_at_once_where_polls_find_jobs_done_and_others_have_lo
 
 def test_a_request_of_which_nothing_is_said_has_just_become_due() -> None:
     """Where others may go at once, it waits, and is counted as one that does."""
-    pacer = Pacer(Pacing(requests_per_window=60, window=1.5))
+    pacer = build_pacer(Pacing(requests_per_window=60, window=1.5))
     spend(pacer, [FINDS] * 10)
     now = 1.0
     while not pacer.delay(now):
-        pacer.sent(now)
-        pacer.accepted(now)
+        pacer.on_sent(now)
+        pacer.on_accepted(now)
     assert pacer.delay(now) == pytest.approx(0.025)
     assert pacer.delay(now, 1.0) == 0.0
 
@@ -272,7 +273,7 @@ def test_a_request_of_which_nothing_is_said_has_just_become_due() -> None:
 @pytest.mark.parametrize("finds", [0, 6], ids=["never", "six times"])
 def test_what_has_long_been_due_waits_its_turn_where_polls_find_nothing(finds: int) -> None:
     """Another poll sooner would most likely be in vain."""
-    pacer = Pacer(Pacing(requests_per_window=60))
+    pacer = build_pacer(Pacing(requests_per_window=60))
     spend(pacer, [FINDS] * finds + [Arrival(found=False)] * 4)
     exchanges = spend(pacer, [Arrival(found=False, waited=100.0)] * 8, now=30.0)
     assert times(exchanges) == [30.0] * 5 + seconds(31, 33)
@@ -313,7 +314,7 @@ def test_a_known_quota_is_never_exceeded_over_any_window(
     """Whatever the phase of the service's windows, the length of the exchanges, and when in one it is counted."""
     dice = random.Random(seed)  # noqa: S311 - arrivals, not secrets
     arrivals = [PATTERNS[pattern](dice, window) for _ in range(2 * quota + 10)]
-    pacer = Pacer(Pacing(requests_per_window=quota, window=window))
+    pacer = build_pacer(Pacing(requests_per_window=quota, window=window))
     exchanges = spend(pacer, arrivals, now=begin, early=early * RESOLUTION)
     assert most_in_a_window(exchanges, window) <= quota
 
@@ -322,7 +323,7 @@ def test_a_known_quota_is_never_exceeded_over_any_window(
 @pytest.mark.parametrize("takes", [0.0, 0.1, 1.0], ids=str)
 def test_the_quota_is_used_up(quota: int, takes: float) -> None:
     """With short exchanges, over ten minutes, to more than nineteen parts in twenty."""
-    pacer = Pacer(Pacing(requests_per_window=quota, window=60.0))
+    pacer = build_pacer(Pacing(requests_per_window=quota, window=60.0))
     exchanges = spend(pacer, [Arrival(takes=takes)] * (11 * quota))
     assert sum(exchange.sent < 600.0 for exchange in exchanges) > 0.95 * 10 * quota
 
@@ -330,6 +331,6 @@ def test_the_quota_is_used_up(quota: int, takes: float) -> None:
 @pytest.mark.parametrize("quota", [1, 5, 12, 24, 60, 600], ids=str)
 def test_the_quota_is_used_up_where_many_wait(quota: int) -> None:
     """A gentle start is over after a sixth of a window, and costs no more than half of one: also of a small quota."""
-    pacer = Pacer(Pacing(requests_per_window=quota, window=60.0))
+    pacer = build_pacer(Pacing(requests_per_window=quota, window=60.0))
     exchanges = spend(pacer, [Arrival(takes=0.1, waiting=1_000)] * (11 * quota))
     assert sum(exchange.sent < 600.0 for exchange in exchanges) >= 9.5 * quota

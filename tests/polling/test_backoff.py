@@ -40,7 +40,9 @@ from playai_async import (
 )
 from playai_async._exceptions import TRANSIENT
 from playai_async._models import Output
-from playai_async.jobs._polling.backoff import Backoff, retrying_for
+from playai_async._runtime import classify
+from playai_async.jobs._polling.backoff import Backoff, poll_rule
+from playai_async.jobs._scheduling.request import Failure, Outcome, Success
 from tests.support.dice import Dice
 
 CREATED = datetime(2026, 1, 2, tzinfo=UTC)
@@ -61,12 +63,19 @@ DONE = a_job(Completed("https://audio.example/a.mp3", "audio/mpeg", 1.0, 1.0))
 def a_wait(polling: Polling | None = None) -> Backoff:
     """Begin a wait; by default, under the default settings but for the jitter."""
     polling = polling or Polling(jitter=0)
-    return Backoff(retrying_for(polling), polling.max_failures)
+    return Backoff(poll_rule(polling), polling.max_failures)
+
+
+def came(result: TtsJob | PlayAIError) -> Outcome:
+    """Give what a poll brought as the engine does."""
+    if isinstance(result, PlayAIError):
+        return Failure(result, classify(result))
+    return Success(result, result.done)
 
 
 def pauses(backoff: Backoff, *outcomes: TtsJob | PlayAIError) -> list[float | None]:
     """Say what follows each of some polls."""
-    return [backoff.pause_after(outcome) for outcome in outcomes]
+    return [backoff.pause_after(came(outcome)) for outcome in outcomes]
 
 
 def kind_of(value: object) -> str:
@@ -136,7 +145,7 @@ def test_pauses_grow_over_failures_too() -> None:
 def test_waits_under_one_rule_do_not_know_of_each_other() -> None:
     """The rule is shared; the memory is not."""
     polling = Polling(jitter=0, max_failures=2)
-    rule = retrying_for(polling)
+    rule = poll_rule(polling)
     one, other = Backoff(rule, 2), Backoff(rule, 2)
     assert pauses(one, GOING_ON, DOWN) == [1.0, 1.5]
     assert pauses(other, DOWN, GOING_ON) == [1.0, 1.5]
@@ -299,7 +308,7 @@ def test_a_strategy_sees_attempts_without_arguments() -> None:
         seen.append((state.fn, state.args, state.kwargs))
         return 1.0
 
-    a_wait(Polling(wait=strategy)).pause_after(GOING_ON)
+    a_wait(Polling(wait=strategy)).pause_after(came(GOING_ON))
     assert seen == [(None, (), {})]
 
 
@@ -334,14 +343,14 @@ def test_a_strategy_that_returns_no_number_is_a_configuration_error(result: obje
     with pytest.raises(
         ConfigurationError, match=r"^polling\.wait failed \((TypeError|ValueError|OverflowError)\)$"
     ) as caught:
-        a_wait(Polling(wait=lambda _: result)).pause_after(GOING_ON)  # type: ignore[arg-type]  # the point
+        a_wait(Polling(wait=lambda _: result)).pause_after(came(GOING_ON))  # type: ignore[arg-type]  # the point
     assert isinstance(caught.value.__cause__, TypeError | ValueError | OverflowError)
 
 
 def test_what_a_strategy_returned_is_named_by_its_type() -> None:
     """In the cause: whoever wrote it knows where to look."""
     with pytest.raises(ConfigurationError) as caught:
-        a_wait(Polling(wait=lambda _: "soon")).pause_after(GOING_ON)  # type: ignore[arg-type]  # the point
+        a_wait(Polling(wait=lambda _: "soon")).pause_after(came(GOING_ON))  # type: ignore[arg-type]  # the point
     assert str(caught.value.__cause__) == "seconds must be a number, not str"
 
 
@@ -353,7 +362,7 @@ def test_a_strategy_that_raises_is_a_configuration_error() -> None:
         raise lower
 
     with pytest.raises(ConfigurationError) as caught:
-        a_wait(Polling(wait=strategy)).pause_after(GOING_ON)
+        a_wait(Polling(wait=strategy)).pause_after(came(GOING_ON))
     assert (str(caught.value), caught.value.__cause__) == ("polling.wait failed (ZeroDivisionError)", lower)
 
 
@@ -364,7 +373,7 @@ def test_a_cancellation_passes_through_a_strategy() -> None:
         raise asyncio.CancelledError
 
     with pytest.raises(asyncio.CancelledError):
-        a_wait(Polling(wait=strategy)).pause_after(GOING_ON)
+        a_wait(Polling(wait=strategy)).pause_after(came(GOING_ON))
 
 
 # A wait that is taken up again
@@ -373,15 +382,15 @@ def test_a_cancellation_passes_through_a_strategy() -> None:
 def test_a_wait_taken_up_again_pauses_as_if_it_had_gone_on() -> None:
     """In another process, say: by the polls that went before."""
     polling = Polling(jitter=0)
-    assert pauses(Backoff(retrying_for(polling), 8, polls=3), GOING_ON, GOING_ON) == [3.375, 5.0625]
+    assert pauses(Backoff(poll_rule(polling), 8, polls=3), GOING_ON, GOING_ON) == [3.375, 5.0625]
 
 
 def test_a_wait_taken_up_again_counts_its_failures_on() -> None:
     """Those in a row; a good answer resets them."""
-    backoff = Backoff(retrying_for(Polling(jitter=0)), 3, polls=5, failures=2)
+    backoff = Backoff(poll_rule(Polling(jitter=0)), 3, polls=5, failures=2)
     assert backoff.failures == 2
     assert pauses(backoff, TRANSPORT) == [None]
-    backoff = Backoff(retrying_for(Polling(jitter=0)), 3, polls=5, failures=2)
+    backoff = Backoff(poll_rule(Polling(jitter=0)), 3, polls=5, failures=2)
     assert pauses(backoff, GOING_ON, TRANSPORT) == [7.59375, 10.0]
     assert backoff.failures == 1
 
@@ -394,6 +403,6 @@ def test_a_strategy_sees_how_long_a_wait_taken_up_again_has_taken() -> None:
         seen.append((state.idle_for, round(state.seconds_since_start or 0)))
         return 2.0
 
-    backoff = Backoff(retrying_for(Polling(wait=strategy)), 8, polls=9, elapsed=600.0)
+    backoff = Backoff(poll_rule(Polling(wait=strategy)), 8, polls=9, elapsed=600.0)
     assert pauses(backoff, GOING_ON, GOING_ON) == [2.0, 2.0]
     assert seen == [(600.0, 600), (602.0, 600)]

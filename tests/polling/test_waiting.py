@@ -142,7 +142,7 @@ async def test_a_wait_strategy_that_raises_a_cancellation_does_not_hang_its_wait
         raise asyncio.CancelledError
 
     service.answers(job(), job(COMPLETED))
-    with pytest.raises(TransportError, match="cut short"):
+    with pytest.raises(TransportError, match="cancelled from outside"):
         await session.wait_for_completion(JOB_ID, polling=Polling(wait=broken), timeout=None)
     assert (await session.get_job(JOB_ID)).done
 
@@ -234,7 +234,7 @@ async def test_the_log_tells_of_what_holds_the_session(
     with pytest.raises(WaitTimeoutError):
         await session.wait_for_completion(JOB_ID, timeout=20)
     (message,) = (record.getMessage() for record in caplog.records if record.name == "playai_async")
-    assert re.fullmatch(r"Throttled: no status requests for 100\d\.\d s\.", message)
+    assert re.fullmatch(r"Rate limited: no status requests for 100\d\.\d s\.", message)
 
 
 async def test_one_429_holds_the_whole_session(service: ScriptedService, session: PlayAISession) -> None:
@@ -341,7 +341,7 @@ async def test_an_unknown_status_is_polled_on_and_logged_once(
     service.answers(job({"status": "QUEUED"}), job({"status": "QUEUED"}), job({"status": "WARMING"}), job(COMPLETED))
     assert (await session.wait_for_completion(JOB_ID)).done
     warnings = [record.getMessage() for record in caplog.records if record.levelno == logging.WARNING]
-    assert warnings == [f"Job {JOB_ID} is in a state that the contract does not list: 'QUEUED'"]
+    assert warnings == [f"Job {JOB_ID} has a status that the contract does not list: 'QUEUED'"]
 
 
 async def test_the_deadline_bounds_a_pause(service: ScriptedService, session: PlayAISession) -> None:

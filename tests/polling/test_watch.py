@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 from datetime import UTC, datetime
-from typing import cast
 from uuid import UUID
 
 import pytest
@@ -17,31 +16,27 @@ from playai_async import (
     NotFoundError,
     PlayAIError,
     Polling,
-    TransportError,
     TtsJob,
     Unknown,
+    WaitTimeoutError,
 )
-from playai_async.jobs._polling.backoff import Backoff, retrying_for
+from playai_async._runtime import SessionErrors
+from playai_async.jobs._polling.backoff import Backoff, poll_rule
 from playai_async.jobs._polling.watch import (
-    Call,
-    Caller,
-    Follower,
-    Home,
-    Member,
-    News,
-    Outcome,
+    ChangeWaiter,
+    FutureWaiter,
+    GroupWaiter,
+    Mailbox,
     Waiter,
     Watch,
-    Watches,
-    as_outcome,
-    job_of,
+    WatchRegistry,
 )
+from playai_async.jobs._scheduling.request import DirectRequest, Failure, Outcome, Success, unwrap
 
 JOB_ID = UUID("6f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f")
 NOON = datetime(2026, 1, 2, 12, tzinfo=UTC)
 ERROR = NotFoundError("No such job.", status=404)
-NOWHERE = cast("Home", None)
-"""What a watch belongs to that is never polled."""
+FAILED = Failure(ERROR)
 
 
 def a_job(output: Completed | Failed | InProgress | Unknown | None = None) -> TtsJob:
@@ -49,17 +44,17 @@ def a_job(output: Completed | Failed | InProgress | Unknown | None = None) -> Tt
     return TtsJob(id=JOB_ID, created_at=NOON, input={}, completed_at=None, output=output or InProgress())
 
 
-def a_watch(polling: Polling | None = None, *waiters: Waiter, job_id: UUID = JOB_ID, home: Home = NOWHERE) -> Watch:
+def a_watch(polling: Polling | None = None, *waiters: Waiter, job_id: UUID = JOB_ID) -> Watch:
     """Make a watch that some wait with."""
     polling = polling or Polling()
-    watch = Watch(job_id, polling, Backoff(retrying_for(polling), polling.max_failures), home)
+    watch = Watch(job_id, polling, Backoff(poll_rule(polling), polling.max_failures), unsent, bool, print)
     for waiter in waiters:
         waiter.watch = watch
         watch.waiters.add(waiter)
     return watch
 
 
-async def unsent() -> TtsJob:
+async def unsent(*_: object) -> TtsJob:
     """Make no request: here only answers are handed over."""
     raise NotImplementedError
 
@@ -70,20 +65,20 @@ async def unsent() -> TtsJob:
 def test_an_outcome_is_a_job_or_an_error_that_is_raised() -> None:
     """The error itself."""
     job = a_job()
-    assert job_of(job) is job
+    assert unwrap(Success(job, done=False)) is job
     with pytest.raises(NotFoundError) as caught:
-        job_of(ERROR)
+        unwrap(Failure(ERROR))
     assert caught.value is ERROR
 
 
-def test_what_must_never_happen_gets_a_documented_face() -> None:
-    """With the bug as its cause; what has such a face keeps it."""
+def test_an_unexpected_error_becomes_a_documented_one() -> None:
+    """With the bug as its cause; a documented error stays as it is."""
     bug = ZeroDivisionError("a secret")
-    outcome = as_outcome(bug, JOB_ID)
-    assert type(outcome) is PlayAIError
-    assert (str(outcome), outcome.job_id) == (f"Waiting for job {JOB_ID} met a bug (ZeroDivisionError).", JOB_ID)
-    assert outcome.__cause__ is bug
-    assert as_outcome(ERROR, JOB_ID) is ERROR
+    error = SessionErrors().wrap(bug, JOB_ID)
+    assert type(error) is PlayAIError
+    assert (str(error), error.job_id) == (f"Waiting for job {JOB_ID} met a bug (ZeroDivisionError).", JOB_ID)
+    assert error.__cause__ is bug
+    assert SessionErrors().wrap(ERROR, JOB_ID) is ERROR
 
 
 @pytest.mark.parametrize("kind", ["call", "caller"], ids=str)
@@ -94,24 +89,24 @@ async def test_whoever_awaits_is_told_once_unless_they_have_gone(kind: str) -> N
         if gone:
             future.cancel()
         if kind == "call":
-            call = Call(unsent, JOB_ID, 0.0, future)
-            call.take(ERROR, final=False)
-            call.take(a_job(), final=True)
+            call = DirectRequest(unsent, JOB_ID, 0.0, future)
+            call.deliver(FAILED)
+            call.deliver(Success(a_job(), done=True))
         else:
-            caller = Caller(future)
-            caller.end(ERROR)
-            caller.end(a_job())
+            caller = FutureWaiter(future)
+            caller.on_end(FAILED)
+            caller.on_end(Success(a_job(), done=True))
         assert future.cancelled() is gone
-        assert gone or future.result() is ERROR
+        assert gone or future.result() is FAILED
 
 
 # When a poll is due
 
 
-def with_deadline(last_call: float, lead: float = 1.0) -> Waiter:
+def with_deadline(last_poll_at: float, lead: float = 1.0) -> Waiter:
     """Make a waiter whose last poll is to be sent at some time."""
     waiter = Waiter()
-    waiter.last_call, waiter.lead = last_call, lead
+    waiter.last_poll_at, waiter.lead = last_poll_at, lead
     return waiter
 
 
@@ -122,8 +117,8 @@ def with_deadline(last_call: float, lead: float = 1.0) -> Waiter:
 )
 def test_a_poll_is_due_after_the_pause_or_just_before_a_deadline(last_calls: tuple[float, ...], due: float) -> None:
     """Whichever is earlier; the last poll was sent at 8 s, and ended at 10 s."""
-    watch = a_watch(None, *[with_deadline(last_call) for last_call in last_calls])
-    watch.asked = 8.0
+    watch = a_watch(None, *[with_deadline(last_poll_at) for last_poll_at in last_calls])
+    watch.sent_at = 8.0
     assert watch.due_after(10.0, 5.0) == due
 
 
@@ -131,7 +126,7 @@ def test_a_poll_is_due_after_the_pause_or_just_before_a_deadline(last_calls: tup
 def test_one_last_poll_serves_all_whose_own_would_follow_within_their_lead(last: bool, due: float) -> None:
     """A hundred deadlines need no hundred polls."""
     watch = a_watch(None, *[with_deadline(8.0 + 0.1 * number) for number in range(1, 10)])
-    watch.asked, watch.last = 8.0, last
+    watch.sent_at, watch.last_poll = 8.0, last
     assert watch.due_after(10.0, 5.0) == due
 
 
@@ -146,7 +141,7 @@ def test_a_waiter_without_deadline_asks_for_no_last_poll() -> None:
 
 def test_watches_are_found_by_job_and_equal_settings() -> None:
     """The very settings, or others that are equal; no others."""
-    watches = Watches()
+    watches = WatchRegistry()
     polling = Polling(initial=2.0)
     watch = a_watch(polling)
     assert watches.find(JOB_ID, polling) is None
@@ -158,7 +153,7 @@ def test_watches_are_found_by_job_and_equal_settings() -> None:
 
 def test_a_wait_strategy_is_equal_to_itself_alone() -> None:
     """Two functions may do anything."""
-    watches = Watches()
+    watches = WatchRegistry()
 
     def strategy(_: object) -> float:
         return 1.0
@@ -171,7 +166,7 @@ def test_a_wait_strategy_is_equal_to_itself_alone() -> None:
 
 def test_one_job_may_be_waited_for_under_several_settings() -> None:
     """Each is a watch of its own, and the job is one."""
-    watches = Watches()
+    watches = WatchRegistry()
     one, other, third = (a_watch(Polling(initial=initial)) for initial in (1.0, 2.0, 3.0))
     for watch in (one, other, third):
         watches.add(watch)
@@ -185,7 +180,7 @@ def test_one_job_may_be_waited_for_under_several_settings() -> None:
 
 def test_going_through_watches_is_not_disturbed_by_what_is_added_or_removed() -> None:
     """It goes through those that were there."""
-    watches = Watches()
+    watches = WatchRegistry()
     there = [a_watch(job_id=UUID(int=number)) for number in range(5)]
     for watch in there:
         watches.add(watch)
@@ -204,68 +199,70 @@ def test_going_through_watches_is_not_disturbed_by_what_is_added_or_removed() ->
 def test_of_a_waiter_as_such_nothing_is_known() -> None:
     """What is not done does not matter to most; what comes in the end is up to each kind."""
     waiter = Waiter()
-    waiter.tell(a_job())
+    waiter.on_change(a_job())
     with pytest.raises(NotImplementedError):
-        waiter.end(ERROR)
+        waiter.on_end(FAILED)
 
 
 async def test_a_follower_is_told_of_each_change_and_of_the_end() -> None:
     """An answer like the one before is no change; one like an earlier one is."""
-    follower = Follower(News())
+    follower = ChangeWaiter(Mailbox())
     queued, going = a_job(Unknown("QUEUED")), a_job()
     for job in (queued, a_job(Unknown("QUEUED")), going, going, queued):
-        follower.tell(job)
-    follower.end(ERROR)
-    assert [await follower.news.next() for _ in range(4)] == [queued, going, queued, ERROR]
+        follower.on_change(job)
+    follower.on_end(FAILED)
+    assert [await follower.mailbox.next() for _ in range(4)] == [
+        (False, queued),
+        (False, going),
+        (False, queued),
+        (True, FAILED),
+    ]
 
 
 async def test_members_are_told_apart_by_their_index() -> None:
     """In the order of their ends; a job that is not done is nothing to them."""
-    news: News[tuple[int, Outcome]] = News()
-    members = [Member(news, index) for index in range(3)]
-    members[1].tell(a_job())
-    done = a_job(Failed())
-    members[2].end(done)
-    members[0].end(ERROR)
-    assert [await news.next() for _ in range(2)] == [(2, done), (0, ERROR)]
+    news: Mailbox[tuple[int, Outcome]] = Mailbox()
+    members = [GroupWaiter(news, index) for index in range(3)]
+    members[1].on_change(a_job())
+    done = Success(a_job(Failed()), done=True)
+    members[2].on_end(done)
+    members[0].on_end(FAILED)
+    assert [await news.next() for _ in range(2)] == [(2, done), (0, FAILED)]
 
 
 # The timeout error
 
 
-def test_the_timeout_error_tells_what_was_seen() -> None:
-    """Of this wait alone: its time, its polls, and the errors that it met."""
-    waiter = Waiter()
-    watch = a_watch(None, waiter)
-    watch.polls, waiter.polls_before, waiter.since = 9, 2, 100.0
-    error = waiter.timed_out(130.5, why="; throttled for 5 s more")
+@pytest.mark.parametrize(
+    ("job", "seen"), [(None, "no answer yet"), (a_job(), "last seen InProgress")], ids=["no answer", "a job"]
+)
+def test_the_timeout_error_names_what_was_seen(job: TtsJob | None, seen: str) -> None:
+    """The time, the polls and the reason are those of this wait."""
+    why = "; throttled for 5 s more"
+    error = SessionErrors().timed_out(JOB_ID, job=job, last_error=ERROR, elapsed=30.5, polls=7, why=why)
+    assert isinstance(error, WaitTimeoutError)
     assert str(error) == (
-        f"Job {JOB_ID} was not done after 30.5 s (polls: 7; no answer yet; throttled for 5 s more);"
+        f"Job {JOB_ID} was not done after 30.5 s (polls: 7; {seen}; throttled for 5 s more);"
         " it goes on and can be waited for again."
     )
-    assert (error.job, error.last_error, error.elapsed, error.polls, error.job_id) == (None, None, 30.5, 7, JOB_ID)
+    assert (error.job, error.last_error, error.elapsed, error.polls, error.job_id) == (job, ERROR, 30.5, 7, JOB_ID)
 
 
-@pytest.mark.parametrize(("failed_at", "met"), [(99.0, False), (100.0, True), (120.0, True)], ids=str)
-def test_an_error_from_before_a_wait_is_not_one_that_it_met(failed_at: float, met: bool) -> None:
-    """The watch is shared; each error is given as the waiter's own."""
-    waiter = Waiter()
-    watch = a_watch(None, waiter)
-    watch.job, waiter.since = a_job(), 100.0
-    watch.last_error, watch.failed_at = TransportError("Lost."), failed_at
-    error = waiter.timed_out(130.0, why="")
-    assert "last seen InProgress);" in str(error)
-    assert error.job is watch.job
-    assert (type(error.last_error) if met else error.last_error) is (TransportError if met else None)
-    assert error.last_error is not watch.last_error
+def test_a_waiter_counts_the_polls_since_it_joined() -> None:
+    """The watch is shared."""
+    waiter, watch = Waiter(), a_watch()
+    watch.polls, watch.throttled = 2, 1
+    waiter.join(watch, 100.0)
+    watch.polls = 9
+    assert (waiter.polls, waiter.throttled_before, waiter.started) == (7, 1, 100.0)
 
 
-# News
+# Mailbox
 
 
 async def test_news_come_in_order_however_slow_the_reader() -> None:
     """None is lost, and what is there is had without waiting."""
-    news: News[int] = News()
+    news: Mailbox[int] = Mailbox()
     for number in range(5):
         news.add(number)
     assert [await news.next() for _ in range(3)] == [0, 1, 2]
@@ -275,7 +272,7 @@ async def test_news_come_in_order_however_slow_the_reader() -> None:
 
 async def test_a_reader_waits_for_news() -> None:
     """Several that come at once wake it once, and are all there."""
-    news: News[int] = News()
+    news: Mailbox[int] = Mailbox()
     reader = asyncio.create_task(news.next())
     await asyncio.sleep(5)
     assert not reader.done()
@@ -288,7 +285,7 @@ async def test_a_reader_waits_for_news() -> None:
 @pytest.mark.parametrize("when", ["before the news", "with the news", "after the news"], ids=str)
 async def test_a_reader_that_was_cancelled_may_ask_again(when: str) -> None:
     """Nothing is lost by that."""
-    news: News[int] = News()
+    news: Mailbox[int] = Mailbox()
     reader = asyncio.create_task(news.next())
     await asyncio.sleep(0)
     if when == "before the news":

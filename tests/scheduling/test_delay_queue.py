@@ -7,7 +7,7 @@ import math
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playai_async.jobs._scheduling.delay_queue import Entry, Timetable
+from playai_async.jobs._scheduling.delay_queue import DelayQueue, Entry
 
 
 class Incomparable:
@@ -24,152 +24,152 @@ class Incomparable:
     __hash__ = None  # type: ignore[assignment]  # the point of the class
 
 
-def taken(timetable: Timetable[str], now: float = 1e300) -> list[str]:
+def taken(queue: DelayQueue[str], now: float = 1e300) -> list[str]:
     """Take all that is due."""
     found: list[str] = []
-    while (item := timetable.take(now)) is not None:
+    while (item := queue.take(now)) is not None:
         found.append(item)
     return found
 
 
 def test_nothing_is_due_in_an_empty_timetable() -> None:
     """Nor will it ever be."""
-    timetable: Timetable[str] = Timetable()
-    assert (timetable.first(), timetable.take(math.inf)) == (math.inf, None)
+    queue: DelayQueue[str] = DelayQueue()
+    assert (queue.first(), queue.take(math.inf)) == (math.inf, None)
 
 
 def test_items_are_taken_in_the_order_of_their_times() -> None:
     """Whatever the order they were added in."""
-    timetable: Timetable[str] = Timetable()
+    queue: DelayQueue[str] = DelayQueue()
     for when in (3.0, 1.0, 2.0, -1.0):
-        timetable.add(when, str(when))
-    assert taken(timetable) == ["-1.0", "1.0", "2.0", "3.0"]
+        queue.add(when, str(when))
+    assert taken(queue) == ["-1.0", "1.0", "2.0", "3.0"]
 
 
 def test_items_of_one_time_are_taken_in_the_order_they_were_added() -> None:
     """First come, first served; a discarded one in between changes nothing."""
-    timetable: Timetable[str] = Timetable()
-    places = [timetable.add(1.0, name) for name in "abcdefgh"]
-    timetable.discard(places[2])
-    assert taken(timetable) == list("abdefgh")
+    queue: DelayQueue[str] = DelayQueue()
+    places = [queue.add(1.0, name) for name in "abcdefgh"]
+    queue.discard(places[2])
+    assert taken(queue) == list("abdefgh")
 
 
 def test_an_item_is_due_at_its_time_and_not_before() -> None:
     """To the last bit."""
-    timetable: Timetable[str] = Timetable()
-    timetable.add(1.0, "a")
-    assert timetable.take(math.nextafter(1.0, 0.0)) is None
-    assert timetable.take(1.0) == "a"
-    assert timetable.take(1.0) is None
+    queue: DelayQueue[str] = DelayQueue()
+    queue.add(1.0, "a")
+    assert queue.take(math.nextafter(1.0, 0.0)) is None
+    assert queue.take(1.0) == "a"
+    assert queue.take(1.0) is None
 
 
 def test_an_item_may_be_put_down_for_ever() -> None:
     """It is due when there is no end of time, and can be taken off."""
-    timetable: Timetable[str] = Timetable()
-    place = timetable.add(math.inf, "a")
-    assert (timetable.first(), timetable.take(1e300)) == (math.inf, None)
-    timetable.discard(place)
-    assert timetable.take(1e300) is None
+    queue: DelayQueue[str] = DelayQueue()
+    place = queue.add(math.inf, "a")
+    assert (queue.first(), queue.take(1e300)) == (math.inf, None)
+    queue.discard(place)
+    assert queue.take(1e300) is None
 
 
 def test_what_is_discarded_is_not_taken() -> None:
     """Nor does the time of it count."""
-    timetable: Timetable[str] = Timetable()
-    first = timetable.add(1.0, "a")
-    timetable.add(2.0, "b")
-    timetable.discard(first)
-    assert timetable.first() == 2.0
-    assert taken(timetable) == ["b"]
+    queue: DelayQueue[str] = DelayQueue()
+    first = queue.add(1.0, "a")
+    queue.add(2.0, "b")
+    queue.discard(first)
+    assert queue.first() == 2.0
+    assert taken(queue) == ["b"]
 
 
 def test_discarding_twice_or_after_taking_does_nothing() -> None:
     """Whoever lets go need not know what happened meanwhile."""
-    timetable: Timetable[str] = Timetable()
-    gone, kept = timetable.add(1.0, "a"), timetable.add(2.0, "b")
-    assert timetable.take(1.0) == "a"
+    queue: DelayQueue[str] = DelayQueue()
+    gone, kept = queue.add(1.0, "a"), queue.add(2.0, "b")
+    assert queue.take(1.0) == "a"
     for _ in range(1_000):
-        timetable.discard(gone)
-    timetable.discard(kept)
-    timetable.discard(kept)
-    timetable.add(3.0, "c")
-    assert taken(timetable) == ["c"]
+        queue.discard(gone)
+    queue.discard(kept)
+    queue.discard(kept)
+    queue.add(3.0, "c")
+    assert taken(queue) == ["c"]
 
 
 def test_items_are_never_compared() -> None:
     """They may be anything."""
-    timetable: Timetable[Incomparable] = Timetable()
-    places = [timetable.add(1.0, Incomparable()) for _ in range(100)]
+    queue: DelayQueue[Incomparable] = DelayQueue()
+    places = [queue.add(1.0, Incomparable()) for _ in range(100)]
     for place in places[::2]:
-        timetable.discard(place)
-    assert sum(timetable.take(1.0) is not None for _ in range(100)) == 50
+        queue.discard(place)
+    assert sum(queue.take(1.0) is not None for _ in range(100)) == 50
 
 
 def test_what_is_discarded_is_let_go_at_once() -> None:
     """A wait that was cancelled must not live on until its deadline."""
-    timetable: Timetable[Incomparable] = Timetable()
-    place = timetable.add(1e9, Incomparable())
-    timetable.discard(place)
+    queue: DelayQueue[Incomparable] = DelayQueue()
+    place = queue.add(1e9, Incomparable())
+    queue.discard(place)
     assert not any(isinstance(part, Incomparable) for part in place)
 
 
 def test_its_length_is_the_number_of_items() -> None:
     """Whatever gaps there are in the heap."""
-    timetable: Timetable[str] = Timetable()
-    assert (len(timetable), bool(timetable)) == (0, False)
-    places = [timetable.add(float(number), "item") for number in range(500)]
-    assert len(timetable) == 500
+    queue: DelayQueue[str] = DelayQueue()
+    assert (len(queue), bool(queue)) == (0, False)
+    places = [queue.add(float(number), "item") for number in range(500)]
+    assert len(queue) == 500
     for number, place in enumerate(places[:300], 1):
-        timetable.discard(place)
-        timetable.discard(place)
-        assert len(timetable) == 500 - number
-    assert timetable.take(1e9) == "item"
-    assert (len(timetable), bool(timetable)) == (199, True)
+        queue.discard(place)
+        queue.discard(place)
+        assert len(queue) == 500 - number
+    assert queue.take(1e9) == "item"
+    assert (len(queue), bool(queue)) == (199, True)
 
 
 def test_items_that_are_due_are_counted() -> None:
     """To the last bit, and without those that were taken off."""
-    timetable: Timetable[str] = Timetable()
-    places = [timetable.add(when, "item") for when in (5.0, 1.0, 3.0, 3.0, math.inf)]
-    assert [timetable.count(now) for now in (0.0, 1.0, math.nextafter(3.0, 0.0), 3.0, 1e9)] == [0, 1, 1, 3, 4]
-    timetable.discard(places[2])
-    timetable.discard(places[1])
-    assert [timetable.count(now) for now in (1.0, 3.0, 5.0, math.inf)] == [0, 1, 2, 3]
+    queue: DelayQueue[str] = DelayQueue()
+    places = [queue.add(when, "item") for when in (5.0, 1.0, 3.0, 3.0, math.inf)]
+    assert [queue.count(now) for now in (0.0, 1.0, math.nextafter(3.0, 0.0), 3.0, 1e9)] == [0, 1, 1, 3, 4]
+    queue.discard(places[2])
+    queue.discard(places[1])
+    assert [queue.count(now) for now in (1.0, 3.0, 5.0, math.inf)] == [0, 1, 2, 3]
 
 
 def test_ten_thousand_adds_and_discards_keep_the_heap_small() -> None:
     """A backend opens and cancels waits all day, each with a deadline ten minutes ahead."""
-    timetable: Timetable[str] = Timetable()
-    kept = [timetable.add(float(number), "kept") for number in range(10)]
+    queue: DelayQueue[str] = DelayQueue()
+    kept = [queue.add(float(number), "kept") for number in range(10)]
     largest = 0
     for number in range(10_000):
-        timetable.discard(timetable.add(1_000.0 + number, "gone"))
-        largest = max(largest, len(timetable._entries))
+        queue.discard(queue.add(1_000.0 + number, "gone"))
+        largest = max(largest, len(queue._entries))
     assert largest <= 200
-    assert len(taken(timetable)) == len(kept)
+    assert len(taken(queue)) == len(kept)
 
 
 def test_what_was_passed_over_no_longer_counts_as_a_gap() -> None:
     """Whether gaps go by being passed over or by a sweep, the heap stays small afterwards."""
-    timetable: Timetable[str] = Timetable()
+    queue: DelayQueue[str] = DelayQueue()
     for number in range(1_000):
-        timetable.discard(timetable.add(float(number), "gone"))
-        timetable.add(float(number), "taken")
-        assert timetable.take(float(number)) == "taken"
-    for place in [timetable.add(2_000.0, "gone") for _ in range(1_000)]:
-        timetable.discard(place)
-    assert len(timetable._entries) <= 200
+        queue.discard(queue.add(float(number), "gone"))
+        queue.add(float(number), "taken")
+        assert queue.take(float(number)) == "taken"
+    for place in [queue.add(2_000.0, "gone") for _ in range(1_000)]:
+        queue.discard(place)
+    assert len(queue._entries) <= 200
 
 
 def test_sweeping_keeps_order_and_places() -> None:
     """A place that was given out before a sweep is good after it."""
-    timetable: Timetable[str] = Timetable()
-    kept = [timetable.add(float(number % 7), f"{number % 7}{number:03}") for number in range(100)]
-    for place in [timetable.add(3.0, "gone") for _ in range(1_000)]:
-        timetable.discard(place)
-    assert len(timetable._entries) < 300
-    timetable.discard(kept[50])
+    queue: DelayQueue[str] = DelayQueue()
+    kept = [queue.add(float(number % 7), f"{number % 7}{number:03}") for number in range(100)]
+    for place in [queue.add(3.0, "gone") for _ in range(1_000)]:
+        queue.discard(place)
+    assert len(queue._entries) < 300
+    queue.discard(kept[50])
     expected = sorted(f"{number % 7}{number:03}" for number in range(100) if number != 50)
-    assert taken(timetable) == expected
+    assert taken(queue) == expected
 
 
 OPERATIONS = st.lists(
@@ -181,21 +181,21 @@ OPERATIONS = st.lists(
 @given(operations=OPERATIONS, bulk=st.integers(0, 150))
 def test_it_does_what_a_sorted_list_would(operations: list[tuple[str, int]], bulk: int) -> None:
     """Any mixture of adding, discarding, taking and asking, with or without sweeps between."""
-    timetable: Timetable[int] = Timetable()
+    queue: DelayQueue[int] = DelayQueue()
     places: list[Entry] = []
     model: list[tuple[float, int]] = []
     for operation, number in [("add", 10)] * bulk + [("discard", 3)] * bulk + operations:
         if operation == "add":
             item = len(places) + 1
-            places.append(timetable.add(float(number), item))
+            places.append(queue.add(float(number), item))
             model.append((float(number), item))
         elif operation == "discard" and places:
             index = number * len(places) // 21
-            timetable.discard(places[index])
+            queue.discard(places[index])
             model = [entry for entry in model if entry[1] != index + 1]
         elif operation == "take":
             due = min((entry for entry in model if entry[0] <= number), default=None)
-            assert timetable.take(float(number)) == (None if due is None else due[1])
+            assert queue.take(float(number)) == (None if due is None else due[1])
             model = [entry for entry in model if entry != due]
-        assert timetable.first() == min((when for when, _ in model), default=math.inf)
-        assert (len(timetable), timetable.count(10.0)) == (len(model), sum(when <= 10.0 for when, _ in model))
+        assert queue.first() == min((when for when, _ in model), default=math.inf)
+        assert (len(queue), queue.count(10.0)) == (len(model), sum(when <= 10.0 for when, _ in model))

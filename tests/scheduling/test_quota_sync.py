@@ -354,7 +354,7 @@ async def test_the_name_of_the_quota_tells_nothing_of_the_key(service: ScriptedS
         session_with(quota, base_url="https://elsewhere.example"),
     ]
     for session in sessions:
-        session._client.poller()
+        session._runtime.open(None)
         await session.aclose()
     names = [link.terms.name for link in quota.links]
     assert names[0] == names[1]

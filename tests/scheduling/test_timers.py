@@ -1,4 +1,4 @@
-"""One alarm for many times, and long work in slices."""
+"""One timer for many times, and long work in slicer."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-from playai_async.jobs._scheduling.timers import Alarm, Slices
+from playai_async.jobs._scheduling.timers import Timer, TimeSlicer
 
 WHO = contextvars.ContextVar("WHO", default="nobody")
 
@@ -23,24 +23,24 @@ def context_of(name: str) -> contextvars.Context:
 
 
 class Bell:
-    """An alarm that notes when it rang, and in whose context."""
+    """An timer that notes when it rang, and in whose context."""
 
     def __init__(self) -> None:
         self.loop = asyncio.get_running_loop()
         self.begin = self.loop.time()
         self.rang: list[float] = []
         self.heard: list[str] = []
-        self.alarm = Alarm(self.loop, context_of("the poller"), self.ring)
+        self.timer = Timer(self.loop, context_of("the poller"), self.ring)
 
     def set(self, after: float) -> None:
-        self.alarm.set(self.begin + after)
+        self.timer.set(self.begin + after)
 
     def ring(self) -> None:
         self.rang.append(round(self.loop.time() - self.begin, 6))
         self.heard.append(WHO.get())
 
 
-# The alarm
+# The timer
 
 
 async def test_an_alarm_rings_once_at_its_time() -> None:
@@ -90,14 +90,14 @@ async def test_an_early_alarm_is_kept_as_it_is() -> None:
     """Setting it anew at each poll would cost a timer each."""
     bell = Bell()
     bell.set(5.0)
-    timer = bell.alarm._timer
+    handle = bell.timer._handle
     for time in range(6, 100):
         bell.set(float(time))
-    assert bell.alarm._timer is timer
+    assert bell.timer._handle is handle
     bell.set(4.0)
-    assert timer is not None
-    assert timer.cancelled()
-    bell.alarm.cancel()
+    assert handle is not None
+    assert handle.cancelled()
+    bell.timer.cancel()
 
 
 async def test_an_alarm_for_no_time_at_all_does_not_ring() -> None:
@@ -120,10 +120,10 @@ async def test_an_alarm_for_a_time_that_has_passed_rings_in_the_next_round() -> 
 async def test_an_alarm_that_is_cancelled_does_not_ring() -> None:
     """Twice, or where none is set, is fine; it may be set again."""
     bell = Bell()
-    bell.alarm.cancel()
+    bell.timer.cancel()
     bell.set(5.0)
-    bell.alarm.cancel()
-    bell.alarm.cancel()
+    bell.timer.cancel()
+    bell.timer.cancel()
     bell.set(7.0)
     await asyncio.sleep(100)
     assert bell.rang == [7.0]
@@ -138,20 +138,20 @@ async def test_an_alarm_may_be_set_as_it_rings() -> None:
         bell.ring()
         bell.set(next(again, math.inf))
 
-    bell.alarm = Alarm(bell.loop, context_of("the poller"), ring)
+    bell.timer = Timer(bell.loop, context_of("the poller"), ring)
     bell.set(5.0)
     await asyncio.sleep(100)
     assert bell.rang == [5.0, 8.0, 9.0]
 
 
-# Slices
+# TimeSlicer
 
 
 class Bench:
     """Work that is counted, and the rounds of the loop it takes."""
 
     def __init__(self) -> None:
-        self.slices = Slices(asyncio.get_running_loop(), context_of("the poller"))
+        self.slicer = TimeSlicer(asyncio.get_running_loop(), context_of("the poller"))
         self.done: list[str] = []
         self.heard: set[str] = set()
 
@@ -172,52 +172,52 @@ async def test_work_of_one_slice_is_done_at_once(steps: int) -> None:
     """As a plain call would do it, and nothing is left."""
     bench = Bench()
     ended: list[bool] = []
-    bench.slices.do(bench.work("a", steps, lambda: ended.append(True)))
+    bench.slicer.run(bench.work("a", steps, lambda: ended.append(True)))
     assert (bench.count("a"), ended) == (steps, [True])
     with pytest.raises(StopIteration):
-        bench.slices.done().send(None)
+        bench.slicer.join().send(None)
 
 
 async def test_longer_work_is_done_two_hundred_steps_a_round() -> None:
     """By itself, so that ten thousand waits that end at once block nobody."""
     bench = Bench()
-    bench.slices.do(bench.work("a", 1_000))
+    bench.slicer.run(bench.work("a", 1_000))
     counts = [bench.count("a")]
     for _ in range(5):
         await asyncio.sleep(0)
         counts.append(bench.count("a"))
     assert counts == [200, 400, 600, 800, 1_000, 1_000]
-    await bench.slices.done()
+    await bench.slicer.join()
 
 
 async def test_several_works_are_done_in_order() -> None:
     """None begins before all that was begun earlier is done, however short it is."""
     bench = Bench()
-    bench.slices.do(bench.work("a", 500))
-    bench.slices.do(bench.work("b", 300))
-    bench.slices.do(bench.work("c", 10))
+    bench.slicer.run(bench.work("a", 500))
+    bench.slicer.run(bench.work("b", 300))
+    bench.slicer.run(bench.work("c", 10))
     assert [bench.count(name) for name in "abc"] == [200, 0, 0]
-    await bench.slices.done()
+    await bench.slicer.join()
     assert "".join(bench.done) == "a" * 500 + "b" * 300 + "c" * 10
 
 
 async def test_work_may_be_added_by_work() -> None:
     """From a first slice or a later one; it is done after what was begun before."""
     bench = Bench()
-    bench.slices.do(bench.work("a", 500, lambda: bench.slices.do(bench.work("c", 300))))
-    bench.slices.do(bench.work("b", 1, lambda: bench.slices.do(bench.work("d", 300))))
-    await bench.slices.done()
+    bench.slicer.run(bench.work("a", 500, lambda: bench.slicer.run(bench.work("c", 300))))
+    bench.slicer.run(bench.work("b", 1, lambda: bench.slicer.run(bench.work("d", 300))))
+    await bench.slicer.join()
     assert [bench.count(name) for name in "abcd"] == [500, 1, 300, 300]
 
 
 async def test_done_waits_until_nothing_is_left() -> None:
     """Also for what was added meanwhile; where nothing is to do, it does not wait."""
     bench = Bench()
-    await bench.slices.done()
-    bench.slices.do(bench.work("a", 500))
-    waiting = asyncio.create_task(bench.slices.done())
+    await bench.slicer.join()
+    bench.slicer.run(bench.work("a", 500))
+    waiting = asyncio.create_task(bench.slicer.join())
     await asyncio.sleep(0)
-    bench.slices.do(bench.work("b", 2_000))
+    bench.slicer.run(bench.work("b", 2_000))
     assert not waiting.done()
     await waiting
     assert (bench.count("a"), bench.count("b")) == (500, 2_000)
@@ -226,14 +226,14 @@ async def test_done_waits_until_nothing_is_left() -> None:
 async def test_work_goes_on_when_whoever_waits_for_it_is_cancelled() -> None:
     """It is on others' behalf."""
     bench = Bench()
-    bench.slices.do(bench.work("a", 2_000))
-    waiting = asyncio.create_task(bench.slices.done())
+    bench.slicer.run(bench.work("a", 2_000))
+    waiting = asyncio.create_task(bench.slicer.join())
     await asyncio.sleep(0)
     waiting.cancel()
     with pytest.raises(asyncio.CancelledError):
         await waiting
     assert bench.count("a") < 2_000
-    await bench.slices.done()
+    await bench.slicer.join()
     assert bench.count("a") == 2_000
 
 
@@ -241,8 +241,8 @@ async def test_no_virtual_time_passes_while_work_is_done() -> None:
     """Rounds of the loop, no sleeping."""
     bench = Bench()
     begin = asyncio.get_running_loop().time()
-    bench.slices.do(bench.work("a", 4_000))
-    await bench.slices.done()
+    bench.slicer.run(bench.work("a", 4_000))
+    await bench.slicer.join()
     assert asyncio.get_running_loop().time() == begin
 
 
@@ -250,10 +250,10 @@ async def test_what_is_left_is_done_in_a_context_of_its_own() -> None:
     """Only the first slice is a plain call of whoever asks for it."""
     WHO.set("a caller")
     bench = Bench()
-    bench.slices.do(bench.work("a", 1_000))
+    bench.slicer.run(bench.work("a", 1_000))
     assert bench.heard == {"a caller"}
     bench.heard.clear()
-    await bench.slices.done()
+    await bench.slicer.join()
     assert bench.heard == {"the poller"}
 
 
@@ -275,10 +275,10 @@ async def test_work_that_raises_holds_up_no_other() -> None:
             done.append(step)
             yield
 
-    slices = Slices(loop, context_of("the poller"))
-    slices.do(buggy())
-    slices.do(fine())
-    await slices.done()
+    slicer = TimeSlicer(loop, context_of("the poller"))
+    slicer.run(buggy())
+    slicer.run(fine())
+    await slicer.join()
     assert heard == [bug]
     assert done == list(range(300))
 
@@ -299,12 +299,12 @@ async def test_slow_steps_end_a_round_early(seconds: float, monkeypatch: pytest.
             done.append(spent)
             yield
 
-    slices = Slices(loop, contextvars.copy_context())
-    slices.do(work())
+    slicer = TimeSlicer(loop, contextvars.copy_context())
+    slicer.run(work())
     in_one_round = min(150, math.ceil(0.01 / seconds))
     assert len(done) == pytest.approx(in_one_round, abs=1)
     while len(done) < 150:
         before = len(done)
         await asyncio.sleep(0)
         assert 1 <= len(done) - before <= in_one_round + 1
-    await slices.done()
+    await slicer.join()

@@ -203,7 +203,7 @@ def test_a_session_may_be_built_outside_a_loop(emulator_runner: EmulatorRunner) 
     session = PlayAISession(API_KEY, USER_ID)
 
     async def use(emulator: Emulator) -> None:
-        session._client.base_url = URL(emulator.base_url)
+        session._runtime.base_url = URL(emulator.base_url)
         async with session:
             with pytest.raises(NotFoundError):
                 await session.get_job(JOB_ID)
@@ -220,7 +220,7 @@ def test_use_in_another_loop_is_refused(emulator_runner: EmulatorRunner) -> None
         sessions.append(session)
         await session.get_job(emulator.add_job())
         await session.aclose()
-        session._client.closed = False  # as one that was forgotten
+        session._runtime._lifecycle.closed = False  # as one that was forgotten
 
     async def second(emulator: Emulator) -> None:
         (session,) = sessions
@@ -233,7 +233,7 @@ def test_use_in_another_loop_is_refused(emulator_runner: EmulatorRunner) -> None
 
     emulator_runner(first)
     emulator_runner(second)
-    sessions[0]._client.closed = True
+    sessions[0]._runtime._lifecycle.closed = True
 
 
 EmulatorRunner = Callable[[Callable[[Emulator], Coroutine[Any, Any, None]]], None]
@@ -592,7 +592,7 @@ async def test_a_request_that_somebody_else_cancels_does_not_hang_its_callers(se
         for task in asyncio.all_tasks() - mine - {wait, call}:
             task.cancel()
         for caller in (wait, call):
-            with pytest.raises(TransportError, match="cut short") as caught:
+            with pytest.raises(TransportError, match="cancelled from outside") as caught:
                 await caller
             assert caught.value.job_id == JOB_ID
         assert session.stats.in_flight == session.stats.open_waits == 0

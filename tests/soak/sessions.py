@@ -6,12 +6,12 @@ import asyncio
 import contextlib
 import itertools
 from collections import Counter, deque
+from typing import cast
 from uuid import UUID
 from weakref import WeakKeyDictionary
 
-from playai_async import Pacing, PlayAISession, TtsJob
-from playai_async.jobs._polling.watch import Errand
-from playai_async.jobs._scheduling.dispatcher import Worker
+from playai_async import Pacing, PlayAISession
+from playai_async.jobs._scheduling.request import Request, Worker
 from tests.soak.account import Account
 from tests.soak.callers import OWN
 from tests.soak.oracle import LATE
@@ -50,25 +50,25 @@ class Polls:
     """
 
     def __init__(self, session: PlayAISession) -> None:
-        poller = session._client.poller()
+        poller = session._runtime.open(None)
         dispatcher = poller._dispatcher
         self._loop = asyncio.get_running_loop()
-        self._fetch, self._carry = poller.fetch, dispatcher._carry
+        self._fetch, self._assign = poller._fetch, dispatcher._assign
         self._under_way: Counter[UUID] = Counter()
         self._lately: deque[tuple[float, UUID | None]] = deque()
-        poller.fetch = self._noted_fetch
-        dispatcher._carry = self._noted_turn  # type: ignore[method-assign]
+        poller._fetch = self._noted_fetch
+        dispatcher._assign = self._noted_turn  # type: ignore[method-assign]
 
     def has(self, job_id: UUID | None, slack: float) -> bool:
         """Say whether a job was asked for up to now, or up to when the machine was last in time."""
         since = self._loop.time() - IN_FLIGHT - slack
         return job_id in self._under_way or any(at >= since and job == job_id for at, job in self._lately)
 
-    def _noted_turn(self, worker: Worker, errand: Errand) -> None:
-        self._note(errand.job_id)
-        self._carry(worker, errand)
+    def _noted_turn(self, worker: Worker, request: Request) -> None:
+        self._note(cast("UUID | None", request.job_id))
+        self._assign(worker, request)
 
-    async def _noted_fetch(self, job_id: UUID) -> TtsJob:
+    async def _noted_fetch(self, job_id: UUID) -> object:
         self._under_way[job_id] += 1
         try:
             return await self._fetch(job_id)

@@ -12,6 +12,7 @@ import attrs
 
 from playai_async import Pacing
 from playai_async._settings import RESOLUTION
+from playai_async.jobs._engine import build_pacer
 from playai_async.jobs._pacing.pacer import Pacer
 
 
@@ -70,7 +71,7 @@ class Session:
     waited: float = 0.0
     waiting: int = 0
     found: bool | None = None
-    pacer: Pacer = attrs.field(factory=lambda: Pacer(Pacing()))
+    pacer: Pacer = attrs.field(factory=lambda: build_pacer(Pacing()))
     under_way: int = 0
     wishes: int = 0
     alarm: float = math.inf
@@ -139,7 +140,7 @@ class _Run:
 
     def pump(self, session: Session, now: float) -> None:
         while (next_at := _next_at(session, now)) <= now:
-            session.pacer.sent(now, session.waited, session.waiting)
+            session.pacer.on_sent(now, session.waited, session.waiting)
             session.wishes += 1
             session.under_way += 1
             self.send(session, now, session.latency())
@@ -157,9 +158,9 @@ class _Run:
         session.under_way -= 1
         session.sent.append(sent)
         if sent.accepted:
-            session.pacer.accepted(now, found=session.found)
+            session.pacer.on_accepted(now, found=session.found)
         else:
-            session.pacer.throttled(now, sent.at, None)
+            session.pacer.on_throttled(now, sent.at, None)
         self.pump(session, now)
 
 

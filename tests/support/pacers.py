@@ -13,4 +13,4 @@ def sending(pacer: Pacer, now: float, count: int = 1) -> None:
     """Send some requests, each of which must be allowed."""
     for _ in range(count):
         assert pacer.delay(now) == 0.0
-        pacer.sent(now)
+        pacer.on_sent(now)

@@ -31,9 +31,8 @@ from playai_async import (
     TtsParameters,
     WaitTimeoutError,
 )
-from playai_async._api.urls import checked_base_url
 from playai_async._telemetry import opentelemetry
-from playai_async._telemetry.events import Telemetry
+from playai_async._telemetry.events import WaitStarted
 from playai_async.emulator import Emulator, Status
 from tests.support.clock import now
 from tests.support.scripted import (
@@ -474,7 +473,7 @@ def test_a_namespace_without_the_api_is_no_api(monkeypatch: pytest.MonkeyPatch) 
         monkeypatch.delitem(sys.modules, f"opentelemetry.{name}")
     monkeypatch.delitem(sys.modules, "playai_async._telemetry.opentelemetry")
     session = PlayAISession(API_KEY, USER_ID)
-    assert type(session._client._telemetry) is Telemetry
+    assert WaitStarted not in session._runtime._emitter.kinds
 
 
 # Nobody listens
@@ -511,7 +510,7 @@ async def test_without_the_package_waits_and_pauses_go_on(
     """It is an extra, and nothing else hangs on it."""
     service.answers(throttled("5"), lost(), job(COMPLETED))
     async with PlayAISession(API_KEY, USER_ID) as session:
-        assert type(session._client._telemetry) is Telemetry
+        assert WaitStarted not in session._runtime._emitter.kinds
         assert (await session.wait_for_completion(JOB_ID)).done
 
 
@@ -535,5 +534,5 @@ def test_where_nothing_traces_requests_nothing_keeps_them_out(monkeypatch: pytes
     monkeypatch.delitem(sys.modules, "playai_async._telemetry.opentelemetry")
     module = importlib.import_module("playai_async._telemetry.opentelemetry")
     monkeypatch.undo()
-    with module.OpenTelemetry(checked_base_url(None)).untraced():
+    with module.untraced():
         pass

@@ -32,6 +32,7 @@ from playai_async import (
     UnexpectedServiceError,
     WaitTimeoutError,
 )
+from playai_async.jobs import JobTimeoutError, PollerClosedError
 
 JOB_ID = UUID("5b9b8f3e-1c52-4a56-9d1f-0c7f8a4f6a11")
 OTHER_ID = UUID("00000000-0000-4000-8000-000000000001")
@@ -42,7 +43,7 @@ FAILED = TtsJob(JOB_ID, CREATED, {"text": "Hello"}, CREATED, Failed())
 BASES: dict[type[PlayAIError], tuple[type, ...]] = {
     PlayAIError: (Exception,),
     ConfigurationError: (PlayAIError, ValueError),
-    SessionClosedError: (PlayAIError, RuntimeError),
+    SessionClosedError: (PlayAIError, PollerClosedError),
     TransportError: (PlayAIError,),
     InvalidResponseError: (PlayAIError,),
     APIStatusError: (PlayAIError,),
@@ -52,7 +53,7 @@ BASES: dict[type[PlayAIError], tuple[type, ...]] = {
     NotFoundError: (APIStatusError,),
     RateLimitedError: (APIStatusError,),
     UnexpectedServiceError: (APIStatusError,),
-    WaitTimeoutError: (PlayAIError, TimeoutError),
+    WaitTimeoutError: (PlayAIError, JobTimeoutError),
     JobFailedError: (PlayAIError,),
     DownloadError: (PlayAIError,),
 }
@@ -130,7 +131,7 @@ def family(kind: type[PlayAIError]) -> Iterator[type[PlayAIError]]:
     """Walk over a class and all below it in the package."""
     yield kind
     for child in kind.__subclasses__():
-        if child.__module__.startswith("playai_async."):
+        if child.__module__.partition(".")[0] == "playai_async":
             yield from family(child)
 
 

@@ -19,7 +19,7 @@ from procrastinate.job_context import AbortReason
 from playai_async._exceptions import ConfigurationError, PlayAIError, SessionClosedError
 from playai_async._models import TtsJob, job_id_of
 from playai_async._session import PlayAISession
-from playai_async._settings import Polling, checked
+from playai_async._settings import Polling, checked, wait_settings
 from playai_async.contrib.procrastinate._constants import LONGEST_TURN, MAX_HANDLER_FAILURES, QUEUE, RESCUES
 from playai_async.contrib.procrastinate._rescue import Settling, rescue
 from playai_async.contrib.procrastinate._rows import PuttingBack, now, priority_of, put_back
@@ -277,4 +277,8 @@ def _wait_settings(
     job_id: UUID | None = None,
 ) -> tuple[Polling, float | None]:
     """Read how to wait just as the session's own waits do."""
-    return playai._wait_settings(polling, timeout, job_id)  # noqa: SLF001 - ours # pyright: ignore[reportPrivateUsage]
+    default = playai._polling  # noqa: SLF001 - ours # pyright: ignore[reportPrivateUsage]
+    try:
+        return wait_settings(default, polling, timeout)
+    except ConfigurationError as error:
+        raise (error if job_id is None else error.for_job(job_id)) from None

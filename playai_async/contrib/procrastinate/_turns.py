@@ -25,7 +25,8 @@ from playai_async.contrib.procrastinate._constants import (
     SHORTEST_HOLD,
 )
 from playai_async.contrib.procrastinate._values import Again, Counts, Outcome, Row
-from playai_async.jobs._polling.backoff import Backoff, retrying_for
+from playai_async.jobs._polling.backoff import Backoff, poll_rule
+from playai_async.jobs._scheduling.request import Failure, Success, Transient
 
 __all__ = ["absent", "answered", "called_in_vain", "held", "stopped", "unanswered"]
 
@@ -100,8 +101,9 @@ def answered(
 def _polled(row: Row, came: TtsJob | PlayAIError, asked: float, now: float, polling: Polling) -> Again | Outcome:
     """Decide after a job that is not done, or a failure that may pass."""
     polls, elapsed = row.polls - row.throttled, max(0.0, now - row.started)
-    backoff = Backoff(retrying_for(polling), polling.max_failures, polls=polls, failures=row.failures, elapsed=elapsed)
-    pause = backoff.pause_after(came)
+    backoff = Backoff(poll_rule(polling), polling.max_failures, polls=polls, failures=row.failures, elapsed=elapsed)
+    outcome = Failure(came, Transient()) if isinstance(came, PlayAIError) else Success(came, done=False)
+    pause = backoff.pause_after(outcome)
     if pause is None and isinstance(came, PlayAIError):
         return _ended(row, came)
     if pause is None or _is_late(row, asked):  # the former never: a job that is not done is polled again

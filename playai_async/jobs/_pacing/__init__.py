@@ -1,1 +1,48 @@
-"""When the next request may go."""
+"""When the next request may go out.
+
+The pacing wing is pure: it has no tasks, no I/O and no clock of its own. Every method takes the time as `now`, in the
+seconds of the event loop's clock.
+
+The caller asks `Pacer.delay(now)`. When that returns 0, the caller sends one request and calls `on_sent(now)`. Each
+request then ends exactly once, with one of four calls:
+
+- `on_accepted`: an answer that is not a 429.
+- `on_throttled`: a 429.
+- `on_failed`: a 5xx, or no answer.
+- `on_abandoned`: the request was cancelled.
+
+Two parts can hold a request back: the quota and the gate.
+
+The quota
+---------
+The service counts requests in fixed windows. Once a window's quota is spent, it answers 429 until the window is over.
+A `Quota` says how many requests may go, and how fast. There are three of them:
+
+- `KnownQuota`: the caller passed `requests_per_window`. It is never exceeded over any span of one window.
+- `LearnedQuota`: nothing is known. The rate starts low, grows while no 429 comes, and follows 429s down.
+- `LeasedQuota`: processes share the quota. Each request needs a permit that was granted first.
+
+Within a quota, a `TokenBucket` spaces requests evenly, apart from a small burst.
+
+The gate
+--------
+The gate is open at first. A 429 closes it for the whole operation, because all requests draw on the same quota:
+
+    open ──429──▶ closed until t ──t passes, nothing in flight──▶ one probe
+      ▲                 ▲                                           │
+      └──accepted───────┼───────────────────────────────────────────┤
+                        └──────────429, failed──────────────────────┘
+
+`t` comes from the server's `Retry-After`, lengthened a little and never shortened. Without a hint, `t` is the next edge
+of the service's windows if one is known, and otherwise the next probe interval. The probe waits until every earlier
+request has ended. So at most one request is in flight while the gate is closed, and each result then is the probe's.
+
+The result of a request that was sent before the gate closed can only delay `t`: the service counted that request
+before the quota was spent, so its success says nothing about now. An abandoned probe says nothing either, and the next
+one may go at once.
+
+Transient failures in a row close the gate in the same way, for growing pauses. So a hundred waits do not send a hundred
+requests to a service that is down.
+
+A shared quota can close the gate, too: a 429 that another process met arrives as `hold`.
+"""

@@ -1,20 +1,19 @@
-"""The service's windows, as a client can know them: where they begin, and how many requests count in the one at hand.
-
-Pure: told the time, and what was sent and what came of it; what follows from that is `_quota`'s affair.
-"""
+"""The service's windows, as a client can know them: where they begin, and how many requests count in the current."""
 
 from __future__ import annotations
 
 import heapq
 import math
 
-from playai_async._settings import PROBES_PER_WINDOW, RESOLUTION
+from playai_async._settings import LATE_FRACTION, RESOLUTION
 
-__all__ = ["Grid", "Places"]
+__all__ = ["SlidingWindow", "WindowClock"]
 
 
-class Grid:
-    """Where the service's windows begin, as far as 429s and what followed them have told.
+class WindowClock:
+    """Where the service's fixed windows begin, as far as 429s and the answers after them have shown.
+
+    An edge is known as an interval: it passed at some moment between two times.
 
     Args:
         window: Seconds from one edge to the next.
@@ -30,8 +29,8 @@ class Grid:
         """Whether any edge was seen."""
         return not math.isnan(self._late)
 
-    def seen(self, after: float, before: float) -> None:
-        """Take note that an edge lay between two moments; too far apart, they tell nothing."""
+    def on_edge_between(self, after: float, before: float) -> None:
+        """Record that an edge passed between two moments; moments too far apart are ignored."""
         if before - after > self._window / 2:
             return
         if self.known:
@@ -42,56 +41,75 @@ class Grid:
         self._early, self._late = after, before
 
     def forget(self) -> None:
-        """Take note that the edges are elsewhere."""
+        """Forget the edges, since they turned out to be elsewhere."""
         self._early = self._late = math.nan
 
-    def passed(self, now: float) -> float:
-        """Return a moment before the last edge that has passed for sure; minus infinity where none is known."""
+    def last_edge(self, now: float) -> float:
+        """Return the earliest moment of the last edge that has surely passed; minus infinity if none is known."""
         return self._early + self._count(now) * self._window if self.known else -math.inf
 
-    def next(self, now: float) -> float:
-        """Return the time by which the next edge has passed for sure; infinity where none is known."""
+    def next_edge(self, now: float) -> float:
+        """Return the time by which the next edge has surely passed; infinity if none is known."""
         return self._late + (self._count(now) + 1) * self._window if self.known else math.inf
 
-    def span(self) -> float:
-        """Return the seconds within which each edge is known."""
+    def uncertainty(self) -> float:
+        """Return the length of the interval in which each edge lies, in seconds."""
         return self._late - self._early
 
     def _count(self, now: float) -> int:
         return math.floor((now - self._late + RESOLUTION) / self._window)
 
 
-class Places:
-    """The requests that may count towards the window at hand."""
+class SlidingWindow:
+    """The requests that may count towards the current window, and those in flight.
+
+    The service counts a request at some moment between its start and its end. So a request counts from its start until
+    one window after its end: then it is out of every window in which a new request can be counted. A request that was
+    cut off or cancelled may still reach the service a little later, and counts for longer.
+
+    Args:
+        window: Seconds.
+    """
 
     def __init__(self, window: float) -> None:
         self._window = window
-        self._slack = window / PROBES_PER_WINDOW
-        self._free_at: list[float] = []
-        self.under_way = 0
+        self._late_margin = window * LATE_FRACTION
+        self._expiries: list[float] = []
+        self.in_flight = 0
 
-    def taken(self, now: float, edge: float = -math.inf) -> int:
-        """Count the places taken now, given a moment before the last edge."""
-        until = max(now, edge + self._window) + RESOLUTION
-        while self._free_at and self._free_at[0] < until:
-            heapq.heappop(self._free_at)
-        return self.under_way + len(self._free_at)
+    def count(self, now: float, last_edge: float = -math.inf) -> int:
+        """Count the requests that count now.
+
+        Args:
+            now: The time.
+            last_edge: A moment before the last edge of the service's windows, if one is known.
+        """
+        until = max(now, last_edge + self._window) + RESOLUTION
+        while self._expiries and self._expiries[0] < until:
+            heapq.heappop(self._expiries)
+        return self.in_flight + len(self._expiries)
 
     def ended_since(self, moment: float) -> int:
-        """Count the requests that ended after a moment of the last window, and were not forgotten since."""
-        return sum(free_at >= moment + self._window for free_at in self._free_at)
+        """Count the requests that ended after a moment of the last window, and still count."""
+        return sum(expiry >= moment + self._window for expiry in self._expiries)
 
-    def next_free(self) -> float:
-        """Return when the next place is free by itself; infinity where all are under way."""
-        return self._free_at[0] if self._free_at else math.inf
+    def next_expiry(self) -> float:
+        """Return when the next ended request stops counting; infinity if none has ended."""
+        return self._expiries[0] if self._expiries else math.inf
 
-    def sent(self) -> None:
-        """Take a place."""
-        self.under_way += 1
+    def on_sent(self) -> None:
+        """Count a request that starts now."""
+        self.in_flight += 1
 
-    def ended(self, now: float, *, counted: bool = True, late: bool = False) -> None:
-        """Hold a place for another window, if the service may have counted the request; a little longer if late."""
-        self.under_way -= 1
+    def on_ended(self, now: float, *, counted: bool = True, late: bool = False) -> None:
+        """Record the end of a request.
+
+        Args:
+            now: The time.
+            counted: Whether the service may have counted the request.
+            late: Whether the service may count the request a little later.
+        """
+        self.in_flight -= 1
         if counted:
-            slack = self._slack if late else 2 * RESOLUTION
-            heapq.heappush(self._free_at, now + self._window + slack)
+            margin = self._late_margin if late else 2 * RESOLUTION
+            heapq.heappush(self._expiries, now + self._window + margin)

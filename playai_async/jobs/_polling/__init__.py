@@ -1,1 +1,29 @@
-"""Who waits for which job, until when."""
+"""Who waits for which job, until when, and what each poll's outcome means for them.
+
+- `Watch`: one job that somebody waits for, under one `Polling`. It holds when the next poll is due, how the last polls
+  went (`Backoff`), and the waiters. It is the request that the dispatcher sends.
+- `Waiter`: one caller of a watch, with a deadline. A `FutureWaiter` awaits the end of one job, a `ChangeWaiter` wants
+  each change, and a `GroupWaiter` is one of several jobs of a caller.
+- `Poller`: opens and closes watches, keeps the deadlines, and decides what follows from the outcome of a poll.
+- `iteration`: the changes of one job, and the ends of several jobs, as async generators.
+
+A wait is a small object and a future. It has no task, no connection and no timer of its own, so ten thousand waits are
+cheap, and cancelling one is removing it from a set.
+
+The way of one wait
+-------------------
+`Poller.subscribe` finds the watch of the job under equal settings, or opens one and queues its first poll. So a hundred
+callers that wait for one job send the requests of one. The dispatcher sends the poll and delivers the outcome to
+`on_poll_result`:
+
+- A finished job, a final error, or `max_failures` transient failures in a row end the watch: each waiter gets the job,
+  or a copy of the error that names the job.
+- `Throttled` changes nothing: the poll goes first when the gate opens. A 429 neither ends a wait nor counts as a
+  failure.
+- Anything else schedules the next poll after tenacity's pause, or earlier: the last poll goes just before a deadline.
+
+A deadline ends its waiter, whatever the watch is doing. When the last waiter is gone, the watch stops: its queued poll
+is removed, and a poll in flight is cancelled.
+
+This wing must not know HTTP, JSON or PlayAI's models: a job is any object, and `is_done` says whether it is finished.
+"""

@@ -1,8 +1,8 @@
-"""Given what a poll brought: again or not, and after how long.
+"""After a poll: poll again or not, and after how long.
 
-The pauses are tenacity's wait strategies, and which failures may pass is a tenacity retry rule, both evaluated on one
-`RetryCallState` a wait. No `AsyncRetrying` runs here: a pending one costs kilobytes a wait and a task to sleep in, and
-its stop conditions read a clock of their own. Pure but for the jitter: no loop, no clock, no I/O.
+The pauses are tenacity's wait strategies, evaluated on one `RetryCallState` per wait. No `AsyncRetrying` runs here: a
+pending one costs kilobytes per wait and a task to sleep in, and its stop conditions read a clock of their own. Apart
+from the jitter this module is pure: no loop, no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -10,62 +10,31 @@ from __future__ import annotations
 import random
 import time
 
-from tenacity import (
-    AsyncRetrying,
-    Future,
-    RetryCallState,
-    retry_if_exception,
-    retry_if_exception_type,
-    stop_after_attempt,
-    wait_exponential,
-)
+from tenacity import AsyncRetrying, Future, RetryCallState, wait_exponential
 
-from playai_async._exceptions import (
-    TRANSIENT,
-    ConfigurationError,
-    PlayAIError,
-    RateLimitedError,
-    TransportError,
-)
-from playai_async._models import TtsJob
+from playai_async._exceptions import ConfigurationError
 from playai_async._settings import Polling, WaitStrategy
+from playai_async.jobs._scheduling.request import Failure, Outcome, Transient
 
-__all__ = ["Backoff", "resending_for", "retrying_for", "was_not_taken"]
+__all__ = ["Backoff", "pause_of", "poll_rule", "strategy_of"]
 
 _NO_ARGUMENTS: dict[str, object] = {}
-"""Those that no attempt was called with; one for all waits."""
+"""The arguments of an attempt: none. One object serves all waits."""
 
 
-def retrying_for(polling: Polling) -> AsyncRetrying:
+def poll_rule(polling: Polling) -> AsyncRetrying:
     """Build the tenacity rule of some settings; waits under equal settings may share it."""
-    return AsyncRetrying(
-        retry=retry_if_exception_type(TRANSIENT),
-        wait=_strategy_of(polling),
-    )
-
-
-def resending_for(polling: Polling) -> AsyncRetrying:
-    """Build the tenacity rule of one request that must not be received twice; a fresh one for each.
-
-    It is sent again after a 429, when its turn comes, and when no connection came about, after a pause.
-    """
-    strategy = _strategy_of(polling)
-    return AsyncRetrying(
-        retry=retry_if_exception(was_not_taken),
-        stop=stop_after_attempt(polling.max_failures + 1),
-        wait=lambda state: 0.0 if _was_throttled(state) else _pause(strategy, state),
-        reraise=True,
-    )
+    return AsyncRetrying(wait=strategy_of(polling))
 
 
 class Backoff:
-    """One wait's memory of how its polls went.
+    """How the polls of one wait went.
 
     Args:
-        retrying: The rule, from `retrying_for`.
+        rule: The rule, from `poll_rule`.
         max_failures: How many transient failures in a row end the wait.
-        polls: How many polls of the wait went before, where it is taken up again, in another process maybe.
-        failures: How many of them, up to the last, failed in a row.
+        polls: How many polls came before, if the wait is resumed, maybe in another process.
+        failures: How many of them failed in a row, up to the last.
         elapsed: Seconds since the wait began; nearly all of them were pauses.
     """
 
@@ -73,14 +42,14 @@ class Backoff:
 
     def __init__(
         self,
-        retrying: AsyncRetrying,
+        rule: AsyncRetrying,
         max_failures: int,
         *,
         polls: int = 0,
         failures: int = 0,
         elapsed: float = 0.0,
     ) -> None:
-        self._state = _State(retrying)
+        self._state = _State(rule)
         self._state.attempt_number += polls
         self._state.idle_for = elapsed
         self._state.start_time -= elapsed
@@ -92,11 +61,11 @@ class Backoff:
         """How many polls failed in a row, up to the last."""
         return self._failures
 
-    def pause_after(self, outcome: TtsJob | PlayAIError) -> float | None:
+    def pause_after(self, outcome: Outcome) -> float | None:
         """Decide what follows a poll.
 
         Args:
-            outcome: What the poll brought; not a 429, which is the session's affair and leaves a wait as it was.
+            outcome: The outcome of the poll. It is not `Throttled`: a 429 leaves a wait as it was.
 
         Returns:
             Seconds to the next poll, or None if the wait is over.
@@ -105,64 +74,64 @@ class Backoff:
             ConfigurationError: The caller's own wait strategy raised, or returned no number.
         """
         state = self._state
-        state.take(outcome)
-        if isinstance(outcome, PlayAIError):
+        state.record(outcome)
+        if isinstance(outcome, Failure):
             self._failures += 1
-            again = self._failures < self._max_failures and state.retry_object.retry(state)
+            again = self._failures < self._max_failures and isinstance(outcome.verdict, Transient)
         else:
             self._failures = 0
             again = not outcome.done
         if not again:
             return None
-        pause = _pause(state.retry_object.wait, state)
+        pause = pause_of(state.retry_object.wait, state)
         state.idle_for += pause
         state.prepare_for_next_attempt()
         return pause
 
 
 class _State(RetryCallState):
-    """tenacity's state of one wait, but that its outcome is made where somebody looks at it.
+    """tenacity's state of one wait, whose outcome is built only when a strategy looks at it.
 
-    tenacity's own makes a future at each attempt, with a lock and a condition. That is more than all else that a poll
-    takes here, and most strategies only count.
+    tenacity builds a future for each attempt, with a lock and a condition. That costs more than everything else that a
+    poll does here, and most strategies only count.
     """
 
-    _came: TtsJob | PlayAIError | None = None
+    _outcome: Outcome | None = None
 
-    def __init__(self, retrying: AsyncRetrying) -> None:
-        super().__init__(retrying, None, (), _NO_ARGUMENTS)
+    def __init__(self, rule: AsyncRetrying) -> None:
+        super().__init__(rule, None, (), _NO_ARGUMENTS)
 
-    def take(self, came: TtsJob | PlayAIError) -> None:
-        """Take in what an attempt brought, as `set_result` and `set_exception` would."""
-        self._came = came
+    def record(self, outcome: Outcome) -> None:
+        """Record the outcome of an attempt, as `set_result` and `set_exception` would."""
+        self._outcome = outcome
         self.outcome_timestamp = time.monotonic()
 
     @property
     def outcome(self) -> Future | None:
-        """What the last attempt brought, for rules and strategies that look."""
-        if self._came is None:
+        """The outcome of the last attempt, for strategies that look at it."""
+        outcome = self._outcome
+        if outcome is None:
             return None
-        return Future.construct(self.attempt_number, self._came, isinstance(self._came, PlayAIError))
+        if isinstance(outcome, Failure):
+            return Future.construct(self.attempt_number, outcome.error, has_exception=True)
+        return Future.construct(self.attempt_number, outcome.job, has_exception=False)
 
     @outcome.setter
     def outcome(self, _: Future | None) -> None:  # pyright: ignore[reportIncompatibleVariableOverride]  # an attribute
-        self._came = None  # tenacity only ever clears it, at first and before each attempt
+        self._outcome = None  # tenacity only ever clears it, at first and before each attempt
 
 
-def _strategy_of(polling: Polling) -> WaitStrategy:
-    return _Varied(polling) if polling.wait is None else polling.wait
+def strategy_of(polling: Polling) -> WaitStrategy:
+    """Return the wait strategy of some settings."""
+    return _Jittered(polling) if polling.wait is None else polling.wait
 
 
-def was_not_taken(error: BaseException) -> bool:
-    """Say whether it is sure that the service took no notice of a request: it refused it, or never received it."""
-    return isinstance(error, RateLimitedError) or (isinstance(error, TransportError) and not error.maybe_received)
+def pause_of(strategy: WaitStrategy, state: RetryCallState) -> float:
+    """Ask a strategy for a pause, in seconds.
 
-
-def _was_throttled(state: RetryCallState) -> bool:
-    return state.outcome is not None and isinstance(state.outcome.exception(), RateLimitedError)
-
-
-def _pause(strategy: WaitStrategy, state: RetryCallState) -> float:
+    Raises:
+        ConfigurationError: The caller's own strategy raised, or returned no number.
+    """
     try:
         pause = _number(strategy(state))
     except Exception as error:
@@ -177,8 +146,8 @@ def _number(pause: object) -> float:
     return float(pause)
 
 
-class _Varied(wait_exponential):
-    """tenacity's exponential pauses, each varied up or down by a share of itself."""
+class _Jittered(wait_exponential):
+    """tenacity's exponential pauses, each varied up or down by a fraction of itself."""
 
     def __init__(self, polling: Polling) -> None:
         super().__init__(multiplier=polling.initial, exp_base=polling.multiplier, max=polling.maximum)

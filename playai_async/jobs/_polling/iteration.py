@@ -1,131 +1,124 @@
-"""Iterating over what becomes of jobs: the changes of one, and the ends of several at once.
+"""The changes of one job, and the ends of several jobs.
 
-No task for any of them: what there is to tell is put into one list that the caller reads. Each iteration is one async
-generator with none inside it, since a loop that shuts down closes all it knows of at once.
+Neither needs a task: outcomes go into one mailbox that the caller reads. Each iteration is one async generator with
+none inside it, because a loop that shuts down closes all async generators at once.
 """
 
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Callable, Iterable
-from uuid import UUID
+from collections.abc import AsyncGenerator, Callable, Sequence
+from typing import cast
 
-from playai_async._exceptions import PlayAIError
-from playai_async._models import TtsJob, job_id_of
-from playai_async._settings import Polling
 from playai_async.jobs._polling.poller import Poller
-from playai_async.jobs._polling.watch import Follower, Member, News, Outcome, job_of
+from playai_async.jobs._polling.watch import ChangeWaiter, GroupWaiter, Mailbox, WaitSpec
+from playai_async.jobs._scheduling.request import Failure, JobId, Outcome, Success, unwrap
 
-__all__ = ["Group", "changes"]
+__all__ = ["Group", "OpenPoller", "changes"]
+
+OpenPoller = Callable[[JobId], Poller]
+"""Returns the poller, or raises if the client is closed or belongs to another loop."""
 
 _OPENED_AT_ONCE = 200
-"""Waits, before the event loop gets a turn."""
+"""Waits that begin before the event loop gets a turn."""
 
 
-async def changes(
-    poller_for: Callable[[UUID], Poller], job: UUID | str | TtsJob, polling: Polling, timeout: float | None
-) -> AsyncGenerator[TtsJob, None]:
+async def changes(open_poller: OpenPoller, spec: WaitSpec) -> AsyncGenerator[object, None]:
     """Iterate over the states of a job, the last of which is final.
 
     Args:
-        poller_for: Gives the poller.
-        job: The job; one that is done needs no waiting.
-        polling: How to poll.
-        timeout: Seconds over the whole iteration, or None.
+        open_poller: Returns the poller.
+        spec: The wait.
 
     Yields:
         The job at each change.
     """
-    job_id = job_id_of(job)
-    poller = poller_for(job_id)
-    if isinstance(job, TtsJob) and job.done:
-        yield job
+    poller = open_poller(spec.job_id)
+    if spec.finished is not None:
+        yield spec.finished
         return
-    follower = Follower(News())
-    poller.join(follower, job_id, polling, timeout)
+    waiter = ChangeWaiter(Mailbox())
+    poller.subscribe(waiter, spec)
     try:
-        while True:
-            change = job_of(await follower.news.next())
-            yield change
-            if change.done:
-                return
+        ended = False
+        while not ended:
+            ended, change = await waiter.mailbox.next()
+            yield unwrap(cast("Outcome", change)) if ended else change
     finally:
-        await poller.let_go([follower])
+        await poller.unsubscribe([waiter])
 
 
 class Group:
     """Several waits of one caller; for one use, by one task.
 
     Args:
-        jobs: The jobs, in the caller's order; those that are done need no waiting.
-        polling: How to poll.
-        timeout: Seconds over each wait, or None.
-
-    Raises:
-        ValueError: A text that is no UUID.
-        TypeError: Something that names no job, or a text in place of several.
+        open_poller: Returns the poller, or raises an error which is then the outcome of that job.
+        specs: The waits, in the caller's order.
+        return_errors: Whether an error is returned in place of the job, and not raised.
     """
 
-    def __init__(self, jobs: Iterable[UUID | str | TtsJob], polling: Polling, timeout: float | None) -> None:
-        if isinstance(jobs, str | bytes):
-            raise TypeError(f"jobs must be an iterable of jobs, not {type(jobs).__name__}")
-        self._jobs = [job if isinstance(job, TtsJob) and job.done else job_id_of(job) for job in jobs]
-        self._polling = polling
-        self._timeout = timeout
-        self._news: News[tuple[int, Outcome]] = News()
-        self._members: dict[int, Member] = {}
+    def __init__(
+        self,
+        open_poller: OpenPoller,
+        specs: Sequence[WaitSpec],
+        *,
+        return_errors: bool,
+    ) -> None:
+        self._open_poller = open_poller
+        self._specs = specs
+        self._return_errors = return_errors
+        self._mailbox: Mailbox[tuple[int, Outcome]] = Mailbox()
+        self._waiters: dict[int, GroupWaiter] = {}
         self._poller: Poller | None = None
 
-    async def ends(
-        self, poller_for: Callable[[UUID], Poller], *, return_exceptions: bool
-    ) -> AsyncGenerator[Outcome, None]:
-        """Wait for all of them, and give each as it ends; a reader that leaves early lets the rest go."""
+    async def ends(self) -> AsyncGenerator[object, None]:
+        """Yield each job as it ends; a caller that leaves early ends the other waits."""
         try:
-            await self._begin(poller_for)
-            for _ in self._jobs:
-                index, outcome = await self._news.next()
-                self._members.pop(index, None)  # it holds the job, and there may be thousands
-                yield outcome if return_exceptions else job_of(outcome)
+            await self._begin()
+            for _ in self._specs:
+                index, outcome = await self._mailbox.next()
+                self._waiters.pop(index, None)  # it holds the job, and there may be thousands
+                yield self._result(outcome)
         finally:
-            await self._let_go()
+            await self._unsubscribe()
 
-    async def results(self, poller_for: Callable[[UUID], Poller], *, return_exceptions: bool) -> list[Outcome | None]:
-        """Wait for all of them, and give them in the caller's order; where that raises, the rest is let go."""
-        results: list[Outcome | None] = [None] * len(self._jobs)
+    async def results(self) -> list[object]:
+        """Return the jobs in the caller's order; an error that is raised ends the other waits."""
+        results: list[object] = [None] * len(self._specs)
         try:
-            await self._begin(poller_for)
-            for _ in self._jobs:
-                index, outcome = await self._news.next()
-                results[index] = outcome if return_exceptions else job_of(outcome)
+            await self._begin()
+            for _ in self._specs:
+                index, outcome = await self._mailbox.next()
+                results[index] = self._result(outcome)
         finally:
-            await self._let_go()
+            await self._unsubscribe()
         return results
 
-    async def _begin(self, poller_for: Callable[[UUID], Poller]) -> None:
-        """Begin to wait for all of them.
+    def _result(self, outcome: Outcome) -> object:
+        if self._return_errors and isinstance(outcome, Failure):
+            return outcome.error
+        return unwrap(outcome)
 
-        Args:
-            poller_for: Gives the poller, or raises a `PlayAIError`, which is then the outcome of that job.
-        """
-        waited_for: list[tuple[int, UUID]] = []
-        for index, job in enumerate(self._jobs):
-            if isinstance(job, TtsJob):
-                self._news.add((index, job))  # all of them before any answer can come
+    async def _begin(self) -> None:
+        waiting: list[tuple[int, WaitSpec]] = []
+        for index, spec in enumerate(self._specs):
+            if spec.finished is not None:
+                self._mailbox.add((index, Success(spec.finished, done=True)))  # all of them before any poll's outcome
             else:
-                waited_for.append((index, job))
-        for index, job in waited_for:
+                waiting.append((index, spec))
+        for index, spec in waiting:
             try:
-                self._poller = poller_for(job)
-            except PlayAIError as error:
-                self._news.add((index, error))
+                self._poller = self._open_poller(spec.job_id)
+            except Exception as error:  # noqa: BLE001 - the outcome of that job
+                self._mailbox.add((index, Failure(error)))
                 continue
-            member = Member(self._news, index)
-            self._poller.join(member, job, self._polling, self._timeout)
-            self._members[index] = member
-            if len(self._members) % _OPENED_AT_ONCE == 0:
+            waiter = GroupWaiter(self._mailbox, index)
+            self._poller.subscribe(waiter, spec)
+            self._waiters[index] = waiter
+            if len(self._waiters) % _OPENED_AT_ONCE == 0:
                 await asyncio.sleep(0)
 
-    async def _let_go(self) -> None:
-        """Let go of those that have not ended."""
+    async def _unsubscribe(self) -> None:
+        """End the waits that have not ended."""
         if self._poller is not None:
-            await self._poller.let_go(self._members.values())
+            await self._poller.unsubscribe(self._waiters.values())

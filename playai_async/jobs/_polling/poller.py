@@ -1,151 +1,142 @@
-"""Who waits for which job, until when, and what becomes of them.
-
-A `Watch` is one job that somebody waits for: when it is due, and who waits. The `Poller` opens and closes them, keeps
-the deadlines, and decides what a poll's answer means for those who wait; its `Dispatcher` sends the polls. A waiting
-job is a small object and a future: no task, no connection and no timer of its own.
-
-This module must not know HTTP or JSON, nor decide how long to pause (`_backoff`), whose turn it is (`_turns`) or how
-fast to send (`_pacing`).
-"""
+"""Opens and closes watches, keeps deadlines, and decides what the outcome of a poll means for those who wait."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import math
 from collections.abc import Iterable, Iterator
 from functools import partial
-from typing import cast
-from uuid import UUID
 from weakref import WeakValueDictionary
 
 import attrs
 from tenacity import AsyncRetrying
 
-from playai_async._exceptions import PlayAIError, RateLimitedError, SessionClosedError
-from playai_async._models import Completed, Failed, SessionStats, TtsJob, Unknown
-from playai_async._settings import LAST_POLL_FRACTION, LAST_POLL_LEAD, RESOLUTION, Pacing, Polling
-from playai_async._shared_quota import QuotaLink
-from playai_async._telemetry.events import Telemetry
-from playai_async._telemetry.pauses import Pauses
-from playai_async.jobs._pacing.leased_quota import Permits
-from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._polling.backoff import Backoff, retrying_for
-from playai_async.jobs._polling.watch import Caller, Fetch, Outcome, Waiter, Watch, Watches, as_outcome, job_of
-from playai_async.jobs._scheduling.delay_queue import Timetable
-from playai_async.jobs._scheduling.dispatcher import Dispatcher, Worker, give_up, gone
-from playai_async.jobs._scheduling.in_flight import Slots
-from playai_async.jobs._scheduling.request_queue import Turns
-from playai_async.jobs._scheduling.timers import Alarm, Slices
+from playai_async._settings import LAST_POLL_FRACTION, LAST_POLL_LEAD, RESOLUTION, Polling
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import JobChanged, WaitEnded, WaitStarted
+from playai_async._telemetry.stats import SessionStats
+from playai_async.jobs._polling.backoff import Backoff, poll_rule
+from playai_async.jobs._polling.watch import Fetch, FutureWaiter, IsDone, Waiter, WaitSpec, Watch, WatchRegistry
+from playai_async.jobs._scheduling.delay_queue import DelayQueue
+from playai_async.jobs._scheduling.dispatcher import Dispatcher
+from playai_async.jobs._scheduling.lifecycle import Lifecycle
+from playai_async.jobs._scheduling.request import (
+    Errors,
+    Failure,
+    JobId,
+    Outcome,
+    Success,
+    Throttled,
+    Worker,
+    cancel_worker,
+    join_worker,
+    unwrap,
+)
+from playai_async.jobs._scheduling.timers import Timer, TimeSlicer
 
 __all__ = ["Poller"]
 
-logger = logging.getLogger("playai_async")
-
 
 class Poller:
-    """Waits for jobs; to be made and used in a running loop.
+    """Waits for jobs; made and used in a running loop.
 
     Args:
-        fetch: Makes one status request and returns the job, or raises a `PlayAIError`.
-        pacing: What is known of the quota.
-        slots: How many requests may be under way.
-        telemetry: What is told of waits and pauses.
-        share: The quota that other processes share: the way to it, and what it has granted; or None.
+        fetch: Makes one status request and returns the job, or raises.
+        is_done: Says whether a job is finished.
+        dispatcher: Sends the polls.
+        lifecycle: Whether new waits are accepted.
+        errors: The exceptions to raise.
+        emitter: Reports waits and changes of jobs.
+        context: The context that callbacks run in.
     """
 
     def __init__(
         self,
         fetch: Fetch,
-        pacing: Pacing,
-        slots: Slots,
-        telemetry: Telemetry,
+        is_done: IsDone,
+        dispatcher: Dispatcher,
         *,
-        share: tuple[QuotaLink, Permits] | None = None,
+        lifecycle: Lifecycle,
+        errors: Errors,
+        emitter: Emitter,
+        context: contextvars.Context,
     ) -> None:
-        self.fetch = fetch
+        self._fetch = fetch
+        self._is_done = is_done
+        self._dispatcher = dispatcher
+        self._queue = dispatcher.queue
+        self._lifecycle = lifecycle
+        self._errors = errors
+        self._emitter = emitter
         self._loop = asyncio.get_running_loop()
-        context = contextvars.Context()
-        self._slices = Slices(self._loop, context)
-        self._alarm = Alarm(self._loop, context, self._expire)
-        self._turns = Turns(pacing.window)
-        self._telemetry = telemetry
-        pauses = Pauses("status requests", "GET", telemetry)
-        pacer = Pacer(pacing, permits=None if share is None else share[1])
-        self._dispatcher = Dispatcher(self._turns, pacer, pauses, slots, context=context, share=share)
-        self._watches = Watches()
+        self._slicer = TimeSlicer(self._loop, context)
+        self._timer = Timer(self._loop, context, self._expire)
+        self._watches = WatchRegistry()
         self._open_waits = 0
-        self._deadlines: Timetable[Waiter] = Timetable()
+        self._deadlines: DelayQueue[Waiter] = DelayQueue()
         self._rules: WeakValueDictionary[Polling, AsyncRetrying] = WeakValueDictionary()
+        self._on_result = self.on_poll_result  # one bound method for all watches
 
-    async def call(self, job_id: UUID) -> TtsJob:
-        """Ask for a job once, ahead of every poll.
+    async def get(self, job_id: JobId) -> object:
+        """Fetch a job once, ahead of every poll.
 
         Raises:
-            PlayAIError: What the request met.
+            Exception: What the request raised.
 
-        A cancellation gives the turn back, or ends the request.
+        A cancellation takes the request off the queue, or cancels it in flight.
         """
-        return await self._dispatcher.call(partial(self.fetch, job_id), job_id, self._loop.time())
+        return await self._dispatcher.call(partial(self._fetch, job_id), job_id, self._loop.time())
 
-    async def completion(self, job_id: UUID, polling: Polling, timeout: float | None) -> TtsJob[Completed | Failed]:
-        """Wait until a job is done.
+    async def wait(self, spec: WaitSpec) -> object:
+        """Wait until a job is finished, and return it.
 
         Raises:
-            PlayAIError: What ended the wait instead.
+            Exception: What ended the wait instead.
 
         A cancellation ends this wait at once, and the polling too if nobody else waits for the job.
         """
-        caller = Caller(self._loop.create_future())
-        self.join(caller, job_id, polling, timeout)
+        waiter = FutureWaiter(self._loop.create_future())
+        self.subscribe(waiter, spec)
         try:
-            outcome = await caller.future
+            outcome = await waiter.future
         except asyncio.CancelledError:
-            await gone(give_up(caller.watch) if self._let_go(caller) else None)
+            await join_worker(cancel_worker(waiter.watch) if self._unsubscribe(waiter) else None)
             raise
-        return cast("TtsJob[Completed | Failed]", job_of(outcome))
+        return unwrap(outcome)
 
-    def join(self, waiter: Waiter, job_id: UUID, polling: Polling, timeout: float | None) -> None:
-        """Begin to tell a waiter of a job, until its end or `let_go`.
+    def subscribe(self, waiter: Waiter, spec: WaitSpec) -> None:
+        """Begin a wait, until its end or `unsubscribe`.
 
         Raises:
-            SessionClosedError: The poller has ended all.
+            Exception: The client is closed.
         """
-        self._dispatcher.check_open(job_id)
+        self._lifecycle.check_open(spec.job_id)
         now = self._loop.time()
-        watch = self._watches.find(job_id, polling)
+        watch = self._watches.find(spec.job_id, spec.polling)
         if watch is None:
-            watch = Watch(job_id, polling, Backoff(self._rule_for(polling), polling.max_failures), self, back=now)
-            self._watches.add(watch)
-            self._turns.put_first(watch, now)
+            watch = self._open_watch(spec, now)
         watch.waiters.add(waiter)
         self._open_waits += 1
-        waiter.watch, waiter.since, waiter.polls_before = watch, now, watch.polls
-        if timeout is not None:
-            waiter.lead = min(LAST_POLL_LEAD, LAST_POLL_FRACTION * timeout)
-            waiter.last_call = now + timeout - waiter.lead
-            waiter.deadline = self._deadlines.add(now + timeout, waiter)
-            if watch.place is not None and now < waiter.last_call < watch.due:
-                watch.last = watch.answered
-                self._turns.put(watch, waiter.last_call)
-            self._alarm.set(now + timeout)
-        self._telemetry.wait_began(waiter)
+        waiter.join(watch, now)
+        if spec.timeout is not None:
+            self._set_deadline(waiter, now, spec.timeout)
+        self._emitter.emit(WaitStarted(waiter, watch.job_id))
         if watch.job is not None:
-            waiter.tell(watch.job)
+            waiter.on_change(watch.job)
         self._dispatcher.nudge()
 
-    async def let_go(self, waiters: Iterable[Waiter]) -> None:
-        """End what `join` began, and see off the requests that nobody needs any more.
+    async def unsubscribe(self, waiters: Iterable[Waiter]) -> None:
+        """End waits that `subscribe` began, and wait for the requests that nobody needs any more.
 
-        A cancellation passes through at once; the waiters are let go all the same.
+        A cancellation passes through at once; the waits are ended all the same.
         """
         waiters = [waiter for waiter in waiters if waiter in waiter.watch.waiters]
         if not waiters:
-            return  # told already; there is nothing to wait for, least of all for those who are told later
+            return  # all have ended; there is nothing to wait for
         workers: list[Worker] = []
-        self._slices.do(self._leaving(waiters, workers))
-        await self._slices.done()
+        self._slicer.run(self._unsubscribing(waiters, workers))
+        await self._slicer.join()
         if workers:
             await asyncio.wait(workers)
 
@@ -154,99 +145,192 @@ class Poller:
         return attrs.evolve(self._dispatcher.stats(), open_waits=self._open_waits, distinct_jobs=len(self._watches))
 
     def end_all(self) -> None:
-        """End every wait and every call with `SessionClosedError`, as whatever begins from now on."""
+        """End every wait and every call, since the client is closed."""
         self._dispatcher.stop()
-        self._alarm.cancel()
-        self._slices.do(self._closing())
+        self._timer.cancel()
+        self._slicer.run(self._closing())
 
-    async def gone(self) -> None:
-        """See the workers off, once all has ended."""
-        await self._slices.done()
-        await self._dispatcher.workers_gone()
+    async def join(self) -> None:
+        """Wait until nothing runs any more, after `end_all`."""
+        await self._slicer.join()
+        await self._dispatcher.join()
+
+    def on_poll_result(self, watch: Watch, outcome: Outcome) -> None:
+        """Decide what follows from the outcome of a poll: end the watch, or schedule the next poll."""
+        watch.returned_at = self._loop.time()
+        try:
+            over = not self._goes_on(watch, outcome)
+        except Exception as error:  # noqa: BLE001 - a bug in one job must end its waits, and no other
+            outcome, over = Failure(self._errors.wrap(error, watch.job_id)), True
+        if over:
+            self._slicer.run(self._ending(watch, outcome))
+
+    def _goes_on(self, watch: Watch, outcome: Outcome) -> bool:
+        now = watch.returned_at
+        if isinstance(outcome, Failure):
+            watch.last_error, watch.failed_at = outcome.error, now
+            if isinstance(outcome.verdict, Throttled):
+                watch.throttled += 1
+                self._queue.schedule(watch, watch.due)  # still due: the first to go when the gate opens
+                return True
+        watch.answered, watch.due = True, math.inf  # until it is scheduled again
+        changed = isinstance(outcome, Success) and self._record_job(watch, outcome.job)
+        pause = watch.backoff.pause_after(outcome)
+        if pause is None:
+            return False
+        due = watch.due_after(now, pause)
+        watch.last_poll = due < now + pause
+        self._queue.schedule(watch, due)
+        if changed:
+            self._slicer.run(_changing(list(watch.waiters), watch.job))
+        return True
+
+    def _record_job(self, watch: Watch, job: object) -> bool:
+        """Record the job that a poll brought; return whether it is another object than before."""
+        previous, watch.job = watch.job, job
+        if job is previous:
+            return False
+        self._emitter.emit(JobChanged(watch.job_id, job, previous))
+        return True
+
+    def _open_watch(self, spec: WaitSpec, now: float) -> Watch:
+        backoff = Backoff(self._rule_for(spec.polling), spec.polling.max_failures)
+        watch = Watch(
+            spec.job_id,
+            spec.polling,
+            backoff,
+            fetch=self._fetch,
+            is_done=self._is_done,
+            on_result=self._on_result,
+            returned_at=now,
+        )
+        self._watches.add(watch)
+        self._queue.add_first(watch, now)
+        return watch
+
+    def _set_deadline(self, waiter: Waiter, now: float, timeout: float) -> None:
+        watch = waiter.watch
+        waiter.lead = min(LAST_POLL_LEAD, LAST_POLL_FRACTION * timeout)
+        waiter.last_poll_at = now + timeout - waiter.lead
+        waiter.deadline = self._deadlines.add(now + timeout, waiter)
+        if watch.entry is not None and now < waiter.last_poll_at < watch.due:
+            watch.last_poll = watch.answered
+            self._queue.schedule(watch, waiter.last_poll_at)
+        self._timer.set(now + timeout)
 
     def _rule_for(self, polling: Polling) -> AsyncRetrying:
-        """Return the retry rule of some settings, shared by all waits under them."""
         rule = self._rules.get(polling)
         if rule is None:
-            rule = self._rules[polling] = retrying_for(polling)
+            rule = self._rules[polling] = poll_rule(polling)
         return rule
 
     def _closing(self) -> Iterator[None]:
-        self._alarm.cancel()  # once more: an expiry that was still being told of has set it again
-        yield from self._dispatcher.ending_calls()
+        self._timer.cancel()  # once more: an expiry that was still running has set it again
+        yield from self._dispatcher.closing_calls()
         for watch in self._watches:
-            yield from self._ending(watch, SessionClosedError("The session was closed.", job_id=watch.job_id))
+            yield from self._ending(watch, Failure(self._errors.closed(watch.job_id)))
 
-    def _leaving(self, waiters: Iterable[Waiter], workers: list[Worker]) -> Iterator[None]:
+    def _unsubscribing(self, waiters: Iterable[Waiter], workers: list[Worker]) -> Iterator[None]:
         stopped: list[Watch] = []
         for waiter in waiters:
-            if self._let_go(waiter):
+            if self._unsubscribe(waiter):
                 stopped.append(waiter.watch)
             yield
-        workers += filter(None, map(give_up, stopped))  # only now: their slots are not for those that left last
+        workers += filter(None, map(cancel_worker, stopped))  # at last: these connections are not for those that leave
 
-    def _let_go(self, waiter: Waiter) -> bool:
-        """Let go of a waiter that wants to wait no more, if it still does; otherwise as `_leave`."""
+    def _unsubscribe(self, waiter: Waiter) -> bool:
+        """End a wait that its caller left, if it has not ended; return what `_remove` returns."""
         if waiter in waiter.watch.waiters:
-            self._telemetry.wait_ended(waiter, None, self._loop.time())
-        return self._leave(waiter)
+            self._report_end(waiter, None)
+        return self._remove(waiter)
 
-    def _leave(self, waiter: Waiter) -> bool:
-        """Let a waiter go; return whether that stopped its watch, whose request nobody needs any more."""
+    def _remove(self, waiter: Waiter) -> bool:
+        """Remove a waiter; return whether that stopped its watch, whose request nobody needs any more."""
         watch = waiter.watch
         if waiter not in watch.waiters:
             return False
         watch.waiters.remove(waiter)
-        self._removed(waiter)
+        self._on_removed(waiter)
         return not watch.waiters and self._stop(watch)
 
-    def _removed(self, waiter: Waiter) -> None:
+    def _on_removed(self, waiter: Waiter) -> None:
         self._open_waits -= 1
         if waiter.deadline is not None:
             self._deadlines.discard(waiter.deadline)
 
     def _stop(self, watch: Watch) -> bool:
-        """Poll for a job no more, unless that is so already; whoever comes now opens a watch of their own."""
-        if watch.over:
+        """Stop polling for a watch, unless it was stopped; later callers open a watch of their own."""
+        if watch.stopped:
             return False
         watch.stop(self._loop.time())
         self._watches.remove(watch)
-        self._turns.drop(watch)
+        self._queue.remove(watch)
         return True
 
     def _ending(self, watch: Watch, outcome: Outcome) -> Iterator[None]:
-        """Tell all who wait for a job how it ended."""
+        """Hand the outcome to each waiter of a watch, one per step."""
         if self._stop(watch):
-            give_up(watch)
+            cancel_worker(watch)
         while watch.waiters:
-            waiter = watch.waiters.pop()  # the first that is found would be behind the places of all found before
-            # A raised exception grows the traceback of its raiser: no two waiters get the same.
-            ending = outcome.for_job(watch.job_id) if isinstance(outcome, PlayAIError) else outcome
-            self._removed(waiter)
+            waiter = watch.waiters.pop()
+            ending = outcome
+            if isinstance(outcome, Failure):
+                ending = Failure(self._errors.for_waiter(outcome.error, watch.job_id))
+            self._on_removed(waiter)
             self._end(waiter, ending)
             yield
 
     def _end(self, waiter: Waiter, outcome: Outcome) -> None:
-        self._telemetry.wait_ended(waiter, outcome, self._loop.time())
-        waiter.end(outcome)
+        self._report_end(waiter, outcome)
+        waiter.on_end(outcome)
+
+    def _report_end(self, waiter: Waiter, outcome: Outcome | None) -> None:
+        if WaitEnded not in self._emitter.kinds:
+            return
+        now, watch = self._loop.time(), waiter.watch
+        self._emitter.emit(
+            WaitEnded(
+                waiter,
+                started=waiter.started,
+                ended=now,
+                job=outcome.job if isinstance(outcome, Success) else None,
+                error=outcome.error if isinstance(outcome, Failure) else None,
+                polls=waiter.polls,
+                throttled=watch.throttled - waiter.throttled_before,
+                queued=watch.queued_for(now) - waiter.queued_before,
+            )
+        )
 
     def _expire(self) -> None:
-        self._slices.do(self._expiring(self._loop.time()))
+        self._slicer.run(self._expiring(self._loop.time()))
 
     def _expiring(self, now: float) -> Iterator[None]:
         expired: list[Waiter] = []
         stopped: list[Watch] = []
         while (waiter := self._deadlines.take(now + RESOLUTION)) is not None:
             expired.append(waiter)
-            if self._leave(waiter):
+            if self._remove(waiter):
                 stopped.append(waiter.watch)
             yield
         for watch in stopped:
-            give_up(watch)
+            cancel_worker(watch)
         for waiter in expired:
-            self._end(waiter, waiter.timed_out(now, why=self._why_late(waiter.watch, now)))
+            self._end(waiter, Failure(self._timed_out(waiter, now)))
             yield
-        self._alarm.set(self._deadlines.first())
+        self._timer.set(self._deadlines.first())
+
+    def _timed_out(self, waiter: Waiter, now: float) -> Exception:
+        watch = waiter.watch
+        # An error from before this wait began is not one that it met.
+        last_error = None if watch.last_error is None or watch.failed_at < waiter.started else watch.last_error
+        return self._errors.timed_out(
+            watch.job_id,
+            job=watch.job,
+            last_error=None if last_error is None else self._errors.for_waiter(last_error, watch.job_id),
+            elapsed=now - waiter.started,
+            polls=waiter.polls,
+            why=self._why_late(watch, now),
+        )
 
     def _why_late(self, watch: Watch, now: float) -> str:
         pacer = self._dispatcher.pacer
@@ -254,52 +338,8 @@ class Poller:
             return f"; {pacer.pause_reason} for {pacer.paused_for(now):.0f} s more"
         return "; its poll was due and waited for its turn" if watch.queued_at(now) else ""
 
-    def settle(self, watch: Watch, outcome: Outcome, *, final: bool) -> None:
-        """Take in what a poll brought: end the wait, or put it down for the next poll."""
-        watch.back = self._loop.time()
-        try:
-            over = final or not self._goes_on(watch, outcome)
-        except Exception as error:  # noqa: BLE001 - see `as_outcome`
-            outcome, over = as_outcome(error, watch.job_id), True
-        if over:
-            self._slices.do(self._ending(watch, outcome))
 
-    def _goes_on(self, watch: Watch, outcome: Outcome) -> bool:
-        now = self._loop.time()
-        known = watch.job
-        if isinstance(outcome, PlayAIError):
-            watch.last_error, watch.failed_at = outcome, now
-        else:
-            watch.job = outcome
-        if isinstance(outcome, RateLimitedError):
-            watch.throttled += 1
-            self._turns.put(watch, watch.due)  # still owed its poll: the first to go when the gate opens
-            return True
-        watch.answered, watch.due = True, math.inf  # until it is put down again
-        if isinstance(outcome, TtsJob) and outcome is not known:
-            _log_state(outcome, known)
-        pause = watch.backoff.pause_after(outcome)
-        if pause is None:
-            return False
-        due = watch.due_after(now, pause)
-        watch.last = due < now + pause
-        self._turns.put(watch, due)
-        if isinstance(outcome, TtsJob) and outcome is not known:
-            self._slices.do(_telling(list(watch.waiters), outcome))
-        return True
-
-
-def _log_state(job: TtsJob, known: TtsJob | None) -> None:
-    """Tell the log of a state that was not seen before."""
-    if not logger.isEnabledFor(logging.DEBUG) or (known is not None and known.output == job.output):
-        return
-    # An unknown state's name is the service's own words, which `_service` makes fit to be shown.
-    status = "UNKNOWN" if isinstance(job.output, Unknown) else job.output.status
-    fields = {"playai_event": "job_state", "playai_job_id": str(job.id), "playai_status": status}
-    logger.debug("Job %s is %s.", job.id, status, extra=fields)
-
-
-def _telling(waiters: list[Waiter], job: TtsJob) -> Iterator[None]:
-    for waiter in waiters:  # of that moment: who came later was told at once, and maybe of a later state
-        waiter.tell(job)
+def _changing(waiters: list[Waiter], job: object) -> Iterator[None]:
+    for waiter in waiters:  # of that moment: whoever came later got the job at once, and maybe a later one
+        waiter.on_change(job)
         yield

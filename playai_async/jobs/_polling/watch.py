@@ -1,7 +1,7 @@
-"""Who waits: a job that somebody waits for, those who do, and calls that wait for their turn.
+"""Who waits: a job that somebody waits for, and its waiters.
 
-Plain objects that the poller moves about, each a few hundred bytes, since there are ten thousand of them. They hand
-over what they are told and decide nothing: no loop of their own, no clock, no I/O.
+Plain objects that the poller moves about, a few hundred bytes each, since there may be ten thousand of them. They pass
+on what they get and decide nothing: no loop, no clock, no I/O.
 """
 
 from __future__ import annotations
@@ -11,121 +11,77 @@ import itertools
 import math
 from collections import deque
 from collections.abc import Awaitable, Callable, Iterator
-from typing import Generic, Protocol, TypeAlias, TypeVar
-from uuid import UUID
+from typing import Any, ClassVar, Generic, TypeAlias, TypeVar
 
 import attrs
 
-from playai_async._exceptions import PlayAIError, WaitTimeoutError
-from playai_async._models import TtsJob
 from playai_async._settings import RESOLUTION, Polling
 from playai_async.jobs._polling.backoff import Backoff
 from playai_async.jobs._scheduling.delay_queue import Entry
+from playai_async.jobs._scheduling.request import JobId, Outcome, Worker
 
 __all__ = [
-    "Call",
-    "Caller",
-    "Errand",
+    "ChangeWaiter",
     "Fetch",
-    "Follower",
-    "Home",
-    "Member",
-    "News",
-    "Outcome",
-    "Send",
+    "FutureWaiter",
+    "GroupWaiter",
+    "IsDone",
+    "Mailbox",
+    "WaitSpec",
     "Waiter",
     "Watch",
-    "Watches",
-    "as_outcome",
-    "job_of",
+    "WatchRegistry",
 ]
 
 _Item = TypeVar("_Item")
 
-Outcome: TypeAlias = TtsJob | PlayAIError
-"""What a request or a wait brought. Errors travel as values: one set on a future that nobody awaits gets logged."""
+Fetch: TypeAlias = Callable[[Any], Awaitable[object]]
+"""Makes one status request for a job id, and returns the job or raises."""
 
-Fetch: TypeAlias = Callable[[UUID], Awaitable[TtsJob]]
-"""Asks for a job once, and returns it or raises a `PlayAIError`."""
-
-Send: TypeAlias = Callable[[], Awaitable[TtsJob]]
-"""Makes one request, and returns the job or raises a `PlayAIError`."""
+IsDone: TypeAlias = Callable[[Any], bool]
+"""Says whether a job is finished."""
 
 
-def job_of(outcome: Outcome) -> TtsJob:
-    """Return the job, or raise the error."""
-    if isinstance(outcome, PlayAIError):
-        raise outcome
-    return outcome
+@attrs.frozen
+class WaitSpec:
+    """One wait that a caller asks for.
 
+    Attributes:
+        job_id: The job.
+        polling: How to poll.
+        timeout: Seconds for the whole wait, or None for no deadline.
+        finished: The job itself, if the caller has it and it is finished: then nothing is sent.
+    """
 
-def as_outcome(error: Exception, job_id: UUID | None) -> PlayAIError:
-    """Give what must never happen a documented face: a bug in one job must end that wait, and no other."""
-    if isinstance(error, PlayAIError):
-        return error
-    what = "Creating a job" if job_id is None else f"Waiting for job {job_id}"
-    outcome = PlayAIError(f"{what} met a bug ({type(error).__name__}).", job_id=job_id)
-    outcome.__cause__ = error
-    return outcome
-
-
-@attrs.define(eq=False)
-class Call:
-    """A direct call that waits for its turn, or for its answer: one request, and one who awaits it."""
-
-    send: Send
-    job_id: UUID | None  # None: it is to create one
-    rank: float  # the lower goes first
-    future: asyncio.Future[Outcome]
-    place: Entry | None = None
-    asked: float = 0.0
-    worker: asyncio.Task[None] | None = None
-
-    @property
-    def wanted(self) -> bool:
-        """Whether the caller is still there."""
-        return not self.future.done()
-
-    def sent(self, now: float) -> None:
-        """Take note that the request goes out."""
-        self.asked = now
-
-    def take(self, outcome: Outcome, *, final: bool) -> None:  # noqa: ARG002 - as it is after one request
-        """Hand over what came, unless the caller has gone."""
-        if self.wanted:
-            self.future.set_result(outcome)
-
-
-class Home(Protocol):
-    """Where a watch belongs."""
-
-    fetch: Fetch
-    """Asks for a job once."""
-
-    def settle(self, watch: Watch, outcome: Outcome, *, final: bool) -> None:
-        """Decide what follows from what a poll brought, and whether the wait must end with it."""
-        ...
+    job_id: JobId
+    polling: Polling
+    timeout: float | None
+    finished: object | None = None
 
 
 @attrs.define(eq=False)
 class Watch:
-    """One job that somebody waits for."""
+    """One job that somebody waits for; a `Poll` that the dispatcher sends."""
 
-    job_id: UUID
+    is_poll: ClassVar[bool] = True
+
+    job_id: JobId
     polling: Polling
     backoff: Backoff
-    home: Home
+    fetch: Fetch
+    is_done: IsDone
+    on_result: Callable[[Watch, Outcome], None]
     waiters: set[Waiter] = attrs.field(factory=set["Waiter"])
     due: float = 0.0
-    last: bool = False
-    asked: float = 0.0
-    back: float = 0.0  # when the last poll came back, or when the watch was opened
+    last_poll: bool = False  # whether the queued poll is the last before a deadline
+    sent_at: float = 0.0
+    returned_at: float = 0.0  # when the last poll came back, or when the watch was opened
     answered: bool = False  # by anything but a 429
-    over: bool = False
-    place: Entry | None = None
-    worker: asyncio.Task[None] | None = None
-    job: TtsJob | None = None
-    last_error: PlayAIError | None = None
+    stopped: bool = False
+    entry: Entry | None = None
+    worker: Worker | None = None
+    job: object | None = None
+    last_error: Exception | None = None
     failed_at: float = -math.inf
     polls: int = 0
     throttled: int = 0
@@ -137,86 +93,83 @@ class Watch:
         """Whether anybody still waits."""
         return bool(self.waiters)
 
-    def sent(self, now: float) -> None:
-        """Take note that a poll goes out."""
+    def send(self) -> Awaitable[object]:
+        """Poll."""
+        return self.fetch(self.job_id)
+
+    def on_sent(self, now: float) -> None:
+        """Record that a poll is sent now."""
         self._queued = self.queued_for(now)
-        self.asked = now
+        self.sent_at = now
         self.polls += 1
 
-    def send(self) -> Awaitable[TtsJob]:
-        """Poll."""
-        return self.home.fetch(self.job_id)
+    def deliver(self, outcome: Outcome) -> None:
+        """Take the outcome of a poll."""
+        self.on_result(self, outcome)
 
     def stop(self, now: float) -> None:
-        """Take note that nothing is polled any more; those who wait may be told later, with the poll given up."""
+        """Stop polling; the waiters may be told later, while the poll is cancelled."""
         self._queued, self._queued_at_end = self.queued_for(now), self.queued_at(now)
-        self.over = True
-
-    def take(self, outcome: Outcome, *, final: bool) -> None:
-        """Take what a poll brought."""
-        self.home.settle(self, outcome, final=final)
+        self.stopped = True
 
     def queued_at(self, now: float) -> bool:
-        """Say whether a poll waits, or waited when it was taken off, for nothing but its turn."""
-        if self.over:
+        """Return whether a poll waits for nothing but its turn, or did so when the watch was stopped."""
+        if self.stopped:
             return self._queued_at_end
         return self.worker is None and (self.due <= now or not self.answered)
 
     def queued_for(self, now: float) -> float:
-        """Return the seconds for which polls have waited for nothing but their turn, up to now."""
-        if self.over or not self.queued_at(now):
+        """Return the seconds for which polls have waited for nothing but their turn."""
+        if self.stopped or not self.queued_at(now):
             return self._queued
-        since = max(self.back, self.due) if self.answered else self.back
+        since = max(self.returned_at, self.due) if self.answered else self.returned_at
         return self._queued + max(0.0, now - since)
 
     def due_after(self, now: float, pause: float) -> float:
-        """Return when the next poll is due: after the pause, or earlier for those whose deadline that would overrun.
+        """Return when the next poll is due: after the pause, or earlier for waiters whose deadline comes first.
 
-        No later than just before such a deadline; at once, if that moment passed while the last poll was under way.
-        One last poll serves all whose own would follow within their lead: a hundred deadlines need no hundred polls.
+        The last poll goes just before a deadline; or at once, if that moment passed while a poll was in flight. One
+        last poll serves all waiters whose own would follow within their lead: a hundred deadlines need no hundred
+        polls.
         """
-        # A timer may fire that early, and the poll it sends is the last one all the same.
-        asked = self.asked + RESOLUTION
-        last_calls = [
-            max(now, waiter.last_call)
+        # A timer may fire early by this much, and the poll that it sends is the last one all the same.
+        sent = self.sent_at + RESOLUTION
+        last_polls = [
+            max(now, waiter.last_poll_at)
             for waiter in self.waiters
-            if waiter.last_call > asked + (waiter.lead if self.last else 0.0)
+            if waiter.last_poll_at > sent + (waiter.lead if self.last_poll else 0.0)
         ]
-        return min([now + pause, *last_calls])
+        return min([now + pause, *last_polls])
 
 
-Errand: TypeAlias = Watch | Call
-"""What one request is for."""
-
-
-class Watches:
-    """What is waited for, by job and settings."""
+class WatchRegistry:
+    """The open watches, by job and settings."""
 
     def __init__(self) -> None:
-        # Of jobs waited for under several settings there are few, and hashing settings costs more than comparing them.
-        self._by_job: dict[UUID, tuple[Watch, ...]] = {}
+        # Few jobs are waited for under several settings, and hashing settings costs more than comparing them.
+        self._by_job: dict[JobId, tuple[Watch, ...]] = {}
 
     def __len__(self) -> int:
         """Count the jobs."""
         return len(self._by_job)
 
     def __iter__(self) -> Iterator[Watch]:
-        """Go through what is waited for now, whatever is added or removed meanwhile."""
+        """Iterate over the watches of this moment, whatever is added or removed meanwhile."""
         return itertools.chain.from_iterable(list(self._by_job.values()))
 
-    def find(self, job_id: UUID, polling: Polling) -> Watch | None:
-        """Return the watch of a job under equal settings, if there is one."""
+    def find(self, job_id: JobId, polling: Polling) -> Watch | None:
+        """Return the watch of a job under equal settings, or None."""
         for watch in self._by_job.get(job_id, ()):
             if watch.polling is polling or watch.polling == polling:
                 return watch
         return None
 
     def add(self, watch: Watch) -> None:
-        """Add what was not found."""
+        """Add a watch."""
         self._by_job[watch.job_id] = (*self._by_job.get(watch.job_id, ()), watch)
 
     def remove(self, watch: Watch) -> None:
-        """Remove what was added."""
+        """Remove a watch that was added."""
         rest = tuple(other for other in self._by_job[watch.job_id] if other is not watch)
         if rest:
             self._by_job[watch.job_id] = rest
@@ -226,97 +179,93 @@ class Watches:
 
 @attrs.define(eq=False)
 class Waiter:
-    """One who waits for a job to be done; how they are told is up to those below."""
+    """One caller who waits for a job; the classes below pass on what comes."""
 
     watch: Watch = attrs.field(init=False)
-    since: float = attrs.field(default=0.0, init=False)
+    started: float = attrs.field(default=0.0, init=False)
     polls_before: int = attrs.field(default=0, init=False)
-    last_call: float = attrs.field(default=-math.inf, init=False)  # none
+    throttled_before: int = attrs.field(default=0, init=False)
+    queued_before: float = attrs.field(default=0.0, init=False)
+    last_poll_at: float = attrs.field(default=-math.inf, init=False)  # none
     lead: float = attrs.field(default=0.0, init=False)
     deadline: Entry | None = attrs.field(default=None, init=False)
 
-    def tell(self, job: TtsJob) -> None:
-        """Take note of a job that is not done."""
+    @property
+    def polls(self) -> int:
+        """The polls since this wait began."""
+        return self.watch.polls - self.polls_before
 
-    def end(self, outcome: Outcome) -> None:
-        """Take the outcome of the wait; nobody may be there any more."""
+    def join(self, watch: Watch, now: float) -> None:
+        """Begin to wait."""
+        self.watch, self.started = watch, now
+        self.polls_before, self.throttled_before = watch.polls, watch.throttled
+        self.queued_before = watch.queued_for(now)
+
+    def on_change(self, job: object) -> None:
+        """Take a job that is not finished."""
+
+    def on_end(self, outcome: Outcome) -> None:
+        """Take the outcome of the wait; the caller may have gone."""
         raise NotImplementedError
-
-    def timed_out(self, now: float, *, why: str) -> WaitTimeoutError:
-        """Describe what the deadline ended, and why it was not asked for more often, if there is a reason."""
-        watch = self.watch
-        elapsed, polls = now - self.since, watch.polls - self.polls_before
-        state = "no answer yet" if watch.job is None else f"last seen {type(watch.job.output).__name__}"
-        # An error from before this wait joined is not one that it met.
-        last_error = None if watch.last_error is None or watch.failed_at < self.since else watch.last_error
-        return WaitTimeoutError(
-            f"Job {watch.job_id} was not done after {elapsed:.1f} s (polls: {polls}; {state}{why});"
-            " it goes on and can be waited for again.",
-            job=watch.job,
-            last_error=None if last_error is None else last_error.for_job(watch.job_id),
-            elapsed=elapsed,
-            polls=polls,
-            job_id=watch.job_id,
-        )
 
 
 @attrs.define(eq=False)
-class Caller(Waiter):
-    """One caller who awaits the end of one job."""
+class FutureWaiter(Waiter):
+    """A caller who awaits the end of one job."""
 
     future: asyncio.Future[Outcome]
 
-    def end(self, outcome: Outcome) -> None:
+    def on_end(self, outcome: Outcome) -> None:
         """Hand over the outcome, unless the caller has gone."""
         if not self.future.done():
             self.future.set_result(outcome)
 
 
 @attrs.define(eq=False)
-class Follower(Waiter):
-    """One caller that wants each change of a job, and may be slow to ask for it."""
+class ChangeWaiter(Waiter):
+    """A caller who wants each change of a job, and may be slow to take it."""
 
-    news: News[Outcome]
-    seen: TtsJob | None = None
+    mailbox: Mailbox[tuple[bool, Outcome | object]]
+    seen: object | None = None
 
-    def tell(self, job: TtsJob) -> None:
-        """Keep a change until it is asked for."""
-        if job is not self.seen and job != self.seen:  # a reply that is the last one over again is the same job
+    def on_change(self, job: object) -> None:
+        """Keep a change until the caller takes it."""
+        if job is not self.seen and job != self.seen:  # a reply that repeats the last one is the same job
             self.seen = job
-            self.news.add(job)
+            self.mailbox.add((False, job))
 
-    def end(self, outcome: Outcome) -> None:
-        """Keep the outcome until it is asked for."""
-        self.news.add(outcome)
+    def on_end(self, outcome: Outcome) -> None:
+        """Keep the outcome until the caller takes it."""
+        self.mailbox.add((True, outcome))
 
 
 @attrs.define(eq=False)
-class Member(Waiter):
-    """One job of several whose ends one caller wants as they come."""
+class GroupWaiter(Waiter):
+    """One job of several, for a caller who takes the outcomes as they come."""
 
-    news: News[tuple[int, Outcome]]
+    mailbox: Mailbox[tuple[int, Outcome]]
     index: int
 
-    def end(self, outcome: Outcome) -> None:
-        """Keep the outcome until it is asked for."""
-        self.news.add((self.index, outcome))
+    def on_end(self, outcome: Outcome) -> None:
+        """Keep the outcome until the caller takes it."""
+        self.mailbox.add((self.index, outcome))
 
 
-class News(Generic[_Item]):
-    """What one caller is to be told, in order, until they ask for it."""
+class Mailbox(Generic[_Item]):
+    """The items for one caller, in order, until the caller takes them."""
 
     def __init__(self) -> None:
         self._items: deque[_Item] = deque()
         self._awaited: asyncio.Future[None] | None = None
 
     def add(self, item: _Item) -> None:
-        """Keep an item, and wake whoever awaits it."""
+        """Add an item, and wake the caller."""
         self._items.append(item)
         if self._awaited is not None and not self._awaited.done():
             self._awaited.set_result(None)
 
     async def next(self) -> _Item:
-        """Wait for the next item; for one caller at a time, who may be cancelled and ask again."""
+        """Wait for the next item; for one caller at a time, who may be cancelled and call again."""
         if not self._items:
             self._awaited = asyncio.get_running_loop().create_future()
             await self._awaited

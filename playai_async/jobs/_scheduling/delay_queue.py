@@ -1,7 +1,7 @@
-"""A heap of what is due when, from which anything can be taken off again.
+"""A heap of items that become due at a time, from which any item can be removed.
 
-Pure: it is told the time. What is taken off leaves a gap in the heap, swept out once gaps are the larger part, as
-asyncio does for its timers: a backend that opens and cancels waits all day must not collect them until their deadlines.
+A removed item leaves a gap in the heap. Gaps are swept out once they are the larger part, as asyncio does for its
+timers: a backend that opens and cancels waits all day must not collect them until their deadlines.
 """
 
 from __future__ import annotations
@@ -11,23 +11,23 @@ import itertools
 import math
 from typing import Any, Generic, TypeAlias, TypeVar
 
-__all__ = ["Entry", "Timetable"]
+__all__ = ["DelayQueue", "Entry"]
 
 _Item = TypeVar("_Item")
 
 Entry: TypeAlias = list[Any]
-"""A place in a timetable: the time, a number that keeps equals in order of arrival, and the item or None.
+"""An entry of the queue: the time, a number that keeps equal times in order of arrival, and the item or None.
 
-A list, since lists are compared without running any code of ours.
+A list, because comparing lists runs no code of ours.
 """
 
 _WHEN, _, _ITEM = range(3)
-_FEW = 64
+_FEW_GAPS = 64
 """Gaps that are not worth a sweep."""
 
 
-class Timetable(Generic[_Item]):
-    """Items by the time at which they are due; those due at the same time in the order they were added."""
+class DelayQueue(Generic[_Item]):
+    """Items by the time at which they are due; items due at the same time in the order they were added."""
 
     __slots__ = ("_arrivals", "_entries", "_gaps")
 
@@ -45,34 +45,34 @@ class Timetable(Generic[_Item]):
         return sum(entry[_WHEN] <= now and entry[_ITEM] is not None for entry in self._entries)
 
     def count_up_to(self, most: int, now: float) -> int:
-        """Count the items that are due, as far as a number: down the heap, and no further than needed."""
-        found, places = 0, [0]
-        while places and found < most:
-            place = places.pop()
-            if place < len(self._entries) and self._entries[place][_WHEN] <= now:
-                found += self._entries[place][_ITEM] is not None
-                places += 2 * place + 1, 2 * place + 2
+        """Count the items that are due, up to a number, and look no further than needed."""
+        found, positions = 0, [0]
+        while positions and found < most:
+            position = positions.pop()
+            if position < len(self._entries) and self._entries[position][_WHEN] <= now:
+                found += self._entries[position][_ITEM] is not None
+                positions += 2 * position + 1, 2 * position + 2
         return found
 
     def add(self, when: float, item: _Item) -> Entry:
-        """Put an item down for a time, and return its place."""
+        """Add an item that is due at a time, and return its entry."""
         entry: Entry = [when, next(self._arrivals), item]
         heapq.heappush(self._entries, entry)
         return entry
 
     def discard(self, entry: Entry) -> None:
-        """Take an item off, by its place; one that was taken already is fine."""
+        """Remove an item by its entry; an item that was taken already is ignored."""
         if entry[_ITEM] is None:
             return
         entry[_ITEM] = None
         self._gaps += 1
-        if self._gaps > _FEW and 2 * self._gaps > len(self._entries):
+        if self._gaps > _FEW_GAPS and 2 * self._gaps > len(self._entries):
             self._entries = [kept for kept in self._entries if kept[_ITEM] is not None]
             heapq.heapify(self._entries)
             self._gaps = 0
 
     def first(self) -> float:
-        """Return the time of what is due first; infinite where there is nothing."""
+        """Return the time at which the first item is due; infinity if there is none."""
         entries = self._entries
         while entries and entries[0][_ITEM] is None:
             heapq.heappop(entries)
@@ -80,7 +80,7 @@ class Timetable(Generic[_Item]):
         return float(entries[0][_WHEN]) if entries else math.inf
 
     def take(self, now: float) -> _Item | None:
-        """Take off what has been due longest, or return None where nothing is due."""
+        """Remove and return the item that has been due longest, or return None if nothing is due."""
         if self.first() > now or not self._entries:
             return None
         entry = heapq.heappop(self._entries)

@@ -1,77 +1,98 @@
-"""Which request goes out next, and who carries it.
-
-The `Dispatcher` gives each turn to a worker as soon as the pacer and a free slot allow, tells the pacer how the request
-ended, and hands what came to whoever asked. Workers are a few tasks, which end when nothing is due; what waits for its
-turn is none. There is one dispatcher for each operation of the service, since each has a quota of its own.
-
-This module must not know HTTP or JSON (an errand knows how it is sent), who waits (`_poller`), whose turn it is
-(`_turns`), how fast to send (`_pacing`) or how a quota is shared (`_exchange`).
-"""
+"""Which request goes next, and which task sends it; the wing's `__init__` tells the whole way of a request."""
 
 from __future__ import annotations
 
 import asyncio
 import contextvars
-import logging
 import math
 from collections.abc import Iterator
-from typing import cast
-from uuid import UUID
+from typing import Protocol, cast
 
-from playai_async._exceptions import TRANSIENT, PlayAIError, RateLimitedError, SessionClosedError, TransportError, about
-from playai_async._models import SessionStats, TtsJob
 from playai_async._settings import RESOLUTION
-from playai_async._shared_quota import QuotaLink
-from playai_async._telemetry.pauses import Pauses
-from playai_async.jobs._pacing.leased_quota import Permits
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import RequestFailed
+from playai_async._telemetry.pauses import PauseReporter
+from playai_async._telemetry.stats import SessionStats
 from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._polling.watch import Call, Errand, Outcome, Send, Watch, as_outcome, job_of
-from playai_async.jobs._scheduling.in_flight import Slots
-from playai_async.jobs._scheduling.quota_sync import Exchange
-from playai_async.jobs._scheduling.request_queue import Turns
-from playai_async.jobs._scheduling.timers import Alarm
+from playai_async.jobs._scheduling.in_flight import InFlightLimiter
+from playai_async.jobs._scheduling.lifecycle import Lifecycle
+from playai_async.jobs._scheduling.request import (
+    Classify,
+    DirectRequest,
+    Errors,
+    Failure,
+    JobId,
+    Outcome,
+    Request,
+    Send,
+    Success,
+    Throttled,
+    Transient,
+    Worker,
+    cancel_worker,
+    join_worker,
+    unwrap,
+)
+from playai_async.jobs._scheduling.request_queue import RequestQueue
+from playai_async.jobs._scheduling.timers import Timer
 
-__all__ = ["Dispatcher", "Worker", "give_up", "gone"]
+__all__ = ["Dispatcher"]
 
-logger = logging.getLogger("playai_async")
 
-Worker = asyncio.Task[None]
+class Sync(Protocol):
+    """What keeps a shared quota in step."""
+
+    def wake(self) -> None:
+        """Look whether there is anything to ask or to report."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close the link to the shared quota."""
+        ...
 
 
 class Dispatcher:
-    """Sends the requests of one operation of a session.
+    """Sends the requests of one operation; made and used in a running loop.
 
     Args:
-        turns: What is to be sent.
-        pacer: Says when the next may go.
-        pauses: Tells of it where none may.
-        slots: How many requests may be under way.
-        context: What requests are made in.
-        share: The quota that other processes share: the way to it, and what it has granted; or None.
+        queue: What is to be sent.
+        pacer: When the next request may go.
+        in_flight: How many requests may be in flight.
+        lifecycle: Whether anything may be sent at all.
+        classify: What an exception of a request means.
+        errors: The exceptions to raise.
+        pauses: Reports the pauses of this operation.
+        emitter: Reports failed requests.
+        context: The context that requests are made in.
     """
 
     def __init__(
         self,
-        turns: Turns,
+        queue: RequestQueue,
         pacer: Pacer,
-        pauses: Pauses,
-        slots: Slots,
+        in_flight: InFlightLimiter,
         *,
+        lifecycle: Lifecycle,
+        classify: Classify,
+        errors: Errors,
+        pauses: PauseReporter,
+        emitter: Emitter,
         context: contextvars.Context,
-        share: tuple[QuotaLink, Permits] | None = None,
     ) -> None:
-        self._turns = turns
-        self._slots = slots
+        self.queue = queue
+        self.pacer = pacer
+        self.sync: Sync | None = None
+        self._in_flight = in_flight
+        self._lifecycle = lifecycle
+        self._classify = classify
+        self._errors = errors
+        self._pauses = pauses
+        self._emitter = emitter
         self._context = context
         self._loop = asyncio.get_running_loop()
-        self._alarm = Alarm(self._loop, context, self.pump)
-        self._under_way: dict[Worker, Errand] = {}
-        self._workers: set[Worker] = set()
-        self._held_until = -math.inf
-        self._closed = False
-        self.pacer = pacer
-        self._pauses = pauses
-        self._exchange = None if share is None else Exchange(*share, pacer, self)
+        self._timer = Timer(self._loop, context, self.pump)
+        self._workers: dict[Worker, Request | None] = {}
+        self._blocked_until = -math.inf
         self._requests = self._throttled = self._failures = 0
 
     def stats(self) -> SessionStats:
@@ -83,200 +104,189 @@ class Dispatcher:
             transient_failures=self._failures,
             open_waits=0,
             distinct_jobs=0,
-            in_flight=len(self._under_way),
+            in_flight=self.pacer.in_flight,
             paused_for=self.pacer.paused_for(now),
             quota=self.pacer.quota,
-            queued=self._turns.queued(now),
+            queued=self.queue.queued(now),
             pause_reason=self.pacer.pause_reason,
         )
 
-    async def call(self, send: Send, job_id: UUID | None, rank: float) -> TtsJob:
+    async def call(self, send: Send, job_id: JobId | None, rank: float) -> object:
         """Make one request, ahead of every poll.
 
         Args:
-            send: Makes it.
-            job_id: The job that it is about, or None for one that is to be created.
-            rank: Its place among calls: the lowest goes first.
+            send: Makes the request.
+            job_id: The job that it is about; None for a request that creates one.
+            rank: Its rank among direct requests: the lowest goes first.
 
         Raises:
-            SessionClosedError: Nothing is sent any more.
-            PlayAIError: What the request met.
+            Exception: What the request raised, or the error of a closed client.
 
-        A cancellation gives the turn back, or ends the request.
+        A cancellation takes the request off the queue, or cancels it in flight.
         """
-        self.check_open(job_id)
-        call = Call(send, job_id, rank, self._loop.create_future())
-        self._turns.add_call(call)
+        self._lifecycle.check_open(job_id)
+        request = DirectRequest(send, job_id, rank, self._loop.create_future())
+        self.queue.add_direct(request)
         self.pump()
         try:
-            outcome = await call.future
+            outcome = await request.future
         except asyncio.CancelledError:
-            self._turns.drop_call(call)
-            await gone(give_up(call))
+            self.queue.remove_direct(request)
+            await join_worker(cancel_worker(request))
             raise
-        return job_of(outcome)
+        return unwrap(outcome)
 
     def pump(self) -> None:
-        """Send what is due and allowed, and see that this is done again when it may be worth while."""
+        """Send what is due and allowed, and set a timer for the next time at which something may go."""
         now = self._loop.time()
-        while (errand := self._next(now)) is not None:
+        while (request := self._take_next(now)) is not None:
             worker = asyncio.Task(
-                self._work(errand), loop=self._loop, context=self._context.copy(), name="playai_async"
+                self._work(request), loop=self._loop, context=self._context.copy(), name="playai_async"
             )
-            self._workers.add(worker)
-            worker.add_done_callback(self._worker_ended, context=self._context)
-            self._carry(worker, errand)
-        if self._closed:
-            self._held_until = math.inf
-        elif self._slots.full:
-            self._held_until = math.inf  # or until a slot is free: asked then, or after a request of its own
-            self._slots.wait(self.pump)  # also with nothing to send: what is put down later counts on it
-        elif (when := self._turns.when(now)) > now + RESOLUTION:
-            self._held_until = -math.inf
-            self._alarm.set(when)  # which asks the pacer then
-        else:
-            self._held_until = now + self.pacer.delay(now, self._turns.waited(now))
-            self._alarm.set(self._held_until)
-        if self._exchange is not None:
-            self._exchange.stir()
-
-    def wanted(self) -> tuple[int, float]:
-        """Return how many requests might go now, and the seconds for which the first in the queue has been due."""
-        now = self._loop.time()
-        free = 0 if self._closed else self._slots.free
-        return self._turns.due_up_to(free, now + RESOLUTION), self._turns.waited(now)
-
-    def held(self, now: float) -> None:
-        """Tell that a 429 of another process holds all."""
-        self._pauses.began("throttled", now, self.pacer.paused_for(now))
+            worker.add_done_callback(self._on_worker_done, context=self._context)
+            self._assign(worker, request)
+        if self.sync is not None:
+            self.sync.wake()
 
     def nudge(self) -> None:
-        """Send what was just put down, if nothing is known to hold it back; where much is, that takes no time."""
-        if self._loop.time() < self._held_until:
-            self._alarm.set(self._held_until)
+        """Send what was just queued, unless a known pause holds it back: then this takes no time."""
+        if self._loop.time() < self._blocked_until:
+            self._timer.set(self._blocked_until)
         else:
             self.pump()
 
-    def ending_calls(self) -> Iterator[None]:
-        """End every call, one a step, since the session is closed."""
-        under_way = [errand for errand in self._under_way.values() if isinstance(errand, Call)]
-        for call in [*self._turns.take_calls(), *under_way]:
-            call.take(SessionClosedError("The session was closed.", job_id=call.job_id), final=True)
-            give_up(call)
-            yield
+    def demand(self) -> tuple[int, float]:
+        """Return how many requests could go now, and the seconds for which the first in the queue has been due."""
+        now = self._loop.time()
+        free = 0 if self._lifecycle.closed else self._in_flight.free
+        return self.queue.due_up_to(free, now + RESOLUTION), self.queue.waited(now)
+
+    def on_held(self, now: float) -> None:
+        """Record that a 429 of another process closed the gate."""
+        self._pauses.start("throttled", now, self.pacer.paused_for(now))
 
     def stop(self) -> None:
         """Send nothing any more."""
-        self._closed = True
-        self._alarm.cancel()
-        self._pauses.ended(self._loop.time())
+        self._timer.cancel()
+        self._pauses.end(self._loop.time())
 
-    def check_open(self, job_id: UUID | None) -> None:
-        """Refuse what would never be sent.
+    def closing_calls(self) -> Iterator[None]:
+        """End every direct request, one per step, because the client is closed."""
+        in_flight = [request for request in self._workers.values() if isinstance(request, DirectRequest)]
+        for request in [*self.queue.take_all_direct(), *in_flight]:
+            request.deliver(Failure(self._errors.closed(request.job_id)))
+            cancel_worker(request)
+            yield
 
-        Raises:
-            SessionClosedError: Nothing is sent any more.
-        """
-        if self._closed:
-            raise SessionClosedError("The session was closed.", job_id=job_id)
-
-    async def workers_gone(self) -> None:
-        """See the workers off, once all they carry was given up."""
+    async def join(self) -> None:
+        """Wait until the workers have ended, after all requests were cancelled; then close the shared quota."""
         try:
             if self._workers:
                 await asyncio.wait(self._workers)
         finally:
-            if self._exchange is not None:
-                await self._exchange.aclose()
+            if self.sync is not None:
+                await self.sync.aclose()
 
-    def _next(self, now: float) -> Errand | None:
-        """Take the next turn, if there is one now."""
-        if self._closed or self._slots.full or self._turns.when(now) > now + RESOLUTION:
+    def _take_next(self, now: float) -> Request | None:
+        """Take the next request if it may go now; else set a timer for when to look again, and return None."""
+        if self._lifecycle.closed:
+            self._blocked_until = math.inf
             return None
-        waited = self._turns.waited(now)
-        if self.pacer.delay(now, waited) > 0:
+        if self._in_flight.full:
+            self._blocked_until = math.inf  # until a request ends, which calls back
+            self._in_flight.call_when_free(self.pump)
             return None
-        errand = cast("Errand", self._turns.next(now + RESOLUTION))  # there is one: something is due
-        self.pacer.sent(now, waited, self._turns.polls)
-        self._requests += 1
-        errand.sent(now)
-        return errand
+        due = self.queue.next_due(now)
+        if due > now + RESOLUTION:
+            self._blocked_until = -math.inf
+            self._timer.set(due)
+            return None
+        waited = self.queue.waited(now)
+        delay = self.pacer.delay(now, waited)
+        if delay > 0:
+            self._blocked_until = now + delay
+            self._timer.set(self._blocked_until)
+            return None
+        request = self.queue.take(now + RESOLUTION)
+        if request is not None:
+            self.pacer.on_sent(now, waited, self.queue.polls)
+            self._requests += 1
+            request.on_sent(now)
+        return request
 
-    def _carry(self, worker: Worker, errand: Errand) -> None:
-        self._slots.take()
-        self._under_way[worker] = errand
-        errand.worker = worker
+    def _assign(self, worker: Worker, request: Request) -> None:
+        self._in_flight.acquire()
+        self._workers[worker] = request
+        request.worker = worker
 
-    async def _work(self, errand: Errand | None) -> None:
-        """Carry requests for as long as something is due."""
+    async def _work(self, first: Request) -> None:
+        """Send requests for as long as something is due."""
         worker = cast("Worker", asyncio.current_task())
-        while errand is not None:
-            outcome = await self._request(errand)
-            errand.worker = None
-            if errand.wanted:  # or else let go of meanwhile, by a cancellation that something below has swallowed
-                errand.take(outcome, final=False)
-            del self._under_way[worker]
-            self._slots.give(self.pump)
-            # Whoever cancelled waits for this worker to end.
-            errand = None if worker.cancelling() else self._next(self._loop.time())
-            if errand is not None:
-                self._carry(worker, errand)
-            self.pump()  # what came may let more than one go, and this worker may be held up by the next
+        request: Request | None = first
+        while request is not None:
+            outcome: Outcome
+            try:
+                job = await request.send()
+                outcome = Success(job, request.is_done(job))
+            except Exception as error:  # noqa: BLE001 - a bug in one job must end its wait, and no other
+                outcome = self._failure(request, error)
+            self._end(worker, request, outcome)
+            if worker.cancelling():  # whoever cancelled waits for this worker to end
+                self.pump()
+                return
+            request = self._take_next(self._loop.time())
+            if request is not None:
+                self._assign(worker, request)
+                self.pump()  # the outcome may let more than one request go
+            elif self.sync is not None:
+                self.sync.wake()
 
-    def _worker_ended(self, worker: Worker) -> None:
-        # Not in a `finally` of the worker: one that is cancelled before its first step never gets there.
-        self._workers.discard(worker)
-        errand = self._under_way.pop(worker, None)
-        if errand is None:
-            return  # it has come to its end by itself, and has seen to what follows
-        self._slots.give(self.pump)
-        if errand.worker is not None:
-            self.pacer.abandoned(self._loop.time())
-            errand.worker = None
-        if errand.wanted:  # then it was not us who cancelled: a framework that cancels every task it finds, say
-            lost = TransportError(f"The request {about(errand.job_id)} was cut short.", job_id=errand.job_id)
-            errand.take(lost, final=True)
+    def _end(self, worker: Worker, request: Request, outcome: Outcome) -> None:
+        """End a request: first the pacer, then the caller, then the next request."""
+        request.worker = None  # from here on the pacer knows of its end
+        self._pace(request, outcome)
+        if request.wanted:  # else its caller left, and something below swallowed the cancellation
+            request.deliver(outcome)
+        self._workers[worker] = None
+        self._in_flight.release(self.pump)
+
+    def _on_worker_done(self, worker: Worker) -> None:
+        # Not in a `finally` of the worker: a task that is cancelled before its first step never gets there.
+        request = self._workers.pop(worker)
+        if request is None:
+            return  # its last request ended before it
+        if request.worker is not None:
+            request.worker = None
+            self.pacer.on_abandoned(self._loop.time())
+        self._in_flight.release(self.pump)
+        if request.wanted:  # something outside cancelled the task, as a framework does that cancels every task
+            request.deliver(Failure(self._errors.cut_short(request.job_id)))
         self.pump()
 
-    async def _request(self, errand: Errand) -> Outcome:
-        outcome: Outcome
+    def _failure(self, request: Request, error: Exception) -> Failure:
         try:
-            outcome = await errand.send()
-        except Exception as error:  # noqa: BLE001 - see `as_outcome`
-            outcome = as_outcome(error, errand.job_id)
+            verdict = self._classify(error)
+        except Exception as broken:  # noqa: BLE001 - a `classify` of the caller's
+            error, verdict = broken, None
+        return Failure(self._errors.wrap(error, request.job_id), verdict)
+
+    def _pace(self, request: Request, outcome: Outcome) -> None:
+        """Tell the pacer how a request ended, and report it."""
         now = self._loop.time()
-        if isinstance(outcome, RateLimitedError):
-            self._throttled += 1
-            if self.pacer.throttled(now, errand.asked, outcome.retry_after):
-                self._pauses.began("throttled", now, self.pacer.paused_for(now))
-        elif isinstance(outcome, TRANSIENT):
-            self._failures += 1
-            self._log_failure(errand, outcome)
-            if self.pacer.failed(now, shared=bool(self._turns) or len(self._under_way) > 1):
-                self._pauses.began("outage", now, self.pacer.paused_for(now))
-        else:
-            done = isinstance(outcome, PlayAIError) or outcome.done
-            self.pacer.accepted(now, found=done if isinstance(errand, Watch) else None)
+        match outcome:
+            case Failure(verdict=Throttled(retry_after=retry_after)):
+                self._throttled += 1
+                if self.pacer.on_throttled(now, request.sent_at, retry_after):
+                    self._pauses.start("throttled", now, self.pacer.paused_for(now))
+            case Failure(error=error, verdict=Transient()):
+                self._failures += 1
+                several = bool(self.queue) or self.pacer.in_flight > 1
+                closed = self.pacer.on_failed(now, shared=several)
+                self._emitter.emit(RequestFailed(request.job_id, type(error).__name__))
+                if closed:
+                    self._pauses.start("outage", now, self.pacer.paused_for(now))
+            case _:
+                done = outcome.done if isinstance(outcome, Success) else True
+                self.pacer.on_accepted(now, found=done if request.is_poll else None)
         if self.pacer.pause_reason is None:
-            self._pauses.ended(now)
-        return outcome
-
-    @staticmethod
-    def _log_failure(errand: Errand, error: PlayAIError) -> None:
-        name = type(error).__name__
-        job_id = None if errand.job_id is None else str(errand.job_id)
-        fields = {"playai_event": "request_failed", "playai_job_id": job_id, "playai_error": name}
-        logger.debug("A request %s failed (%s).", about(errand.job_id), name, extra=fields)
-
-
-def give_up(errand: Errand) -> Worker | None:
-    """Cancel the request under way, if there is one, and return its worker."""
-    if errand.worker is not None:
-        errand.worker.cancel()
-    return errand.worker
-
-
-async def gone(worker: Worker | None) -> None:
-    """See a cancelled worker off, so that whoever lets go leaves nothing running."""
-    if worker is not None:
-        await asyncio.wait([worker])
+            self._pauses.end(now)

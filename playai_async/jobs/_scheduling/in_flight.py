@@ -1,7 +1,7 @@
-"""How many requests are under way at once: one bound for all that a session sends, whatever it is for.
+"""How many requests are in flight at once: one limit for everything that a session sends.
 
-As many as its pool has connections, so that no request waits for one: that would count towards its time limit.
-Whoever finds no slot free puts themselves down, and is asked in that order when one is.
+The limit is the size of the connection pool, so that no request waits for a connection: that wait would count towards
+the request timeout. Whoever finds the limit reached waits in line, and is called in that order.
 """
 
 from __future__ import annotations
@@ -11,80 +11,82 @@ import contextlib
 from collections.abc import AsyncGenerator, Callable
 from typing import TypeAlias
 
-__all__ = ["Slots"]
+__all__ = ["InFlightLimiter"]
 
-_Ask: TypeAlias = Callable[[], object]
+_Callback: TypeAlias = Callable[[], object]
 
 
-class Slots:
-    """So many slots; those who want one and find none are asked when one is free, one after another.
+class InFlightLimiter:
+    """Limits the requests in flight.
 
     Args:
-        most: How many there are.
+        limit: How many requests may be in flight.
     """
 
-    def __init__(self, most: int) -> None:
-        self.most = most
-        self._taken = 0
-        self._waiting: dict[_Ask, None] = {}
+    def __init__(self, limit: int) -> None:
+        self.limit = limit
+        self._in_flight = 0
+        self._waiting: dict[_Callback, None] = {}
 
     @property
     def full(self) -> bool:
-        """Whether no slot is free."""
-        return self._taken >= self.most
+        """Whether no further request may go."""
+        return self._in_flight >= self.limit
 
     @property
     def free(self) -> int:
-        """How many slots are free."""
-        return max(0, self.most - self._taken)
+        """How many further requests may go."""
+        return max(0, self.limit - self._in_flight)
 
-    def take(self) -> None:
-        """Take a slot, which must be free."""
-        self._taken += 1
+    def acquire(self) -> None:
+        """Count a request; the limit must not be reached."""
+        self._in_flight += 1
 
-    def give(self, giver: _Ask | None = None) -> None:
-        """Give a slot back, first to those who wait.
+    def release(self, releaser: _Callback | None = None) -> None:
+        """Stop counting a request, and call those who wait.
 
         Args:
-            giver: Who gives it, and will see for themselves whether it is still free; not asked.
+            releaser: The callback of the caller, who looks for the next request without being called.
         """
-        self._taken -= 1
-        for ask in list(self._waiting):
+        self._in_flight -= 1
+        if not self._waiting:
+            return
+        for callback in list(self._waiting):
             if self.full:
                 return
-            if ask != giver:
-                self._waiting.pop(ask, None)
-                ask()
+            if callback != releaser:
+                self._waiting.pop(callback, None)
+                callback()
 
-    def wait(self, ask: _Ask) -> None:
-        """Be asked, once, when a slot is free; it is the asked one's to take or to leave."""
-        self._waiting[ask] = None
+    def call_when_free(self, callback: _Callback) -> None:
+        """Call back once when a request may go; the callback may use the chance or leave it to the next."""
+        self._waiting[callback] = None
 
     @contextlib.asynccontextmanager
     async def one(self) -> AsyncGenerator[None, None]:
-        """Hold a slot for as long as the block runs; wait for it first."""
+        """Wait until a request may go, and count it for as long as the block runs."""
         if self.full:
             await self._handed_over()
         else:
-            self.take()
+            self.acquire()
         try:
             yield
         finally:
-            self.give()
+            self.release()
 
     async def _handed_over(self) -> None:
         free: asyncio.Future[None] = asyncio.get_running_loop().create_future()
 
-        def ask() -> None:
+        def acquire() -> None:
             if not free.done():
-                self.take()
+                self.acquire()
                 free.set_result(None)
 
-        self.wait(ask)
+        self.call_when_free(acquire)
         try:
             await free
         except asyncio.CancelledError:
-            self._waiting.pop(ask, None)
-            if not free.cancelled():  # handed over, and then cancelled
-                self.give()
+            self._waiting.pop(acquire, None)
+            if not free.cancelled():  # acquired, and then cancelled
+                self.release()
             raise

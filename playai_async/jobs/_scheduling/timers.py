@@ -1,7 +1,7 @@
-"""What waiting asks of the event loop: one alarm for many times, and long work in slices.
+"""What waiting asks of the event loop: one timer for many times, and long work in slices.
 
-Callbacks run in a context of their own: they serve whoever waits, and must neither run in nor keep alive the context of
-the caller at hand.
+Callbacks run in a context of their own. They serve all callers, so they must neither run in the context of the current
+caller nor keep it alive.
 """
 
 from __future__ import annotations
@@ -12,61 +12,63 @@ import math
 from collections import deque
 from collections.abc import Callable, Iterator
 
-__all__ = ["Alarm", "Slices"]
+__all__ = ["TimeSlicer", "Timer"]
 
 _SLICE = 200
-"""Steps in one round of the loop, at most. Each wakes a caller, who has work of their own: some milliseconds in all."""
+"""Steps in one iteration of the loop, at most. Each step wakes a caller: a few milliseconds in all."""
 
-_ROUND = 0.01
-"""Seconds after which a round ends all the same: a step may tell of a wait to whoever listens, and they may be slow."""
+_MAX_SLICE_SECONDS = 0.01
+"""Seconds after which a slice ends all the same, because a step may run a slow listener."""
 
 
-class Alarm:
-    """Calls back at a time, or earlier where that is simpler; whoever is called looks at the clock.
+class Timer:
+    """Calls back at a time, or earlier where that is simpler; the callback looks at the clock.
 
     Args:
         loop: The event loop.
-        context: What to call back in.
-        ring: What to call.
+        context: The context to call back in.
+        callback: What to call.
     """
 
     def __init__(
-        self, loop: asyncio.AbstractEventLoop, context: contextvars.Context, ring: Callable[[], object]
+        self, loop: asyncio.AbstractEventLoop, context: contextvars.Context, callback: Callable[[], object]
     ) -> None:
         self._loop = loop
         self._context = context
-        self._ring = ring
-        self._timer: asyncio.TimerHandle | None = None
-        self._when = math.inf  # kept here, since uvloop's handle of what is due at once does not know it
+        self._callback = callback
+        self._handle: asyncio.TimerHandle | None = None
+        self._when = math.inf  # kept here, because uvloop's handle of a timer that is due at once does not know it
 
     def set(self, when: float) -> None:
-        """Be called by that time; infinite: it does not matter."""
-        if self._timer is not None:
+        """Call back by that time; infinity changes nothing but cancels a later call."""
+        if self._handle is not None:
             if self._when <= when:
-                return  # an early alarm is cheap, and setting it anew at each poll is not
-            self._timer.cancel()
-            self._timer = None
+                return  # an early callback is cheap, and setting the timer anew for each poll is not
+            self._handle.cancel()
+            self._handle = None
         if when < math.inf:
             self._when = when
-            self._timer = self._loop.call_at(when, self._go_off, context=self._context)
+            self._handle = self._loop.call_at(when, self._on_time, context=self._context)
 
     def cancel(self) -> None:
-        """Be called no more."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
+        """Do not call back."""
+        if self._handle is not None:
+            self._handle.cancel()
+            self._handle = None
 
-    def _go_off(self) -> None:
-        self._timer = None
-        self._ring()
+    def _on_time(self) -> None:
+        self._handle = None
+        self._callback()
 
 
-class Slices:
-    """Does long work a slice in each round of the loop, so that ten thousand waits that end at once block nobody.
+class TimeSlicer:
+    """Does long work in slices, one per iteration of the loop.
+
+    So ten thousand waits that end at once do not block the loop.
 
     Args:
         loop: The event loop.
-        context: What to work in.
+        context: The context to work in.
     """
 
     def __init__(self, loop: asyncio.AbstractEventLoop, context: contextvars.Context) -> None:
@@ -74,23 +76,23 @@ class Slices:
         self._context = context
         self._unfinished: deque[Iterator[None]] = deque()
 
-    def do(self, work: Iterator[None]) -> None:
-        """Do it after all that was begun before: the first slice now if that is nothing, the rest by itself."""
+    def run(self, work: Iterator[None]) -> None:
+        """Run work after all that was started before: short work at once, longer work slice by slice."""
         if self._unfinished:
             self._unfinished.append(work)
         elif not self._finished(work):
             self._unfinished.append(work)
-            self._loop.call_soon(self._go_on, context=self._context)
+            self._loop.call_soon(self._continue, context=self._context)
 
-    async def done(self) -> None:
-        """Wait until nothing is left to do."""
-        while self._unfinished:  # noqa: ASYNC110 - a few rounds of the loop, and many slices may end at once
+    async def join(self) -> None:
+        """Wait until all work is finished."""
+        while self._unfinished:  # noqa: ASYNC110 - a few iterations of the loop, and many slices may end at once
             await asyncio.sleep(0)
 
-    def _go_on(self) -> None:
-        # A step more for each work: what is begun faster than it is done would pile up, and deadlines with it.
+    def _continue(self) -> None:
+        # One more step for each work: work that starts faster than it ends would pile up, and deadlines with it.
         steps = _SLICE - 1 + len(self._unfinished)
-        ends = self._loop.time() + _ROUND
+        ends = self._loop.time() + _MAX_SLICE_SECONDS
         try:
             while steps > 0 and self._unfinished and self._loop.time() < ends:
                 steps -= 1
@@ -99,14 +101,14 @@ class Slices:
                 except StopIteration:
                     self._unfinished.popleft()
         except BaseException:
-            self._unfinished.popleft()  # one that raises must not hold up the others
+            self._unfinished.popleft()  # work that raises must not hold up the rest
             raise
         finally:
             if self._unfinished:
-                self._loop.call_soon(self._go_on, context=self._context)
+                self._loop.call_soon(self._continue, context=self._context)
 
     def _finished(self, work: Iterator[None]) -> bool:
-        ends = self._loop.time() + _ROUND
+        ends = self._loop.time() + _MAX_SLICE_SECONDS
         for _ in range(_SLICE):
             try:
                 next(work)

@@ -1,0 +1,65 @@
+"""Passes events to listeners, and lets no exception of a listener through."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Protocol
+
+from playai_async._telemetry.events import Event
+
+__all__ = ["Emitter", "Listener"]
+
+logger = logging.getLogger("playai_async")
+
+
+class Listener(Protocol):
+    """What events are passed to."""
+
+    kinds: frozenset[type]
+    """The events that it wants."""
+
+    def __call__(self, event: Event) -> None:
+        """Take an event of one of these kinds."""
+        ...
+
+
+class Emitter:
+    """Passes events to listeners.
+
+    Args:
+        listeners: What wants to know of events.
+        untraced: Returns a context in which no HTTP request is traced, for requests whose URL must stay secret.
+    """
+
+    def __init__(
+        self,
+        *listeners: Listener,
+        untraced: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
+    ) -> None:
+        self._listeners = listeners
+        self._broken: set[Listener] = set()
+        self.kinds = frozenset[type]().union(*(listener.kinds for listener in listeners))
+        self.untraced = untraced
+
+    def emit(self, event: Event) -> None:
+        """Pass an event to each listener that wants it; never raise."""
+        kind = type(event)
+        if kind not in self.kinds:
+            return
+        for listener in self._listeners:
+            if kind in listener.kinds:
+                try:
+                    listener(event)
+                except Exception as error:  # noqa: BLE001 - a listener must not disturb what it listens to
+                    self._report(listener, error)
+
+    def _report(self, listener: Listener, error: Exception) -> None:
+        """Say once that a listener raises; by the exception's class alone, since its message may quote anything."""
+        if listener in self._broken:
+            return
+        self._broken.add(listener)
+        with contextlib.suppress(Exception):  # the log itself may be what raises
+            logger.warning("%s raised %s; waits go on.", listener, type(error).__qualname__)

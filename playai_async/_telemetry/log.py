@@ -1,0 +1,91 @@
+"""Writes events to the logger `playai_async`.
+
+Each record has fields of its own (`extra`), which begin with `playai_`. They are documented in `docs/telemetry.md`.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Hashable
+
+from playai_async._exceptions import about
+from playai_async._models import Unknown, as_job
+from playai_async._telemetry.events import (
+    Event,
+    JobChanged,
+    PauseEnded,
+    PauseStarted,
+    RequestFailed,
+    SharedQuotaLost,
+    SharedQuotaRegained,
+    UnknownStatus,
+)
+
+__all__ = ["Log"]
+
+logger = logging.getLogger("playai_async")
+
+
+class Log:
+    """The listener that logs."""
+
+    kinds = frozenset[type](
+        {JobChanged, PauseEnded, PauseStarted, RequestFailed, SharedQuotaLost, SharedQuotaRegained, UnknownStatus}
+    )
+
+    def __call__(self, event: Event) -> None:
+        """Log an event."""
+        match event:
+            case JobChanged():
+                _log_change(event)
+            case RequestFailed(job_id=job_id, error=error):
+                fields = {"playai_event": "request_failed", "playai_job_id": _text(job_id), "playai_error": error}
+                logger.debug("A request %s failed (%s).", about(job_id), error, extra=fields)
+            case PauseStarted():
+                _log_pause(event)
+            case PauseEnded(operation=operation):
+                pause = event.ended - event.started
+                record = {"playai_event": "pause_ended", "playai_operation": operation, "playai_pause": pause}
+                logger.info("Resumed %s after %.1f s.", operation, pause, extra=record)
+            case UnknownStatus(job_id=job_id, status=status):
+                fields = {"playai_event": "unknown_state", "playai_job_id": str(job_id), "playai_status": status}
+                logger.warning("Job %s has a status that the contract does not list: %r", job_id, status, extra=fields)
+            case SharedQuotaLost(error=error):
+                fields = {"playai_event": "shared_quota_away", "playai_error": error}
+                logger.warning("Cannot reach the shared quota (%s): this process paces alone.", error, extra=fields)
+            case _:
+                logger.info("Reached the shared quota again.", extra={"playai_event": "shared_quota_back"})
+
+    def __str__(self) -> str:
+        return "Logging"
+
+
+def _log_change(event: JobChanged) -> None:
+    if not logger.isEnabledFor(logging.DEBUG):
+        return
+    status = "changed"
+    job, previous = as_job(event.job), as_job(event.previous)
+    if job is not None:
+        if previous is not None and previous.output == job.output:
+            return
+        # An unknown status is in the service's own words; `UnknownStatus` has it made fit to be shown.
+        status = "UNKNOWN" if isinstance(job.output, Unknown) else job.output.status
+    fields = {"playai_event": "job_state", "playai_job_id": str(event.job_id), "playai_status": status}
+    logger.debug("Job %s is %s.", event.job_id, status, extra=fields)
+
+
+def _log_pause(event: PauseStarted) -> None:
+    fields = {
+        "playai_event": "pause_began",
+        "playai_operation": event.operation,
+        "playai_reason": event.reason,
+        "playai_pause": event.pause,
+    }
+    if event.reason == "throttled":
+        logger.info("Rate limited: no %s for %.1f s.", event.operation, event.pause, extra=fields)
+    else:
+        logger.info("Several failures in a row: %s go one at a time.", event.operation, extra=fields)
+
+
+def _text(job_id: Hashable | None) -> str | None:
+    return None if job_id is None else str(job_id)

@@ -1,0 +1,171 @@
+"""Builds the parts of the engine and connects them, for one event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextvars
+
+import attrs
+
+from playai_async._settings import PROBES_PER_WINDOW, Pacing
+from playai_async._shared_quota import QuotaLink
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.pauses import PauseReporter
+from playai_async.jobs._pacing.gate import Gate
+from playai_async.jobs._pacing.leased_quota import LeasedQuota
+from playai_async.jobs._pacing.pacer import Pacer
+from playai_async.jobs._pacing.quotas import KnownQuota, LearnedQuota, Quota
+from playai_async.jobs._pacing.windows import WindowClock
+from playai_async.jobs._polling.poller import Poller
+from playai_async.jobs._polling.watch import Fetch, IsDone
+from playai_async.jobs._scheduling.dispatcher import Dispatcher
+from playai_async.jobs._scheduling.in_flight import InFlightLimiter
+from playai_async.jobs._scheduling.lifecycle import Lifecycle
+from playai_async.jobs._scheduling.quota_sync import QuotaSync
+from playai_async.jobs._scheduling.request import Classify, Errors, JobId, Transient
+from playai_async.jobs._scheduling.request_queue import RequestQueue
+
+__all__ = [
+    "Client",
+    "FetchTimeoutError",
+    "build_dispatcher",
+    "build_pacer",
+    "build_poller",
+    "limited",
+    "transient_timeouts",
+]
+
+
+@attrs.frozen
+class Client:
+    """What all operations of one client share.
+
+    Attributes:
+        lifecycle: Whether it is open, and its event loop.
+        errors: The exceptions that it raises.
+        classify: What an exception of a request means.
+        emitter: Where it reports.
+        in_flight: How many requests may be in flight.
+    """
+
+    lifecycle: Lifecycle
+    errors: Errors
+    classify: Classify
+    emitter: Emitter
+    in_flight: InFlightLimiter
+
+
+def build_pacer(pacing: Pacing, *, probes: int = PROBES_PER_WINDOW, leased: LeasedQuota | None = None) -> Pacer:
+    """Build the pacer of one operation.
+
+    Args:
+        pacing: What is known of the quota.
+        probes: Probes per window after a 429 without a hint.
+        leased: The quota that other processes share, or None.
+    """
+    windows = WindowClock(pacing.window) if leased is None else leased.windows
+    quota: Quota
+    if leased is not None:
+        quota = leased
+    elif pacing.requests_per_window is None:
+        quota = LearnedQuota(pacing.window, windows)
+    else:
+        quota = KnownQuota(pacing.requests_per_window, pacing.window)
+    return Pacer(quota, Gate(pacing.window / probes, windows))
+
+
+def build_dispatcher(
+    client: Client,
+    pacing: Pacing,
+    *,
+    operation: str,
+    method: str,
+    probes: int = PROBES_PER_WINDOW,
+    shared: tuple[QuotaLink, LeasedQuota] | None = None,
+    context: contextvars.Context | None = None,
+) -> Dispatcher:
+    """Build what sends the requests of one operation; called in a running loop.
+
+    Args:
+        client: What all operations share.
+        pacing: What is known of the quota.
+        operation: The requests, in the plural, for the log.
+        method: Their HTTP method, for metrics.
+        probes: Probes per window after a 429 without a hint.
+        shared: The quota that other processes share: the link to it, and what it granted; or None.
+        context: The context that requests are made in.
+    """
+    pacer = build_pacer(pacing, probes=probes, leased=None if shared is None else shared[1])
+    dispatcher = Dispatcher(
+        RequestQueue(pacing.window),
+        pacer,
+        client.in_flight,
+        lifecycle=client.lifecycle,
+        classify=client.classify,
+        errors=client.errors,
+        pauses=PauseReporter(operation, method, client.emitter),
+        emitter=client.emitter,
+        context=contextvars.Context() if context is None else context,
+    )
+    if shared is not None:
+        dispatcher.sync = QuotaSync(*shared, pacer, dispatcher, client.emitter)
+    return dispatcher
+
+
+def build_poller(
+    client: Client,
+    fetch: Fetch,
+    is_done: IsDone,
+    pacing: Pacing,
+    *,
+    shared: tuple[QuotaLink, LeasedQuota] | None = None,
+) -> Poller:
+    """Build what waits for jobs; called in a running loop.
+
+    Args:
+        client: What all operations share.
+        fetch: Makes one status request.
+        is_done: Says whether a job is finished.
+        pacing: What is known of the quota.
+        shared: The quota that other processes share: the link to it, and what it granted; or None.
+    """
+    context = contextvars.Context()
+    dispatcher = build_dispatcher(
+        client, pacing, operation="status requests", method="GET", shared=shared, context=context
+    )
+    return Poller(
+        fetch,
+        is_done,
+        dispatcher,
+        lifecycle=client.lifecycle,
+        errors=client.errors,
+        emitter=client.emitter,
+        context=context,
+    )
+
+
+class FetchTimeoutError(TimeoutError):
+    """A status request took too long."""
+
+
+def limited(fetch: Fetch, seconds: float | None) -> Fetch:
+    """Limit the time of each status request; past it the request is cancelled and raises `FetchTimeoutError`."""
+    if seconds is None:
+        return fetch
+
+    async def fetch_in_time(job_id: JobId) -> object:
+        limit = asyncio.timeout(seconds)
+        try:
+            async with limit:
+                return await fetch(job_id)
+        except TimeoutError:
+            if not limit.expired():
+                raise  # one of the client's own
+        raise FetchTimeoutError(f"The request took more than {seconds:g} s.")
+
+    return fetch_in_time
+
+
+def transient_timeouts(classify: Classify) -> Classify:
+    """Count a status request that took too long as transient, whatever `classify` says of timeouts."""
+    return lambda error: Transient() if isinstance(error, FetchTimeoutError) else classify(error)

@@ -1,0 +1,66 @@
+"""The exceptions that a `JobPoller` raises for any service."""
+
+from __future__ import annotations
+
+import copy
+
+from playai_async._exceptions import ConfigurationError, JobTimeoutError, PollerClosedError
+from playai_async.jobs._scheduling.request import JobId
+
+__all__ = ["JobErrors"]
+
+
+class JobErrors:
+    """The exceptions of a poller that knows nothing of its service."""
+
+    def closed(self, job_id: JobId | None) -> Exception:
+        """The poller was closed."""
+        return PollerClosedError("The poller was closed.", job_id=job_id)
+
+    def wrong_loop(self, job_id: JobId | None) -> Exception:  # noqa: ARG002 - the signature of `Errors`
+        """The poller belongs to another event loop."""
+        return ConfigurationError("The poller belongs to the event loop that first used it; make one for each loop.")
+
+    def cut_short(self, job_id: JobId | None) -> Exception:
+        """Something outside of the poller cancelled a request."""
+        return RuntimeError(f"The request for job {job_id} was cancelled from outside.")
+
+    def wrap(self, error: Exception, job_id: JobId | None) -> Exception:  # noqa: ARG002 - the signature of `Errors`
+        """Return the error as it is."""
+        return error
+
+    def for_waiter(self, error: Exception, job_id: JobId) -> Exception:
+        """Return a copy of an error with a note that names the job; the error itself if it cannot be copied."""
+        try:
+            twin = copy.copy(error)
+        except Exception:  # noqa: BLE001 - an exception of any library
+            twin = error
+        if type(twin) is not type(error):
+            twin = error
+        if twin is not error:
+            twin.__cause__, twin.__traceback__ = error.__cause__, error.__traceback__
+        note = f"While waiting for job {job_id}."
+        if note not in getattr(twin, "__notes__", ()):
+            twin.add_note(note)
+        return twin
+
+    def timed_out(
+        self,
+        job_id: JobId,
+        *,
+        job: object | None,
+        last_error: Exception | None,
+        elapsed: float,
+        polls: int,
+        why: str,
+    ) -> Exception:
+        """The deadline of a wait passed."""
+        seen = "no answer yet" if job is None else "not finished when last seen"
+        return JobTimeoutError(
+            f"Job {job_id} was not finished after {elapsed:.1f} s (polls: {polls}; {seen}{why}).",
+            job_id=job_id,
+            job=job,
+            last_error=last_error,
+            elapsed=elapsed,
+            polls=polls,
+        )

@@ -1,0 +1,373 @@
+"""`JobPoller`: the public methods that wait for jobs. What they promise is kept by the modules below."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable
+from types import EllipsisType, TracebackType
+from typing import Any, Generic, Literal, Protocol, Self, TypeVar, cast, overload
+
+from playai_async._exceptions import ConfigurationError
+from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling, check_number, checked, wait_settings
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.log import Log
+from playai_async._telemetry.stats import SessionStats
+from playai_async.jobs._engine import Client, build_poller, limited, transient_timeouts
+from playai_async.jobs._errors import JobErrors
+from playai_async.jobs._polling.iteration import Group, changes
+from playai_async.jobs._polling.poller import Poller
+from playai_async.jobs._polling.watch import Fetch, IsDone, WaitSpec
+from playai_async.jobs._scheduling.in_flight import InFlightLimiter
+from playai_async.jobs._scheduling.lifecycle import Lifecycle
+from playai_async.jobs._scheduling.request import Classify, Errors, JobId, Throttled, Transient
+
+__all__ = ["Host", "JobPoller", "poller_on"]
+
+_IdT = TypeVar("_IdT", bound=Hashable)
+_JobT = TypeVar("_JobT")
+
+
+class Host(Protocol):
+    """What a `JobPoller` runs on."""
+
+    errors: Errors
+    """The exceptions that it raises."""
+
+    def open(self, job_id: JobId | None) -> Poller:
+        """Return the poller, which is built at the first use; raise if closed or in another loop."""
+        ...
+
+    def parse(self, job: Any) -> tuple[JobId, object | None]:
+        """Return a job's id, and the job itself if the caller has it and it is finished."""
+        ...
+
+    def stats(self) -> SessionStats:
+        """Return a snapshot."""
+        ...
+
+    async def close(self) -> None:
+        """End all waits and calls."""
+        ...
+
+
+class JobPoller(Generic[_IdT, _JobT]):
+    """Waits for the jobs of one service, under one rate limit.
+
+    Make one for each key of the service and share it: all waits draw on one quota, and callers that wait for the same
+    job share its requests. A poller belongs to the first event loop that uses it; it may be created before any loop
+    runs.
+
+    Args:
+        fetch: Makes one status request with any client, and returns the job or raises. Switch the client's own retries
+            off.
+        is_done: Returns whether a job is finished.
+        classify: Returns what an exception of `fetch` means: `Throttled` for a rate limit, `Transient` for what may
+            pass, None for a final error.
+        polling: How waits poll, unless a wait has its own.
+        pacing: What is known of the quota.
+        request_timeout: Seconds for one `fetch`, or None for no limit. Past it the fetch is cancelled and raises
+            `TimeoutError`, which `classify` judges.
+
+    Raises:
+        ConfigurationError: A setting is out of range.
+        TypeError: A setting has the wrong type.
+    """
+
+    def __init__(
+        self,
+        fetch: Callable[[_IdT], Awaitable[_JobT]],
+        *,
+        is_done: Callable[[_JobT], bool],
+        classify: Callable[[Exception], Throttled | Transient | None],
+        polling: Polling = Polling(),  # noqa: B008 - a frozen value
+        pacing: Pacing = Pacing(),  # noqa: B008 - a frozen value
+        request_timeout: float | None = REQUEST_TIMEOUT,
+    ) -> None:
+        for name, value in (("fetch", fetch), ("is_done", is_done), ("classify", classify)):
+            if not callable(value):
+                raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+        if request_timeout is not None:
+            check_number("request_timeout", request_timeout)
+        pacing = checked("pacing", pacing, Pacing)
+        self._polling = checked("polling", polling, Polling)
+
+        self._host: Host = _OwnHost(limited(fetch, request_timeout), is_done, transient_timeouts(classify), pacing)
+
+    async def get(self, job_id: _IdT) -> _JobT:
+        """Fetch a job once, ahead of every poll.
+
+        The request waits for its turn under the rate limit. It has no deadline: a 429 or an outage may hold it. Put an
+        `asyncio.timeout` around it where that matters.
+
+        Args:
+            job_id: The job's id.
+
+        Returns:
+            The job as it is now.
+
+        Raises:
+            Exception: What `fetch` raised, transient or not.
+            PollerClosedError: The poller was closed, before the call or during it.
+            ConfigurationError: The poller belongs to another event loop.
+            TypeError: The id is not hashable.
+
+        A cancellation takes the request off the queue, or cancels it in flight.
+        """
+        name, _ = self._host.parse(job_id)
+        return cast("_JobT", await self._host.open(name).get(name))
+
+    async def wait_for_completion(
+        self, job_id: _IdT, *, polling: Polling | None = None, timeout: float | EllipsisType | None = ...
+    ) -> _JobT:
+        """Wait until a job is finished.
+
+        Polls at once, and then after each pause of tenacity's backoff. A 429 never ends a wait: it pauses all polls
+        until the service answers again. Transient failures are retried until `polling.max_failures` of them came in a
+        row.
+
+        Args:
+            job_id: The job's id.
+            polling: How to poll, in place of the poller's own.
+            timeout: Seconds for the whole wait, or None for no deadline; left out, it is `polling.timeout`.
+
+        Returns:
+            The finished job.
+
+        Raises:
+            JobTimeoutError: The deadline passed. The job goes on and can be waited for again.
+            Exception: What `fetch` raised, if it is final or came `polling.max_failures` times in a row; what `is_done`
+                raised.
+            PollerClosedError: The poller was closed, before the call or during it.
+            ConfigurationError: The poller belongs to another event loop, `polling.wait` failed, or the timeout is not
+                positive.
+            TypeError: An argument has the wrong type.
+
+        A cancellation ends the wait at once. When nobody else waits for the job, polling stops.
+        """
+        spec = self._spec(job_id, polling, timeout)
+        poller = self._host.open(spec.job_id)
+        return cast("_JobT", await poller.wait(spec) if spec.finished is None else spec.finished)
+
+    def watch(
+        self, job_id: _IdT, *, polling: Polling | None = None, timeout: float | EllipsisType | None = ...
+    ) -> AsyncGenerator[_JobT, None]:
+        """Iterate over a job's states: the first answer at once, then each change, the finished job last.
+
+        The wait begins with the first step of the iteration. A slow reader loses no change. A change is a job that is
+        not equal (`!=`) to the last one.
+
+        Args:
+            job_id: The job's id.
+            polling: How to poll, in place of the poller's own.
+            timeout: Seconds for the whole iteration, or None for no deadline; left out, it is `polling.timeout`.
+
+        Returns:
+            An async generator. Close it to end the wait early, for example with `contextlib.aclosing`.
+
+        Raises:
+            ConfigurationError: The timeout is not positive.
+            TypeError: An argument has the wrong type.
+
+        The iteration raises what `wait_for_completion` raises, and a cancellation ends it in the same way.
+        """
+        spec = self._spec(job_id, polling, timeout)
+        return cast("AsyncGenerator[_JobT, None]", changes(self._host.open, spec))
+
+    @overload
+    def as_completed(
+        self,
+        job_ids: Iterable[_IdT],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: Literal[False] = False,
+    ) -> AsyncGenerator[_JobT, None]: ...
+
+    @overload
+    def as_completed(
+        self,
+        job_ids: Iterable[_IdT],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool,
+    ) -> AsyncGenerator[_JobT | Exception, None]: ...
+
+    def as_completed(
+        self,
+        job_ids: Iterable[_IdT],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool = False,
+    ) -> AsyncGenerator[Any, None]:
+        """Iterate over jobs in the order in which they finish.
+
+        The waits begin with the first step of the iteration. A slow reader loses no job.
+
+        Args:
+            job_ids: The jobs' ids; an id that is given twice is yielded twice.
+            polling: How to poll, in place of the poller's own.
+            timeout: Seconds for each wait, or None for no deadline; left out, it is `polling.timeout`.
+            return_exceptions: Whether to yield the exception of a wait that failed. Otherwise the first one is raised,
+                which ends the iteration and the other waits.
+
+        Returns:
+            An async generator. Close it to end the waits early, for example with `contextlib.aclosing`.
+
+        Raises:
+            ConfigurationError: The timeout is not positive.
+            TypeError: An argument has the wrong type; nothing was sent.
+
+        The iteration raises what `wait_for_completion` raises, and a cancellation ends it in the same way.
+        """
+        return self._group(job_ids, polling, timeout, return_errors=return_exceptions).ends()
+
+    @overload
+    async def wait_for_all(
+        self,
+        job_ids: Iterable[_IdT],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: Literal[False] = False,
+    ) -> list[_JobT]: ...
+
+    @overload
+    async def wait_for_all(
+        self,
+        job_ids: Iterable[_IdT],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool,
+    ) -> list[_JobT | Exception]: ...
+
+    async def wait_for_all(
+        self,
+        job_ids: Iterable[_IdT],
+        *,
+        polling: Polling | None = None,
+        timeout: float | EllipsisType | None = ...,
+        return_exceptions: bool = False,
+    ) -> list[Any]:  # the overloads say of what
+        """Wait until all of these jobs are finished.
+
+        Args:
+            job_ids: The jobs' ids; an id that is given twice is returned twice.
+            polling: How to poll, in place of the poller's own.
+            timeout: Seconds for each wait, or None for no deadline; left out, it is `polling.timeout`.
+            return_exceptions: Whether to return the exception of a wait that failed in place of its job. Otherwise the
+                first one is raised, and the other waits end.
+
+        Returns:
+            One result per id, in the given order.
+
+        Raises:
+            Exception: What `wait_for_completion` raises, unless `return_exceptions` is true.
+            ConfigurationError: The timeout is not positive.
+            TypeError: An argument has the wrong type; nothing was sent.
+
+        A cancellation ends all of these waits.
+        """
+        return await self._group(job_ids, polling, timeout, return_errors=return_exceptions).results()
+
+    @property
+    def stats(self) -> SessionStats:
+        """A snapshot of what the poller did and is doing; may be taken at any time."""
+        return self._host.stats()
+
+    async def aclose(self) -> None:
+        """Close the poller: every open wait and call ends with `PollerClosedError`.
+
+        Closing again does nothing. After a cancellation every wait has ended; call again to wait for what still runs.
+
+        Raises:
+            ConfigurationError: The poller belongs to another event loop.
+        """
+        await self._host.close()
+
+    async def __aenter__(self) -> Self:
+        """Bind the poller to the running loop.
+
+        Raises:
+            PollerClosedError: The poller was closed.
+            ConfigurationError: The poller belongs to another event loop.
+        """
+        self._host.open(None)
+        return self
+
+    async def __aexit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        """Close the poller, as `aclose` does."""
+        await self.aclose()
+
+    def _spec(self, job: object, polling: Polling | None, timeout: float | EllipsisType | None) -> WaitSpec:
+        """Check what a caller asks for."""
+        job_id, finished = self._host.parse(job)
+        try:
+            return WaitSpec(job_id, *wait_settings(self._polling, polling, timeout), finished)
+        except ConfigurationError as error:
+            raise self._host.errors.for_waiter(error, job_id) from None
+
+    def _group(
+        self,
+        jobs: Iterable[object],
+        polling: Polling | None,
+        timeout: float | EllipsisType | None,
+        *,
+        return_errors: bool,
+    ) -> Group:
+        if isinstance(jobs, str | bytes):
+            raise TypeError(f"expected an iterable of jobs, not {type(jobs).__name__}")
+        settings = wait_settings(self._polling, polling, timeout)
+        parsed = [self._host.parse(job) for job in jobs]
+        specs = [WaitSpec(job_id, *settings, finished) for job_id, finished in parsed]
+        return Group(self._host.open, specs, return_errors=return_errors)
+
+
+def poller_on(host: Host, polling: Polling) -> JobPoller[Any, Any]:
+    """Return a `JobPoller` that runs on a host with errors and jobs of another kind."""
+    poller: JobPoller[Any, Any] = object.__new__(JobPoller)  # pyright: ignore[reportUnknownVariableType]  # of any
+    poller.__dict__.update(_host=host, _polling=polling)  # in place of the host that the constructor makes
+    return poller
+
+
+class _OwnHost:
+    """The host of a poller for any service."""
+
+    errors: Errors = JobErrors()
+
+    def __init__(self, fetch: Fetch, is_done: IsDone, classify: Classify, pacing: Pacing) -> None:
+        self._fetch = fetch
+        self._is_done = is_done
+        self._classify = classify
+        self._pacing = pacing
+        self._lifecycle = Lifecycle(self.errors)
+        self._poller: Poller | None = None
+
+    def open(self, job_id: JobId | None) -> Poller:
+        self._lifecycle.use(job_id)
+        if self._poller is None:
+            in_flight = InFlightLimiter(self._pacing.max_in_flight)
+            client = Client(self._lifecycle, self.errors, self._classify, Emitter(Log()), in_flight)
+            self._poller = build_poller(client, self._fetch, self._is_done, self._pacing)
+        return self._poller
+
+    def parse(self, job: Any) -> tuple[JobId, object | None]:
+        hash(job)
+        return job, None
+
+    def stats(self) -> SessionStats:
+        if self._poller is None:
+            return SessionStats.before_use(self._pacing.requests_per_window)
+        return self._poller.stats()
+
+    async def close(self) -> None:
+        self._lifecycle.close()
+        if self._poller is not None:
+            self._poller.end_all()
+            await self._poller.join()

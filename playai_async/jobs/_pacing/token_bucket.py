@@ -1,0 +1,76 @@
+"""How soon a request may follow the one before: evenly, apart from a small burst.
+
+Two things change the even spacing:
+
+- Where more jobs are waited for than the quota has requests, requests start slowly after idleness. Jobs that are waited
+  for together are all young, so early polls find nothing; the requests saved are there when the jobs finish.
+- When most polls find their job finished while others have been due for long, nothing is worth saving: the rest of the
+  quota may go at once.
+"""
+
+from __future__ import annotations
+
+import math
+
+__all__ = ["TokenBucket"]
+
+_SLOW_START_FRACTION = 1 / 6
+"""Of a window, the slow start after idleness: 10 s of 60."""
+
+_SLOW_START_COST = 6
+"""Tokens that a request costs during the slow start. So early, a poll finds its job unfinished."""
+
+_LATE_FRACTION = 1 / 3
+"""Of a window: polls that have been due for longer (20 s of 60) wait for the quota and not for jitter."""
+
+_MEMORY = 0.1
+"""The weight of the latest poll in the fraction of polls that found their job finished: about ten polls count."""
+
+
+class TokenBucket:
+    """A token bucket: a request costs a token, and a token comes back with every spacing, up to a burst.
+
+    Args:
+        window: Seconds of the service's windows, which are the scale of all this.
+    """
+
+    def __init__(self, window: float) -> None:
+        self._window = window
+        self._tokens = math.inf
+        self._counted_at = self._busy_since = self._last_sent = -math.inf
+        self._found = 0.0
+
+    def delay(self, now: float, spacing: float, burst: int) -> float:
+        """Return the seconds until a token is there."""
+        return (1 - self._tokens_at(now, spacing, burst)) * spacing
+
+    def sends_at_once(self, waited: float) -> bool:
+        """Return whether polls find finished jobs that others have long been due to find."""
+        return self._mostly_found and waited > self._window * _LATE_FRACTION
+
+    def on_sent(self, now: float, spacing: float, burst: int, *, slow_start: bool) -> None:
+        """Take a token, or several during a slow start."""
+        if now - self._last_sent > self._window:
+            self._busy_since = now
+        self._last_sent = now
+        start = self._window * _SLOW_START_FRACTION
+        slow = slow_start and now - self._busy_since < start and not self._mostly_found
+        # Of a small quota, cost no more than the start has; or each request would be the first after idleness.
+        cost = max(1.0, min(_SLOW_START_COST, start / spacing)) if slow else 1.0
+        self._tokens = self._tokens_at(now, spacing, burst) - cost
+        self._counted_at = now
+
+    def on_sent_at_once(self, now: float) -> None:
+        """Record a request that took no token."""
+        self._last_sent = now
+
+    def on_polled(self, *, found: bool) -> None:
+        """Record whether a poll found its job finished."""
+        self._found += _MEMORY * (found - self._found)
+
+    def _tokens_at(self, now: float, spacing: float, burst: int) -> float:
+        return min(burst, self._tokens + (now - self._counted_at) / spacing)
+
+    @property
+    def _mostly_found(self) -> bool:
+        return self._found > 1 / 2
