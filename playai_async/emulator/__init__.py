@@ -11,10 +11,10 @@ async with Emulator(quota=60) as emulator:
 ```
 """
 
-from playai_async.emulator._contract import contract
+from playai_async.emulator._emulator import Emulator
 from playai_async.emulator._faults import Fault, Hang, Malformed, Reset, Slow, Status
-from playai_async.emulator._ledger import Arrival, EmulatorStats
-from playai_async.emulator._server import Emulator
+from playai_async.emulator._request_log import Arrival, EmulatorStats
+from playai_async.emulator._service.contract import contract
 
 __all__ = [
     "Arrival",

@@ -10,8 +10,9 @@ from uuid import UUID, uuid5
 
 import attrs
 
-from playai_async.emulator._answers import JSON_TYPE, Answer, json_answer, usual_answer
-from playai_async.emulator._checks import check_count, check_job_id, check_seconds
+from playai_async.emulator._service.contract import usual_answer
+from playai_async.emulator._service.messages import JSON_TYPE, Answer, json_answer
+from playai_async.emulator._validation import check_count, check_job_id, check_seconds
 
 Endpoint: TypeAlias = Literal["status", "create", "audio"]
 Malformation: TypeAlias = Literal["html", "other_id", "truncated", "wrong_types"]

@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from playai_async.emulator import Emulator
-from playai_async.emulator._audio import MOST_FRAMES, Audio
-from playai_async.emulator._links import Links
+from playai_async.emulator._service.audio import MOST_FRAMES, Audio
+from playai_async.emulator._service.audio_origin import Links
 from tests.emulator.plain_client import PlainClient
 
 pytestmark = pytest.mark.looptime

@@ -15,9 +15,9 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Slow, Status
-from playai_async.emulator._answers import Answer
-from playai_async.emulator._audio import Content
-from playai_async.emulator._delivery import deliver
+from playai_async.emulator._http import deliver
+from playai_async.emulator._service.audio import Content
+from playai_async.emulator._service.messages import Answer
 from tests.emulator.plain_client import CREDENTIALS, PARAMETERS, PlainClient
 
 pytestmark = pytest.mark.looptime

@@ -1,8 +1,58 @@
-"""The body of a request that creates a job, held to the contract."""
+"""The contract as an OpenAPI 3.1 description, for tests that check either side against it."""
 
 import json
+import re
 from collections.abc import Mapping
+from http import HTTPStatus
+from importlib import resources
 from typing import Any, Final
+from uuid import UUID
+
+from playai_async.emulator._service.messages import Answer, json_answer
+
+RATE_LIMITED: Final = "Rate limit exceeded. Please wait a few moments and try again."
+
+_ERRORS: Final[Mapping[int, tuple[str, str]]] = {
+    400: ("INVALID_PARAMETERS", "The parameters are not valid."),
+    401: ("UNAUTHORIZED", "The API key or the user id is missing or not valid."),
+    403: ("UNSUPPORTED_PLAN", "Your plan does not include this endpoint."),
+    404: ("NOT_FOUND", "There is no such job."),
+    405: ("METHOD_NOT_ALLOWED", "This endpoint does not support the method."),
+}
+
+
+_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+def contract() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 description of what the emulator speaks, as a new dictionary each time."""
+    text = resources.files("playai_async.emulator").joinpath("openapi.json").read_text(encoding="utf-8")
+    description: dict[str, Any] = json.loads(text)
+    return description
+
+
+def usual_answer(status: int, headers: Mapping[str, str] | None = None, *, message: str | None = None) -> Answer:
+    """Return what the service would send with a status: the documented body, or none below 400.
+
+    The contract lists 400, 401, 403, 429 and 5xx. 404 and 405 are the emulator's own choice, in the same
+    shape. A `message` takes the place of the usual one.
+    """
+    if status < HTTPStatus.BAD_REQUEST:
+        return Answer(status, b"", headers or {})
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return json_answer(status, RATE_LIMITED, headers)
+    error_id, usual = _ERRORS.get(status, ("INTERNAL_ERROR", "Something went wrong."))
+    return json_answer(status, {"errorMessage": message or usual, "errorId": error_id}, headers)
+
+
+def parse_job_id(text: str) -> UUID | None:
+    """Return the id a path names, or None if it is not a UUID in its canonical form of 8-4-4-4-12 digits.
+
+    `uuid.UUID` alone would also take braces, URNs and digits without hyphens, which the contract's `format:
+    uuid` does not.
+    """
+    return UUID(text) if _UUID.fullmatch(text) else None
+
 
 REQUIRED: Final = ("text", "voice")
 

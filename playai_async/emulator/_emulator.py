@@ -15,8 +15,15 @@ from uuid import UUID, uuid4
 import attrs
 from aiohttp import web
 
-from playai_async.emulator._answers import Request
-from playai_async.emulator._checks import (
+from playai_async.emulator._faults import Endpoint, Fault, FaultPlan
+from playai_async.emulator._http import Listener, body_of, deliver
+from playai_async.emulator._request_log import Arrival, EmulatorStats, Ledger
+from playai_async.emulator._service.audio_origin import AudioOrigin, Links
+from playai_async.emulator._service.jobs import DEFAULT_INPUT, Job
+from playai_async.emulator._service.jobs_api import Service
+from playai_async.emulator._service.messages import Request
+from playai_async.emulator._service.rate_limiter import FixedWindows
+from playai_async.emulator._validation import (
     check_count,
     check_credential,
     check_host,
@@ -25,15 +32,6 @@ from playai_async.emulator._checks import (
     check_seconds,
     json_copy,
 )
-from playai_async.emulator._delivery import body_of, deliver
-from playai_async.emulator._faults import Endpoint, Fault, FaultPlan
-from playai_async.emulator._jobs import DEFAULT_INPUT, Job
-from playai_async.emulator._ledger import Arrival, EmulatorStats, Ledger
-from playai_async.emulator._links import Links
-from playai_async.emulator._listener import Listener
-from playai_async.emulator._origin import AudioOrigin
-from playai_async.emulator._quota import FixedWindows
-from playai_async.emulator._service import Service
 
 
 class Emulator:

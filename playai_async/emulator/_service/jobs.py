@@ -3,7 +3,6 @@
 No clock is read here: the loop's time is passed in, and the times of day follow from when the job began.
 """
 
-import re
 from collections.abc import Mapping
 from datetime import datetime, timedelta
 from typing import Any, Final
@@ -11,8 +10,8 @@ from uuid import UUID
 
 import attrs
 
-from playai_async.emulator._audio import CONTENT_TYPE, Audio
-from playai_async.emulator._clock import GRACE
+from playai_async.emulator._service.audio import CONTENT_TYPE, Audio
+from playai_async.emulator._service.clock import GRACE
 
 DEFAULT_INPUT: Final[Mapping[str, Any]] = {
     "model": "PlayDialog",
@@ -20,17 +19,6 @@ DEFAULT_INPUT: Final[Mapping[str, Any]] = {
     "voice": "s3://voice-cloning-zero-shot/emulator/manifest.json",
     "outputFormat": "wav",
 }
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-
-
-def parse_job_id(text: str) -> UUID | None:
-    """Return the id a path names, or None if it is not a UUID in its canonical form of 8-4-4-4-12 digits.
-
-    `uuid.UUID` alone would also take braces, URNs and digits without hyphens, which the contract's `format:
-    uuid` does not.
-    """
-    return UUID(text) if _UUID.fullmatch(text) else None
 
 
 @attrs.frozen(kw_only=True)

@@ -6,7 +6,7 @@ side of an edge; the service is described to work this way.
 
 import math
 
-from playai_async.emulator._clock import GRACE
+from playai_async.emulator._service.clock import GRACE
 
 
 class FixedWindows:

@@ -12,13 +12,13 @@ from uuid import UUID, uuid4
 
 import attrs
 
-from playai_async.emulator._answers import Answer, Request, json_answer, usual_answer
-from playai_async.emulator._audio import Audio
 from playai_async.emulator._faults import Endpoint, Fault, Malformed, Status
-from playai_async.emulator._jobs import Job, parse_job_id
-from playai_async.emulator._links import Links
-from playai_async.emulator._parameters import parse_parameters
-from playai_async.emulator._quota import FixedWindows
+from playai_async.emulator._service.audio import Audio
+from playai_async.emulator._service.audio_origin import Links
+from playai_async.emulator._service.contract import parse_job_id, parse_parameters, usual_answer
+from playai_async.emulator._service.jobs import Job
+from playai_async.emulator._service.messages import Answer, Request, json_answer
+from playai_async.emulator._service.rate_limiter import FixedWindows
 
 JOBS_PATH: Final = "/api/v1/tts"
 JOB_PATH: Final = re.compile(rf"{JOBS_PATH}/([^/]+)")
