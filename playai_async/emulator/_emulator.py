@@ -15,13 +15,13 @@ from uuid import UUID, uuid4
 import attrs
 from aiohttp import web
 
-from playai_async.emulator._faults import Endpoint, Fault, FaultPlan
+from playai_async.emulator._faults import Fault, FaultPlan, Status, answer_with
 from playai_async.emulator._http import Listener, body_of, deliver
 from playai_async.emulator._request_log import Arrival, EmulatorStats, Ledger
 from playai_async.emulator._service.audio_origin import AudioOrigin, Links
 from playai_async.emulator._service.jobs import DEFAULT_INPUT, Job
 from playai_async.emulator._service.jobs_api import Service
-from playai_async.emulator._service.messages import Request
+from playai_async.emulator._service.messages import Endpoint, Request
 from playai_async.emulator._service.rate_limiter import FixedWindows
 from playai_async.emulator._validation import (
     check_count,
@@ -334,7 +334,14 @@ class Emulator:
             body = await body_of(request)
             ledger.read(serial, body or b"")
             fault = self._faults.take(endpoint, job_id)
-            answer = site.answer(Request(method, path, request.query, headers, body), loop.time(), fault)
+            now = loop.time()
+            asked = Request(method, path, request.query, headers, body)
+            if isinstance(site, AudioOrigin):
+                answer = site.answer(asked, now)
+            else:
+                # A status stands for a service that fails before it does anything.
+                answer = site.answer(asked, now, create=not isinstance(fault, Status))
+            answer = answer_with(fault, answer, endpoint=endpoint, job_id=job_id, now=now)
             response = await deliver(request, answer, fault, self._released)
             status = response.status
             return response

@@ -4,17 +4,19 @@ Nothing is sent from here: `_delivery.py` does that.
 """
 
 import json
+import math
 from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
 from typing import Any, Final, Literal, TypeAlias, get_args
-from uuid import UUID, uuid5
+from uuid import UUID, uuid4, uuid5
 
 import attrs
 
 from playai_async.emulator._service.contract import usual_answer
-from playai_async.emulator._service.messages import JSON_TYPE, Answer, json_answer
+from playai_async.emulator._service.jobs import Job
+from playai_async.emulator._service.messages import JSON_TYPE, Answer, Endpoint, json_answer
 from playai_async.emulator._validation import check_count, check_job_id, check_seconds
 
-Endpoint: TypeAlias = Literal["status", "create", "audio"]
 Malformation: TypeAlias = Literal["html", "other_id", "truncated", "wrong_types"]
 
 
@@ -50,14 +52,6 @@ class Status:
     body: Any = None
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], kw_only=True)
 
-    def answer(self) -> Answer:
-        """Return the answer to send."""
-        if self.body is None:
-            return usual_answer(self.status, self.headers)
-        if isinstance(self.body, bytes):
-            return Answer(self.status, self.body, {"Content-Type": JSON_TYPE, **self.headers})
-        return json_answer(self.status, self.body, self.headers)
-
 
 @attrs.frozen
 class Malformed:
@@ -72,12 +66,6 @@ class Malformed:
     """
 
     body: Malformation | bytes = attrs.field(default="truncated", validator=_malformation)
-
-    def answer(self, status: int, document: Mapping[str, Any]) -> Answer:
-        """Return the answer to send in place of a job's document."""
-        content_type = "text/html" if self.body == "html" else JSON_TYPE
-        body = self.body if isinstance(self.body, bytes) else _MALFORMATIONS[self.body](document)
-        return Answer(status, body, {"Content-Type": content_type})
 
 
 @attrs.frozen
@@ -174,6 +162,38 @@ def _check_fit(injection: _Injection) -> None:
         raise ValueError("job_id must be None at the endpoint that creates jobs: the job is yet to be")
     if injection.endpoint == "audio" and isinstance(injection.fault, Malformed):
         raise ValueError("fault must not be Malformed at the endpoint of the audio: there is no contract to break")
+
+
+def answer_with(fault: Fault | None, answer: Answer, *, endpoint: Endpoint, job_id: UUID | None, now: float) -> Answer:
+    """Return the answer to send in place of the one that is due, where the fault is about its content."""
+    match fault:
+        case Status():
+            return _status_answer(fault)
+        case Malformed():
+            document = json.loads(answer.body[:]) if answer.status in {200, 201} else _stand_in(job_id, now)
+            return _malformed_answer(fault, 201 if endpoint == "create" else 200, document)
+        case _:
+            return answer
+
+
+def _status_answer(fault: Status) -> Answer:
+    if fault.body is None:
+        return usual_answer(fault.status, fault.headers)
+    if isinstance(fault.body, bytes):
+        return Answer(fault.status, fault.body, {"Content-Type": JSON_TYPE, **fault.headers})
+    return json_answer(fault.status, fault.body, fault.headers)
+
+
+def _malformed_answer(fault: Malformed, status: int, document: Mapping[str, Any]) -> Answer:
+    content_type = "text/html" if fault.body == "html" else JSON_TYPE
+    body = fault.body if isinstance(fault.body, bytes) else _MALFORMATIONS[fault.body](document)
+    return Answer(status, body, {"Content-Type": content_type})
+
+
+def _stand_in(job_id: UUID | None, now: float) -> dict[str, Any]:
+    """Return the document of a job that there is not, for a fault to distort."""
+    job = Job(id=job_id or uuid4(), began=now, created_at=datetime.now(UTC), duration=math.inf)
+    return job.document(now, link="")
 
 
 def _truncated(document: Mapping[str, Any]) -> bytes:

@@ -15,12 +15,11 @@ from uuid import UUID
 
 import attrs
 
-from playai_async.emulator._faults import Endpoint, Fault, Status
 from playai_async.emulator._service.audio import CONTENT_TYPE, Audio
 from playai_async.emulator._service.clock import GRACE
 from playai_async.emulator._service.contract import parse_job_id
 from playai_async.emulator._service.jobs import Job
-from playai_async.emulator._service.messages import Answer, Request
+from playai_async.emulator._service.messages import Answer, Endpoint, Request
 
 FORGED: Final = "The signature does not match."
 EXPIRED: Final = "The link has expired."
@@ -92,19 +91,16 @@ class AudioOrigin:
         match = FILE_PATH.fullmatch(path)
         return "audio", parse_job_id(match[1]) if match else None
 
-    def answer(self, request: Request, now: float, fault: Fault | None) -> Answer:
+    def answer(self, request: Request, now: float) -> Answer:
         """Answer one request: method 405, signature and expiry 403, no audio 404, and then the file.
 
         Args:
             request: The request.
             now: The loop time.
-            fault: What it meets; a status takes the answer's place.
 
         Returns:
             The answer to send.
         """
-        if isinstance(fault, Status):
-            return fault.answer()
         if request.method not in {"GET", "HEAD"}:
             return _refusal(405, "MethodNotAllowed", "There are GET and HEAD.", {"Allow": "GET, HEAD"})
         _, job_id = self.subject(request.method, request.path)

@@ -3,8 +3,6 @@
 No I/O, and no clock but the wall's, which dates the jobs.
 """
 
-import json
-import math
 import re
 from datetime import UTC, datetime
 from typing import Any, Final
@@ -12,12 +10,11 @@ from uuid import UUID, uuid4
 
 import attrs
 
-from playai_async.emulator._faults import Endpoint, Fault, Malformed, Status
 from playai_async.emulator._service.audio import Audio
 from playai_async.emulator._service.audio_origin import Links
 from playai_async.emulator._service.contract import parse_job_id, parse_parameters, usual_answer
 from playai_async.emulator._service.jobs import Job
-from playai_async.emulator._service.messages import Answer, Request, json_answer
+from playai_async.emulator._service.messages import Answer, Endpoint, Request, json_answer
 from playai_async.emulator._service.rate_limiter import FixedWindows
 
 JOBS_PATH: Final = "/api/v1/tts"
@@ -60,37 +57,20 @@ class Service:
         creates = method == "POST" and path == JOBS_PATH
         return "create" if creates else "status", parse_job_id(match[1]) if match else None
 
-    def answer(self, request: Request, now: float, fault: Fault | None) -> Answer:
-        """Answer one request.
+    def answer(self, request: Request, now: float, *, create: bool = True) -> Answer:
+        """Answer one request by the contract.
+
+        The checks come in the order in which a gateway would make them, so that nobody without a key spends
+        quota or learns anything, and a request that is wrong still costs one: the endpoint (404, 405), the
+        credentials (401), the quota (429), the body or the id (400), the job (404).
 
         Args:
             request: The request.
             now: The loop time.
-            fault: What it meets. A status or a malformed body takes the answer's place; with a status, which
-                stands for a service that fails before it does anything, no job is created.
+            create: Whether a job that is created is kept.
 
         Returns:
             The answer to send.
-        """
-        answer = self._by_the_contract(request, now, keeps=not isinstance(fault, Status))
-        match fault:
-            case Status():
-                return fault.answer()
-            case Malformed():
-                endpoint, job_id = self.subject(request.method, request.path)
-                good = answer.status in {200, 201}
-                document = json.loads(answer.body[:]) if good else _stand_in(job_id, now)
-                return fault.answer(201 if endpoint == "create" else 200, document)
-            case _:
-                return answer
-
-    def _by_the_contract(self, request: Request, now: float, *, keeps: bool) -> Answer:
-        """Answer by the contract alone.
-
-        The checks come in the order in which a gateway would make them, so that nobody without a key spends
-        quota or learns anything, and a request that is wrong still costs one: the endpoint (404, 405), the
-        credentials (401), the quota (429), the body or the id (400), the job (404). A job that is created is
-        kept only if `keeps`.
         """
         match = JOB_PATH.fullmatch(request.path)
         if match is None and request.path != JOBS_PATH:
@@ -104,7 +84,7 @@ class Service:
         if not windows.admit(key, now):
             hint = {"Retry-After": str(windows.seconds_left(now))} if self.retry_after else None
             return usual_answer(429, hint)
-        return self._show(match[1], now) if match else self._create(request.body, now, keeps=keeps)
+        return self._show(match[1], now) if match else self._create(request.body, now, create=create)
 
     def _show(self, text: str, now: float) -> Answer:
         job_id = parse_job_id(text)
@@ -113,7 +93,7 @@ class Service:
         job = self.jobs.get(job_id)
         return usual_answer(404) if job is None else json_answer(200, self._document(job, now))
 
-    def _create(self, body: bytes | None, now: float, *, keeps: bool) -> Answer:
+    def _create(self, body: bytes | None, now: float, *, create: bool) -> Answer:
         try:
             parameters = parse_parameters(body)
         except ValueError as error:
@@ -126,7 +106,7 @@ class Service:
             duration=work if self.job_duration is None else self.job_duration,
             input=parameters,
         )
-        if keeps:
+        if create:
             self.jobs[job.id] = job
         return json_answer(201, self._document(job, now))
 
@@ -139,9 +119,3 @@ class Service:
         if bearer is None or not user_id:
             return False
         return self.api_key in (None, bearer[1]) and self.user_id in (None, user_id)
-
-
-def _stand_in(job_id: UUID | None, now: float) -> dict[str, Any]:
-    """Return the document of a job that there is not, for a fault to distort."""
-    job = Job(id=job_id or uuid4(), began=now, created_at=datetime.now(UTC), duration=math.inf)
-    return job.document(now, link="")

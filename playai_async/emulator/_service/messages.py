@@ -5,9 +5,11 @@ Knows nothing of HTTP libraries, jobs or clocks.
 
 import json
 from collections.abc import Mapping
-from typing import Any, Final, Protocol
+from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
+
+Endpoint: TypeAlias = Literal["status", "create", "audio"]
 
 JSON_TYPE: Final = "application/json"
 
