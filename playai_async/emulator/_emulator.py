@@ -1,4 +1,4 @@
-"""The emulator: two aiohttp.web servers around the service and its audio, with faults and ledgers of what was asked.
+"""The emulator: two aiohttp.web servers around the service and its audio, with faults and logs of what was asked.
 
 The only clock is the loop's, so that tests may run in virtual time; the wall clock only dates jobs and links.
 """
@@ -15,14 +15,14 @@ from uuid import UUID, uuid4
 import attrs
 from aiohttp import web
 
-from playai_async.emulator._faults import Fault, FaultPlan, Status, answer_with
-from playai_async.emulator._http import Listener, body_of, deliver
-from playai_async.emulator._request_log import Arrival, EmulatorStats, Ledger
-from playai_async.emulator._service.audio_origin import AudioOrigin, Links
-from playai_async.emulator._service.jobs import DEFAULT_INPUT, Job
-from playai_async.emulator._service.jobs_api import Service
+from playai_async.emulator._faults import Fault, FaultPlan, Status, apply_fault
+from playai_async.emulator._http import Listener, read_body, send_response
+from playai_async.emulator._request_log import Arrival, EmulatorStats, RequestLog
+from playai_async.emulator._service.audio_origin import AudioOrigin, SignedLinks
+from playai_async.emulator._service.jobs import DEFAULT_JOB_INPUT, Job
+from playai_async.emulator._service.jobs_api import JobsApi
 from playai_async.emulator._service.messages import Endpoint, Request
-from playai_async.emulator._service.rate_limiter import FixedWindows
+from playai_async.emulator._service.rate_limiter import FixedWindowLimiter
 from playai_async.emulator._validation import (
     check_count,
     check_credential,
@@ -91,24 +91,24 @@ class Emulator:
     ) -> None:
         check_seconds("window", window, zero=False)
         check_seconds("phase", phase)
-        self._links = Links(check_seconds("link_lifetime", link_lifetime), lambda: self.audio_url)
-        self._service = Service(
-            reading=FixedWindows(window, phase, check_quota("quota", quota)),
-            creating=FixedWindows(window, phase, check_quota("create_quota", create_quota)),
+        self._links = SignedLinks(check_seconds("link_lifetime", link_lifetime), lambda: self.audio_url)
+        self._jobs_api = JobsApi(
+            status_limiter=FixedWindowLimiter(window, phase, check_quota("quota", quota)),
+            create_limiter=FixedWindowLimiter(window, phase, check_quota("create_quota", create_quota)),
             retry_after=retry_after,
             api_key=check_credential("api_key", api_key),
             user_id=check_credential("user_id", user_id),
-            job_duration=_check_work(job_duration),
+            job_duration=check_job_duration(job_duration),
             links=self._links,
         )
-        origin = AudioOrigin(self._service.jobs, self._links)
-        self._ledger = Ledger(check_count("history", history))
-        self._audio_ledger = Ledger(history)
+        origin = AudioOrigin(self._jobs_api.jobs, self._links)
+        self._log = RequestLog(check_count("history", history))
+        self._audio_log = RequestLog(history)
         self._faults = FaultPlan()
-        self._released = asyncio.Event()
-        serve_service = partial(self._serve, self._service, self._ledger)
-        serve_audio = partial(self._serve, origin, self._audio_ledger)
-        self._listener = Listener(serve_service, check_host(host), check_count("port", port, most=65_535))
+        self._release = asyncio.Event()
+        serve_jobs = partial(self._serve, self._jobs_api, self._log)
+        serve_audio = partial(self._serve, origin, self._audio_log)
+        self._listener = Listener(serve_jobs, check_host(host), check_count("port", port, most=65_535))
         self._audio_listener = Listener(serve_audio, host, check_count("audio_port", audio_port, most=65_535))
 
     async def __aenter__(self) -> Self:
@@ -131,8 +131,8 @@ class Emulator:
         """
         if self._listener.running:
             raise RuntimeError("the emulator is running already")
-        for windows in (self._service.reading, self._service.creating):
-            windows.begin(asyncio.get_running_loop().time())
+        for windows in (self._jobs_api.status_limiter, self._jobs_api.create_limiter):
+            windows.start(asyncio.get_running_loop().time())
         async with AsyncExitStack() as started:
             for listener in (self._audio_listener, self._listener):
                 await listener.start()
@@ -168,34 +168,34 @@ class Emulator:
     @property
     def quota(self) -> int | None:
         """Requests for jobs a window for each key; None: unlimited. May be set at any time, for the next requests."""
-        return self._service.reading.quota
+        return self._jobs_api.status_limiter.quota
 
     @quota.setter
     def quota(self, quota: int | None) -> None:
-        self._service.reading.quota = check_quota("quota", quota)
+        self._jobs_api.status_limiter.quota = check_quota("quota", quota)
 
     @property
     def create_quota(self) -> int | None:
         """The same for requests that create jobs."""
-        return self._service.creating.quota
+        return self._jobs_api.create_limiter.quota
 
     @create_quota.setter
     def create_quota(self, quota: int | None) -> None:
-        self._service.creating.quota = check_quota("create_quota", quota)
+        self._jobs_api.create_limiter.quota = check_quota("create_quota", quota)
 
     @property
     def job_duration(self) -> float | None:
         """Seconds until a created job finishes; None: by its text. May be set at any time, for the next jobs."""
-        return self._service.job_duration
+        return self._jobs_api.job_duration
 
     @job_duration.setter
     def job_duration(self, job_duration: float | None) -> None:
-        self._service.job_duration = _check_work(job_duration)
+        self._jobs_api.job_duration = check_job_duration(job_duration)
 
     @property
     def jobs(self) -> tuple[UUID, ...]:
         """All jobs, added and created ones, in the order in which they came to be."""
-        return tuple(self._service.jobs)
+        return tuple(self._jobs_api.jobs)
 
     def add_job(
         self,
@@ -223,7 +223,7 @@ class Emulator:
         """
         check_seconds("duration", duration, infinite=True)
         check_job_id(job_id)
-        if job_id in self._service.jobs:
+        if job_id in self._jobs_api.jobs:
             raise ValueError(f"there is a job {job_id} already")
         job = Job(
             id=job_id or uuid4(),
@@ -231,14 +231,14 @@ class Emulator:
             created_at=datetime.now(UTC),
             duration=duration,
             fails=fails,
-            input=DEFAULT_INPUT if input is None else json_copy(input),
+            input=DEFAULT_JOB_INPUT if input is None else json_copy(input),
         )
-        self._service.jobs[job.id] = job
+        self._jobs_api.jobs[job.id] = job
         return job.id
 
     def finishes_at(self, job_id: UUID) -> float:
         """Return the loop time at which a job finishes; a `KeyError` if there is none."""
-        return self._service.jobs[job_id].finishes_at
+        return self._jobs_api.jobs[job_id].finishes_at
 
     def set_output(self, job_id: UUID, output: Mapping[str, Any] | None) -> None:
         """Show something else as a job's output, such as a status that the contract does not list.
@@ -253,9 +253,9 @@ class Emulator:
             KeyError: There is no such job.
             TypeError: `output` is not JSON.
         """
-        job = self._service.jobs[job_id]
+        job = self._jobs_api.jobs[job_id]
         shown = None if output is None else json_copy(output)
-        self._service.jobs[job_id] = attrs.evolve(job, output=shown)
+        self._jobs_api.jobs[job_id] = attrs.evolve(job, output=shown)
 
     def link_of(self, job_id: UUID) -> str:
         """Return a fresh link to a job's audio, which is there once the job is completed.
@@ -264,11 +264,11 @@ class Emulator:
             KeyError: There is no such job.
             RuntimeError: No loop is running, or the emulator has no address yet.
         """
-        return self._links.sign(self._service.jobs[job_id].id, asyncio.get_running_loop().time())
+        return self._links.sign(self._jobs_api.jobs[job_id].id, asyncio.get_running_loop().time())
 
     def audio_of(self, job_id: UUID) -> bytes:
         """Return the audio of a job as it is, or will be, served; a `KeyError` if there is none such."""
-        return self._service.jobs[job_id].audio.content()[:]
+        return self._jobs_api.jobs[job_id].audio.content()[:]
 
     def inject(
         self, fault: Fault, *, times: int | None = 1, job_id: UUID | None = None, endpoint: Endpoint = "status"
@@ -296,58 +296,60 @@ class Emulator:
     def clear_faults(self) -> None:
         """Behave again, and give requests that hang the answer they were due."""
         self._faults.clear()
-        self._released.set()
-        self._released = asyncio.Event()
+        self._release.set()
+        self._release = asyncio.Event()
 
     @property
     def stats(self) -> EmulatorStats:
         """A snapshot of the counts; requests for audio are not among them."""
-        return self._ledger.stats
+        return self._log.stats
 
     @property
     def arrivals(self) -> tuple[Arrival, ...]:
         """The latest requests in the order of their arrival, `history` of them at most."""
-        return self._ledger.arrivals
+        return self._log.arrivals
 
     @property
     def audio_arrivals(self) -> tuple[Arrival, ...]:
         """The same for the requests for audio."""
-        return self._audio_ledger.arrivals
+        return self._audio_log.arrivals
 
     def requests_of(self, job_id: UUID) -> int:
         """Return how many requests asked for a job, whatever became of them."""
-        return self._ledger.requests_of(job_id)
+        return self._log.requests_of(job_id)
 
     def reset_stats(self) -> None:
         """Count afresh and forget the arrivals; requests under way stay counted, quota spent stays spent."""
-        self._ledger.reset()
-        self._audio_ledger.reset()
+        self._log.reset()
+        self._audio_log.reset()
 
-    async def _serve(self, site: Service | AudioOrigin, ledger: Ledger, request: web.BaseRequest) -> web.StreamResponse:
+    async def _serve(
+        self, site: JobsApi | AudioOrigin, log: RequestLog, request: web.BaseRequest
+    ) -> web.StreamResponse:
         loop = asyncio.get_running_loop()
         method, path, headers = request.method, request.path, request.headers
-        endpoint, job_id = site.subject(method, path)
+        endpoint, job_id = site.identify(method, path)
         arrival = Arrival(at=loop.time(), method=method, path=request.raw_path, job_id=job_id, headers=headers)
-        serial = ledger.arrived(arrival)
+        serial = log.on_arrival(arrival)
         status = None
         try:
-            body = await body_of(request)
-            ledger.read(serial, body or b"")
+            body = await read_body(request)
+            log.on_body(serial, body or b"")
             fault = self._faults.take(endpoint, job_id)
             now = loop.time()
             asked = Request(method, path, request.query, headers, body)
             if isinstance(site, AudioOrigin):
-                answer = site.answer(asked, now)
+                answer = site.respond(asked, now)
             else:
                 # A status stands for a service that fails before it does anything.
-                answer = site.answer(asked, now, create=not isinstance(fault, Status))
-            answer = answer_with(fault, answer, endpoint=endpoint, job_id=job_id, now=now)
-            response = await deliver(request, answer, fault, self._released)
+                answer = site.respond(asked, now, create=not isinstance(fault, Status))
+            answer = apply_fault(fault, answer, endpoint=endpoint, job_id=job_id, now=now)
+            response = await send_response(request, answer, fault, self._release)
             status = response.status
             return response
         finally:
-            ledger.left(serial, status)
+            log.on_end(serial, status)
 
 
-def _check_work(job_duration: float | None) -> float | None:
+def check_job_duration(job_duration: float | None) -> float | None:
     return None if job_duration is None else check_seconds("job_duration", job_duration, infinite=True)

@@ -12,24 +12,24 @@ from uuid import UUID, uuid4, uuid5
 
 import attrs
 
-from playai_async.emulator._service.contract import usual_answer
+from playai_async.emulator._service.contract import documented_response
 from playai_async.emulator._service.jobs import Job
-from playai_async.emulator._service.messages import JSON_TYPE, Answer, Endpoint, json_answer
+from playai_async.emulator._service.messages import JSON_TYPE, Endpoint, Response, json_response
 from playai_async.emulator._validation import check_count, check_job_id, check_seconds
 
 Malformation: TypeAlias = Literal["html", "other_id", "truncated", "wrong_types"]
 
 
-def _seconds(_instance: object, attribute: "attrs.Attribute[float]", value: float) -> None:
+def _validate_seconds(_instance: object, attribute: "attrs.Attribute[float]", value: float) -> None:
     check_seconds(attribute.name, value)
 
 
-def _final_status(_instance: object, attribute: "attrs.Attribute[int]", value: int) -> None:
+def _validate_status(_instance: object, attribute: "attrs.Attribute[int]", value: int) -> None:
     # 1xx are interim: a final answer with one would leave the client waiting for another.
     check_count(attribute.name, value, least=200, most=599)
 
 
-def _malformation(_instance: object, _attribute: object, value: object) -> None:
+def _validate_malformation(_instance: object, _attribute: object, value: object) -> None:
     if not isinstance(value, bytes) and value not in _MALFORMATIONS:
         raise ValueError(f"body must be bytes or one of {', '.join(sorted(_MALFORMATIONS))}, not {value!r}")
 
@@ -48,7 +48,7 @@ class Status:
         ValueError: The status is out of range.
     """
 
-    status: int = attrs.field(validator=_final_status)
+    status: int = attrs.field(validator=_validate_status)
     body: Any = None
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str], kw_only=True)
 
@@ -65,7 +65,7 @@ class Malformed:
         ValueError: The body is none of these.
     """
 
-    body: Malformation | bytes = attrs.field(default="truncated", validator=_malformation)
+    body: Malformation | bytes = attrs.field(default="truncated", validator=_validate_malformation)
 
 
 @attrs.frozen
@@ -88,7 +88,7 @@ class Slow:
         ValueError: They are negative or not finite.
     """
 
-    seconds: float = attrs.field(validator=_seconds)
+    seconds: float = attrs.field(validator=_validate_seconds)
 
 
 @attrs.frozen
@@ -110,9 +110,9 @@ Fault: TypeAlias = Status | Malformed | Hang | Slow | Reset
 
 
 @attrs.define
-class _Injection:
+class _PlannedFault:
     fault: Fault
-    left: int | None
+    remaining: int | None
     job_id: UUID | None
     endpoint: Endpoint
 
@@ -121,76 +121,78 @@ class FaultPlan:
     """The faults that were asked for, met in the order in which they were."""
 
     def __init__(self) -> None:
-        self._injections: list[_Injection] = []
+        self._faults: list[_PlannedFault] = []
 
     def add(self, fault: Fault, *, times: int | None, job_id: UUID | None, endpoint: Endpoint) -> None:
         """Plan a fault for the next `times` requests (None: all) to an endpoint, of one job or of any (None)."""
         if times is not None:
             check_count("times", times, least=1)
-        injection = _Injection(_checked(fault), times, check_job_id(job_id), endpoint)
-        _check_fit(injection)
-        self._injections.append(injection)
+        planned = _PlannedFault(_check_fault(fault), times, check_job_id(job_id), endpoint)
+        _check_fit(planned)
+        self._faults.append(planned)
 
     def take(self, endpoint: Endpoint, job_id: UUID | None) -> Fault | None:
         """Return the fault that a request to an endpoint for a job meets, and count it as met."""
-        for injection in self._injections:
-            if injection.endpoint != endpoint or injection.job_id not in (None, job_id):
+        for planned in self._faults:
+            if planned.endpoint != endpoint or planned.job_id not in (None, job_id):
                 continue
-            if injection.left is not None:
-                injection.left -= 1
-                if not injection.left:
-                    self._injections.remove(injection)
-            return injection.fault
+            if planned.remaining is not None:
+                planned.remaining -= 1
+                if not planned.remaining:
+                    self._faults.remove(planned)
+            return planned.fault
         return None
 
     def clear(self) -> None:
         """Forget every fault that is left."""
-        self._injections.clear()
+        self._faults.clear()
 
 
-def _checked(fault: object) -> Fault:
+def _check_fault(fault: object) -> Fault:
     if not isinstance(fault, Fault):
         raise TypeError(f"fault must be a Status, Malformed, Hang, Slow or Reset, not {fault!r}")
     return fault
 
 
-def _check_fit(injection: _Injection) -> None:
+def _check_fit(planned: _PlannedFault) -> None:
     """Refuse what no request could ever meet."""
-    if injection.endpoint not in get_args(Endpoint):
-        raise ValueError(f"endpoint must be one of {', '.join(get_args(Endpoint))}, not {injection.endpoint!r}")
-    if injection.endpoint == "create" and injection.job_id is not None:
+    if planned.endpoint not in get_args(Endpoint):
+        raise ValueError(f"endpoint must be one of {', '.join(get_args(Endpoint))}, not {planned.endpoint!r}")
+    if planned.endpoint == "create" and planned.job_id is not None:
         raise ValueError("job_id must be None at the endpoint that creates jobs: the job is yet to be")
-    if injection.endpoint == "audio" and isinstance(injection.fault, Malformed):
+    if planned.endpoint == "audio" and isinstance(planned.fault, Malformed):
         raise ValueError("fault must not be Malformed at the endpoint of the audio: there is no contract to break")
 
 
-def answer_with(fault: Fault | None, answer: Answer, *, endpoint: Endpoint, job_id: UUID | None, now: float) -> Answer:
+def apply_fault(
+    fault: Fault | None, answer: Response, *, endpoint: Endpoint, job_id: UUID | None, now: float
+) -> Response:
     """Return the answer to send in place of the one that is due, where the fault is about its content."""
     match fault:
         case Status():
-            return _status_answer(fault)
+            return _status_response(fault)
         case Malformed():
-            document = json.loads(answer.body[:]) if answer.status in {200, 201} else _stand_in(job_id, now)
-            return _malformed_answer(fault, 201 if endpoint == "create" else 200, document)
+            document = json.loads(answer.body[:]) if answer.status in {200, 201} else _placeholder_document(job_id, now)
+            return _malformed_response(fault, 201 if endpoint == "create" else 200, document)
         case _:
             return answer
 
 
-def _status_answer(fault: Status) -> Answer:
+def _status_response(fault: Status) -> Response:
     if fault.body is None:
-        return usual_answer(fault.status, fault.headers)
+        return documented_response(fault.status, fault.headers)
     if isinstance(fault.body, bytes):
-        return Answer(fault.status, fault.body, {"Content-Type": JSON_TYPE, **fault.headers})
-    return json_answer(fault.status, fault.body, fault.headers)
+        return Response(fault.status, fault.body, {"Content-Type": JSON_TYPE, **fault.headers})
+    return json_response(fault.status, fault.body, fault.headers)
 
 
-def _malformed_answer(fault: Malformed, status: int, document: Mapping[str, Any]) -> Answer:
+def _malformed_response(fault: Malformed, status: int, document: Mapping[str, Any]) -> Response:
     content_type = "text/html" if fault.body == "html" else JSON_TYPE
     body = fault.body if isinstance(fault.body, bytes) else _MALFORMATIONS[fault.body](document)
-    return Answer(status, body, {"Content-Type": content_type})
+    return Response(status, body, {"Content-Type": content_type})
 
 
-def _stand_in(job_id: UUID | None, now: float) -> dict[str, Any]:
+def _placeholder_document(job_id: UUID | None, now: float) -> dict[str, Any]:
     """Return the document of a job that there is not, for a fault to distort."""
     job = Job(id=job_id or uuid4(), began=now, created_at=datetime.now(UTC), duration=math.inf)
     return job.document(now, link="")

@@ -13,7 +13,7 @@ from typing import Final, TypeAlias, assert_never, cast
 from aiohttp import web
 
 from playai_async.emulator._faults import Fault, Hang, Malformed, Reset, Slow, Status
-from playai_async.emulator._service.messages import Answer, Body
+from playai_async.emulator._service.messages import Body, Response
 
 Handler: TypeAlias = Callable[[web.BaseRequest], Awaitable[web.StreamResponse]]
 
@@ -81,17 +81,17 @@ class Listener:
         await runner.cleanup()
 
 
-CHUNK: Final = 64 * 1024
+CHUNK_SIZE: Final = 64 * 1024
 """Bytes that are made and written at once of a body that is not held as a whole."""
 
-MOST_DROPS: Final = 1024
+MAX_PIECES: Final = 1024
 """Byte by byte, a long body would keep the loop busy rather than the client waiting."""
 
-TIME_TO_READ: Final = 0.01
+RESET_DELAY: Final = 0.01
 """Seconds between the last bytes of a large body and a reset, which takes away whatever is not read by then."""
 
 
-async def body_of(request: web.BaseRequest) -> bytes | None:
+async def read_body(request: web.BaseRequest) -> bytes | None:
     """Return a POST's body; None: it is longer than the mebibyte that aiohttp reads of one."""
     if request.method != "POST":
         return b""
@@ -101,44 +101,44 @@ async def body_of(request: web.BaseRequest) -> bytes | None:
         return None
 
 
-async def deliver(
-    request: web.BaseRequest, answer: Answer, fault: Fault | None, released: asyncio.Event
+async def send_response(
+    request: web.BaseRequest, answer: Response, fault: Fault | None, release: asyncio.Event
 ) -> web.StreamResponse:
     """Send an answer as the fault that a request met has it; where it hangs, until it is released."""
     match fault:
         case None | Status() | Malformed():  # which decided what the answer is
-            return await _whole(request, answer)
+            return await _send_whole(request, answer)
         case Hang():
-            await released.wait()
-            return await _whole(request, answer)
+            await release.wait()
+            return await _send_whole(request, answer)
         case Slow():
-            return await _dripping(request, answer, fault.seconds)
+            return await _send_slowly(request, answer, fault.seconds)
         case Reset():
-            return await _cut(request, answer, midway=fault.midway)
+            return await _reset_connection(request, answer, midway=fault.midway)
         case _:
             assert_never(fault)
 
 
-async def _whole(request: web.BaseRequest, answer: Answer) -> web.StreamResponse:
+async def _send_whole(request: web.BaseRequest, answer: Response) -> web.StreamResponse:
     """Send the answer at once."""
     if isinstance(answer.body, bytes):
         return web.Response(status=answer.status, body=answer.body, headers=answer.headers)
     response = _response(answer)
-    with _client_may_go():
+    with _ignore_disconnect():
         await response.prepare(request)
         await _write(request, response, answer.body, len(answer.body))
         await response.write_eof()
     return response
 
 
-async def _dripping(request: web.BaseRequest, answer: Answer, seconds: float) -> web.StreamResponse:
+async def _send_slowly(request: web.BaseRequest, answer: Response, seconds: float) -> web.StreamResponse:
     """Send the answer byte by byte, evenly over so many seconds; the headers go no later than the first."""
     loop = asyncio.get_running_loop()
     began = loop.time()
     size = len(answer.body)
-    drops = min(size, MOST_DROPS)
+    drops = min(size, MAX_PIECES)
     response = _response(answer)
-    with _client_may_go():
+    with _ignore_disconnect():
         await response.prepare(request)
         for drop in range(drops):
             # Each pause is reckoned from the beginning, so that rounding does not add up.
@@ -148,7 +148,7 @@ async def _dripping(request: web.BaseRequest, answer: Answer, seconds: float) ->
     return response
 
 
-async def _cut(request: web.BaseRequest, answer: Answer, *, midway: bool) -> web.StreamResponse:
+async def _reset_connection(request: web.BaseRequest, answer: Response, *, midway: bool) -> web.StreamResponse:
     """Reset the connection, either at once or after half the answer; never returns."""
     # aiohttp drops the transport only when it cancels the handler, so there is one while this runs.
     transport = cast("asyncio.Transport", request.transport)
@@ -157,18 +157,18 @@ async def _cut(request: web.BaseRequest, answer: Answer, *, midway: bool) -> web
     transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, linger)
     if midway:
         response = _response(answer)
-        with _client_may_go():
+        with _ignore_disconnect():
             await response.prepare(request)
             await _write(request, response, answer.body, len(answer.body) // 2)
         if not isinstance(answer.body, bytes):
-            await asyncio.sleep(TIME_TO_READ)
+            await asyncio.sleep(RESET_DELAY)
     transport.abort()
     # Neither an answer nor an exception would do: the lost connection cancels this handler.
     never: asyncio.Future[web.StreamResponse] = asyncio.get_running_loop().create_future()
     return await never
 
 
-def _response(answer: Answer) -> web.StreamResponse:
+def _response(answer: Response) -> web.StreamResponse:
     response = web.StreamResponse(status=answer.status, headers=answer.headers)
     response.content_length = len(answer.body)
     return response
@@ -180,12 +180,12 @@ async def _write(
     """Write the bytes from `start` to `stop`, in chunks, no faster than the client reads them."""
     if request.method == "HEAD":
         return
-    for at in range(start, stop, CHUNK):
-        await response.write(body[at : min(at + CHUNK, stop)])
+    for at in range(start, stop, CHUNK_SIZE):
+        await response.write(body[at : min(at + CHUNK_SIZE, stop)])
         # A reader in another process may be so fast that no write ever waits.
         await asyncio.sleep(0)
 
 
-def _client_may_go() -> contextlib.suppress:
+def _ignore_disconnect() -> contextlib.suppress:
     # A client that has just gone makes a write fail before aiohttp cancels this handler; that is no error.
     return contextlib.suppress(ConnectionError)

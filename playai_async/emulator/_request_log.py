@@ -57,7 +57,7 @@ class EmulatorStats:
         return self.by_status.get(429, 0)
 
 
-class Ledger:
+class RequestLog:
     """Counts requests, and keeps the latest of them.
 
     Args:
@@ -79,7 +79,7 @@ class Ledger:
         self._requests = self._in_flight
         self._most_in_flight = self._in_flight
 
-    def arrived(self, arrival: Arrival) -> int:
+    def on_arrival(self, arrival: Arrival) -> int:
         """Write down a request and return its serial number."""
         self._serial += 1
         self._requests += 1
@@ -92,19 +92,19 @@ class Ledger:
             self._arrivals.popitem(last=False)
         return self._serial
 
-    def read(self, serial: int, body: bytes) -> None:
+    def on_body(self, serial: int, body: bytes) -> None:
         """Write down the body of a request."""
-        self._amend(serial, body=body)
+        self._update(serial, body=body)
 
-    def left(self, serial: int, status: int | None) -> None:
+    def on_end(self, serial: int, status: int | None) -> None:
         """Write down that a request is over, and what it was answered with (None: nothing)."""
         self._in_flight -= 1
         if status is None:
             return
         self._by_status[status] += 1
-        self._amend(serial, status=status)
+        self._update(serial, status=status)
 
-    def _amend(self, serial: int, **changes: Any) -> None:
+    def _update(self, serial: int, **changes: Any) -> None:
         arrival = self._arrivals.get(serial)
         if arrival is not None:
             self._arrivals[serial] = attrs.evolve(arrival, **changes)

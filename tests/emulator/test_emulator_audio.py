@@ -16,8 +16,8 @@ from uuid import UUID, uuid4
 import pytest
 
 from playai_async.emulator import Emulator
-from playai_async.emulator._service.audio import MOST_FRAMES, Audio
-from playai_async.emulator._service.audio_origin import Links
+from playai_async.emulator._service.audio import MAX_FRAMES, Audio
+from playai_async.emulator._service.audio_origin import SignedLinks
 from tests.emulator.plain_client import PlainClient
 
 pytestmark = pytest.mark.looptime
@@ -108,7 +108,7 @@ async def test_the_longest_text_costs_neither_time_nor_memory(emulator: Emulator
 @pytest.mark.parametrize(("start", "stop"), [(0, 44), (40, 50), (95_990, 96_100), (44, 300_000), (7, 7)], ids=str)
 async def test_any_part_is_that_of_the_whole(start: int, stop: int) -> None:
     """Across the header's end, and across the tune's, by whatever way it is cut."""
-    content = Audio.of({"text": "x" * 150}).content()
+    content = Audio.from_input({"text": "x" * 150}).content()
     whole = content[:]
     assert len(whole) == len(content)
     assert content[start:stop] == whole[start:stop]
@@ -117,9 +117,9 @@ async def test_any_part_is_that_of_the_whole(start: int, stop: int) -> None:
 
 async def test_no_text_makes_more_than_a_wav_can_hold() -> None:
     """Its sizes have 32 bits."""
-    audio = Audio(192_000, MOST_FRAMES, b"score")
+    audio = Audio(192_000, MAX_FRAMES, b"digest")
     assert audio.content()[:8] == b"RIFF" + (audio.size - 8).to_bytes(4, "little")
-    assert Audio.of({"text": "x" * 1_000_000, "sampleRate": 192_000}).frames == MOST_FRAMES
+    assert Audio.from_input({"text": "x" * 1_000_000, "sampleRate": 192_000}).frames == MAX_FRAMES
 
 
 async def test_a_whole_file_comes_with_what_downloads_go_by(emulator: Emulator, client: PlainClient) -> None:
@@ -235,7 +235,7 @@ async def test_every_answer_has_a_fresh_link(emulator: Emulator, client: PlainCl
 
 async def test_a_link_of_before_the_clock_was_set_back_is_still_good() -> None:
     """Fixtures run by the wall's clock, and virtual time begins after them."""
-    links, job_id = Links(3600.0, lambda: "http://127.0.0.1:8124"), uuid4()
+    links, job_id = SignedLinks(3600.0, lambda: "http://127.0.0.1:8124"), uuid4()
     query = dict(parse_qsl(urlsplit(links.sign(job_id, now=1e6)).query))
     assert links.refusal(job_id, query, now=0.0) is None
     assert float(query["Expires"]) == pytest.approx(time.time() + 3600.0, abs=60.0)

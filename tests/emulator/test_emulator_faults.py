@@ -15,9 +15,9 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Slow, Status
-from playai_async.emulator._http import deliver
-from playai_async.emulator._service.audio import Content
-from playai_async.emulator._service.messages import Answer
+from playai_async.emulator._http import send_response
+from playai_async.emulator._service.audio import AudioFile
+from playai_async.emulator._service.messages import Response
 from tests.emulator.plain_client import CREDENTIALS, PARAMETERS, PlainClient
 
 pytestmark = pytest.mark.looptime
@@ -422,12 +422,12 @@ def test_a_fault_that_cannot_be_is_refused(fault: Any, argument: Any) -> None:
     [
         (Slow(1.0), b"{}"),
         (Reset(midway=True), b"{}"),
-        (None, Content(header=b"", tune=b"la", start=0, stop=2)),
+        (None, AudioFile(header=b"", tune=b"la", start=0, stop=2)),
     ],
     ids=["slow", "reset", "long"],
 )
 async def test_client_that_goes_before_the_head_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, fault: Fault | None, body: bytes | Content
+    monkeypatch: pytest.MonkeyPatch, fault: Fault | None, body: bytes | AudioFile
 ) -> None:
     """A connection can be cut when its request has come in and aiohttp has not yet cancelled what answers it."""
 
@@ -436,7 +436,7 @@ async def test_client_that_goes_before_the_head_is_no_error(
 
     monkeypatch.setattr(web.StreamResponse, "prepare", prepare)
     request = make_mocked_request("GET", "/", transport=Mock())
-    answering = asyncio.create_task(deliver(request, Answer(200, body, {}), fault, asyncio.Event()))
+    answering = asyncio.create_task(send_response(request, Response(200, body, {}), fault, asyncio.Event()))
     await asyncio.wait([answering], timeout=5.0)
     if isinstance(fault, Reset):
         assert answering.cancel(), "it waits for aiohttp to cancel it"

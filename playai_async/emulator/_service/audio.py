@@ -13,31 +13,31 @@ from typing import Any, Final, Self
 
 import attrs
 
-CONTENT_TYPE: Final = "audio/wav"
+AUDIO_TYPE: Final = "audio/wav"
 
 CHARACTERS_PER_SECOND: Final = 15
 """How fast text is spoken: some 150 English words a minute, an easy pace."""
 
-USUAL_RATE: Final = 24_000
+DEFAULT_SAMPLE_RATE: Final = 24_000
 """Frames a second where the input asks for none: the service's own default."""
 
-SLOWEST_RATE: Final = 8_000
-FASTEST_RATE: Final = 192_000
+MIN_SAMPLE_RATE: Final = 8_000
+MAX_SAMPLE_RATE: Final = 192_000
 """Frames a second, from the telephone to the studio: others are not taken from an input."""
 
-MOST_FRAMES: Final = 2**31 - 64
+MAX_FRAMES: Final = 2**31 - 64
 """The sizes in a WAV's header are 32 bits wide, and a frame is two bytes."""
 
 _HEADER: Final = struct.Struct("<4sI4s4sIHHIIHH4sI")
 _NOTES: Final = 8
 _SCALE: Final = (440.0, 495.0, 550.0, 660.0, 733.0)
 """Hz: five tones of which any two go together."""
-_LOUDNESS: Final = (3_000, 7_000, 8_000, 6_500, 5_000, 3_500, 2_000, 800)
+_ENVELOPE: Final = (3_000, 7_000, 8_000, 6_500, 5_000, 3_500, 2_000, 800)
 """How a note swells and fades, out of 32,767."""
 
 
 @attrs.frozen
-class Content:
+class AudioFile:
     """A file, or part of one, that is sliced like bytes.
 
     Args:
@@ -78,20 +78,20 @@ class Audio:
     Args:
         rate: Frames a second.
         frames: How many there are.
-        score: Bytes that tell which tune it is.
+        digest: Bytes that tell which tune it is.
     """
 
     rate: int
     frames: int
-    score: bytes
+    digest: bytes
 
     @classmethod
-    def of(cls, parameters: Mapping[str, Any]) -> Self:
+    def from_input(cls, parameters: Mapping[str, Any]) -> Self:
         """Return what is made of a job's input; a text that is none counts as empty."""
-        text, rate = parameters.get("text"), _rate_of(parameters.get("sampleRate"))
+        text, rate = parameters.get("text"), _sample_rate(parameters.get("sampleRate"))
         text = text if isinstance(text, str) else ""
         # Nothing spoken is no file to test with: a tenth of a second at least.
-        frames = min(max(len(text) * rate // CHARACTERS_PER_SECOND, rate // 10), MOST_FRAMES)
+        frames = min(max(len(text) * rate // CHARACTERS_PER_SECOND, rate // 10), MAX_FRAMES)
         # JSON may hold half of a surrogate pair, which UTF-8 cannot.
         return cls(rate, frames, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
 
@@ -108,24 +108,24 @@ class Audio:
     @property
     def etag(self) -> str:
         """A strong entity tag: it differs where a byte does."""
-        return f'"{self.score.hex()[:32]}-{self.rate}-{self.frames}"'
+        return f'"{self.digest.hex()[:32]}-{self.rate}-{self.frames}"'
 
-    def content(self) -> Content:
+    def content(self) -> AudioFile:
         """Return the file."""
         length = 2 * self.frames
         riff = (b"RIFF", _HEADER.size - 8 + length, b"WAVE")
         form = (b"fmt ", 16, 1, 1, self.rate, 2 * self.rate, 2, 16)
         header = _HEADER.pack(*riff, *form, b"data", length)
-        tune = b"".join(_note(self.rate, _SCALE[step % len(_SCALE)]) for step in self.score[:_NOTES])
-        return Content(header, tune, 0, self.size)
+        tune = b"".join(_note(self.rate, _SCALE[step % len(_SCALE)]) for step in self.digest[:_NOTES])
+        return AudioFile(header, tune, 0, self.size)
 
 
-def _rate_of(asked: object) -> int:
+def _sample_rate(asked: object) -> int:
     """Return the rate asked for, or the usual one if it is none that can be had."""
     # JSON does not tell 48000.0 from 48000, and true is no number to it.
     if isinstance(asked, bool) or not isinstance(asked, (int, float)):
-        return USUAL_RATE
-    return int(asked) if SLOWEST_RATE <= asked <= FASTEST_RATE and asked == int(asked) else USUAL_RATE
+        return DEFAULT_SAMPLE_RATE
+    return int(asked) if MIN_SAMPLE_RATE <= asked <= MAX_SAMPLE_RATE and asked == int(asked) else DEFAULT_SAMPLE_RATE
 
 
 def _note(rate: int, pitch: float) -> bytes:
@@ -135,5 +135,5 @@ def _note(rate: int, pitch: float) -> bytes:
     """
     period = round(rate / pitch)
     swing = [math.sin(2 * math.pi * frame / period) for frame in range(period)]
-    times = rate // (4 * len(_LOUDNESS) * period)
-    return b"".join(struct.pack(f"<{period}h", *(round(level * at) for at in swing)) * times for level in _LOUDNESS)
+    times = rate // (4 * len(_ENVELOPE) * period)
+    return b"".join(struct.pack(f"<{period}h", *(round(level * at) for at in swing)) * times for level in _ENVELOPE)

@@ -15,17 +15,17 @@ from uuid import UUID
 
 import attrs
 
-from playai_async.emulator._service.audio import CONTENT_TYPE, Audio
-from playai_async.emulator._service.clock import GRACE
+from playai_async.emulator._service.audio import AUDIO_TYPE, Audio
+from playai_async.emulator._service.clock import CLOCK_TOLERANCE
 from playai_async.emulator._service.contract import parse_job_id
 from playai_async.emulator._service.jobs import Job
-from playai_async.emulator._service.messages import Answer, Endpoint, Request
+from playai_async.emulator._service.messages import Endpoint, Request, Response
 
 FORGED: Final = "The signature does not match."
 EXPIRED: Final = "The link has expired."
 
 
-class Links:
+class SignedLinks:
     """Makes links, and tells good ones from others.
 
     Args:
@@ -53,7 +53,7 @@ class Links:
         # As bytes, since compare_digest() takes no text beyond ASCII.
         if not hmac.compare_digest(given.encode("utf-8", "replace"), self._signature(job_id, expires).encode()):
             return FORGED
-        return EXPIRED if self._time_of_day(now) >= float(expires) - GRACE else None
+        return EXPIRED if self._time_of_day(now) >= float(expires) - CLOCK_TOLERANCE else None
 
     def _signature(self, job_id: UUID, expires: str) -> str:
         signed = f"{job_id}\n{expires}".encode("utf-8", "replace")
@@ -84,14 +84,14 @@ class AudioOrigin:
     """
 
     jobs: Mapping[UUID, Job]
-    links: Links
+    links: SignedLinks
 
-    def subject(self, _method: str, path: str) -> tuple[Endpoint, UUID | None]:
+    def identify(self, _method: str, path: str) -> tuple[Endpoint, UUID | None]:
         """Return what a request is about: the audio of a job, or of none."""
         match = FILE_PATH.fullmatch(path)
         return "audio", parse_job_id(match[1]) if match else None
 
-    def answer(self, request: Request, now: float) -> Answer:
+    def respond(self, request: Request, now: float) -> Response:
         """Answer one request: method 405, signature and expiry 403, no audio 404, and then the file.
 
         Args:
@@ -103,7 +103,7 @@ class AudioOrigin:
         """
         if request.method not in {"GET", "HEAD"}:
             return _refusal(405, "MethodNotAllowed", "There are GET and HEAD.", {"Allow": "GET, HEAD"})
-        _, job_id = self.subject(request.method, request.path)
+        _, job_id = self.identify(request.method, request.path)
         job = self.jobs.get(job_id) if job_id else None
         if job is None:
             return _refusal(403, "AccessDenied", "The link leads nowhere.")
@@ -113,15 +113,15 @@ class AudioOrigin:
         return _file(job.audio, request) if job.has_audio(now) else _refusal(404, "NoSuchKey", "There is no audio.")
 
 
-def _file(audio: Audio, request: Request) -> Answer:
-    headers = {"Content-Type": CONTENT_TYPE, "Accept-Ranges": "bytes", "ETag": audio.etag}
+def _file(audio: Audio, request: Request) -> Response:
+    headers = {"Content-Type": AUDIO_TYPE, "Accept-Ranges": "bytes", "ETag": audio.etag}
     part = _part(audio, request)
     if part is None:
-        return Answer(200, audio.content(), headers)
+        return Response(200, audio.content(), headers)
     if not part:
         return _refusal(416, "InvalidRange", "There is no such range.", {"Content-Range": f"bytes */{audio.size}"})
     headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{audio.size}"
-    return Answer(206, audio.content().part(part.start, part.stop), headers)
+    return Response(206, audio.content().part(part.start, part.stop), headers)
 
 
 def _part(audio: Audio, request: Request) -> range | None:
@@ -141,6 +141,6 @@ def _part(audio: Audio, request: Request) -> range | None:
     return range(int(first), min(int(last) + 1, audio.size) if last else audio.size)
 
 
-def _refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Answer:
+def _refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
-    return Answer(status, body.encode(), {"Content-Type": "application/xml", **(headers or {})})
+    return Response(status, body.encode(), {"Content-Type": "application/xml", **(headers or {})})

@@ -8,11 +8,11 @@ from importlib import resources
 from typing import Any, Final
 from uuid import UUID
 
-from playai_async.emulator._service.messages import Answer, json_answer
+from playai_async.emulator._service.messages import Response, json_response
 
-RATE_LIMITED: Final = "Rate limit exceeded. Please wait a few moments and try again."
+RATE_LIMITED_BODY: Final = "Rate limit exceeded. Please wait a few moments and try again."
 
-_ERRORS: Final[Mapping[int, tuple[str, str]]] = {
+_ERROR_BODIES: Final[Mapping[int, tuple[str, str]]] = {
     400: ("INVALID_PARAMETERS", "The parameters are not valid."),
     401: ("UNAUTHORIZED", "The API key or the user id is missing or not valid."),
     403: ("UNSUPPORTED_PLAN", "Your plan does not include this endpoint."),
@@ -31,18 +31,20 @@ def contract() -> dict[str, Any]:
     return description
 
 
-def usual_answer(status: int, headers: Mapping[str, str] | None = None, *, message: str | None = None) -> Answer:
+def documented_response(
+    status: int, headers: Mapping[str, str] | None = None, *, message: str | None = None
+) -> Response:
     """Return what the service would send with a status: the documented body, or none below 400.
 
     The contract lists 400, 401, 403, 429 and 5xx. 404 and 405 are the emulator's own choice, in the same
     shape. A `message` takes the place of the usual one.
     """
     if status < HTTPStatus.BAD_REQUEST:
-        return Answer(status, b"", headers or {})
+        return Response(status, b"", headers or {})
     if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return json_answer(status, RATE_LIMITED, headers)
-    error_id, usual = _ERRORS.get(status, ("INTERNAL_ERROR", "Something went wrong."))
-    return json_answer(status, {"errorMessage": message or usual, "errorId": error_id}, headers)
+        return json_response(status, RATE_LIMITED_BODY, headers)
+    error_id, usual = _ERROR_BODIES.get(status, ("INTERNAL_ERROR", "Something went wrong."))
+    return json_response(status, {"errorMessage": message or usual, "errorId": error_id}, headers)
 
 
 def parse_job_id(text: str) -> UUID | None:
@@ -54,13 +56,13 @@ def parse_job_id(text: str) -> UUID | None:
     return UUID(text) if _UUID.fullmatch(text) else None
 
 
-REQUIRED: Final = ("text", "voice")
+REQUIRED_PARAMETERS: Final = ("text", "voice")
 
 _STRING: Final = ("a string", (str,))
 _NUMBER: Final = ("a number", (int, float))
 _NUMBER_OR_NULL: Final = ("a number or null", (int, float, type(None)))
 
-TYPES: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
+PARAMETER_TYPES: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
     "model": _STRING,
     "text": _STRING,
     "voice": _STRING,
@@ -95,17 +97,17 @@ def parse_parameters(body: bytes | None) -> dict[str, Any]:
     Raises:
         ValueError: It is none, or breaks the contract; the message is fit for the answer.
     """
-    parameters = _parse(body)
-    for name in REQUIRED:
+    parameters = _parse_json_object(body)
+    for name in REQUIRED_PARAMETERS:
         if parameters.get(name, "") == "":
             raise ValueError(f"{name} is missing or empty.")
-    for name, (described, types) in TYPES.items():
+    for name, (described, types) in PARAMETER_TYPES.items():
         if name in parameters and not _fits(parameters[name], types):
             raise ValueError(f"{name} must be {described}.")
     return parameters
 
 
-def _parse(body: bytes | None) -> dict[str, Any]:
+def _parse_json_object(body: bytes | None) -> dict[str, Any]:
     if body is None:
         raise ValueError("The body is too long.")
     try:

@@ -10,10 +10,10 @@ from uuid import UUID
 
 import attrs
 
-from playai_async.emulator._service.audio import CONTENT_TYPE, Audio
-from playai_async.emulator._service.clock import GRACE
+from playai_async.emulator._service.audio import AUDIO_TYPE, Audio
+from playai_async.emulator._service.clock import CLOCK_TOLERANCE
 
-DEFAULT_INPUT: Final[Mapping[str, Any]] = {
+DEFAULT_JOB_INPUT: Final[Mapping[str, Any]] = {
     "model": "PlayDialog",
     "text": "The quick brown fox jumps over the lazy dogs.",  # three seconds of audio
     "voice": "s3://voice-cloning-zero-shot/emulator/manifest.json",
@@ -40,7 +40,7 @@ class Job:
     created_at: datetime
     duration: float = 0.0
     fails: bool = False
-    input: Mapping[str, Any] = DEFAULT_INPUT
+    input: Mapping[str, Any] = DEFAULT_JOB_INPUT
     output: Mapping[str, Any] | None = None
 
     @property
@@ -51,11 +51,11 @@ class Job:
     @property
     def audio(self) -> Audio:
         """What comes of it."""
-        return Audio.of(self.input)
+        return Audio.from_input(self.input)
 
     def is_done(self, now: float) -> bool:
         """Whether it has finished, well or not, by loop time `now`."""
-        return now >= self.finishes_at - GRACE
+        return now >= self.finishes_at - CLOCK_TOLERANCE
 
     def has_audio(self, now: float) -> bool:
         """Whether it has finished well by loop time `now`."""
@@ -74,13 +74,13 @@ class Job:
         done = self.is_done(now)
         return {
             "id": str(self.id),
-            "createdAt": _timestamp(self.created_at),
+            "createdAt": _format_time(self.created_at),
             "input": self.input,
-            "completedAt": _timestamp(self.created_at + timedelta(seconds=self.duration)) if done else None,
-            "output": self._true_output(link, done=done) if self.output is None else self.output,
+            "completedAt": _format_time(self.created_at + timedelta(seconds=self.duration)) if done else None,
+            "output": self._actual_output(link, done=done) if self.output is None else self.output,
         }
 
-    def _true_output(self, link: str, *, done: bool) -> Mapping[str, Any]:
+    def _actual_output(self, link: str, *, done: bool) -> Mapping[str, Any]:
         if not done:
             return {"status": "IN_PROGRESS"}
         if self.fails:
@@ -88,11 +88,11 @@ class Job:
         return {
             "status": "COMPLETED",
             "url": link,
-            "contentType": CONTENT_TYPE,
+            "contentType": AUDIO_TYPE,
             "fileSize": self.audio.size,
             "duration": self.audio.duration,
         }
 
 
-def _timestamp(moment: datetime) -> str:
+def _format_time(moment: datetime) -> str:
     return moment.isoformat(timespec="milliseconds").replace("+00:00", "Z")

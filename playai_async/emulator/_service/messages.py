@@ -42,7 +42,7 @@ class Body(Protocol):
 
 
 @attrs.frozen
-class Answer:
+class Response:
     """One HTTP response: its status, its body, and its headers, the content type among them."""
 
     status: int
@@ -50,6 +50,6 @@ class Answer:
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
 
 
-def json_answer(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Answer:
+def json_response(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
     """Return an answer with a JSON body; `headers` are added to its content type, or replace it."""
-    return Answer(status, json.dumps(value).encode(), {"Content-Type": JSON_TYPE, **(headers or {})})
+    return Response(status, json.dumps(value).encode(), {"Content-Type": JSON_TYPE, **(headers or {})})

@@ -6,10 +6,10 @@ side of an edge; the service is described to work this way.
 
 import math
 
-from playai_async.emulator._service.clock import GRACE
+from playai_async.emulator._service.clock import CLOCK_TOLERANCE
 
 
-class FixedWindows:
+class FixedWindowLimiter:
     """Counts what each key spent in the current window.
 
     Args:
@@ -23,18 +23,18 @@ class FixedWindows:
         self._window = window
         self._phase = phase
         self._origin = -phase
-        self._begun = False
+        self._started = False
         self._index = 0
         # Only the current window is kept, so memory does not grow with the number of keys ever seen.
         self._spent: dict[str, int] = {}
 
-    def begin(self, now: float) -> None:
+    def start(self, now: float) -> None:
         """Lay the windows out so that `phase` seconds of one are over now; later calls change nothing."""
-        if not self._begun:
+        if not self._started:
             self._origin = now - self._phase
-            self._begun = True
+            self._started = True
 
-    def admit(self, key: str, now: float) -> bool:
+    def try_spend(self, key: str, now: float) -> bool:
         """Spend one request of a key's quota if any is left.
 
         A refused request spends nothing, so raising the quota in mid-window lets exactly the difference
@@ -47,7 +47,7 @@ class FixedWindows:
         Returns:
             Whether the request is within the quota.
         """
-        index, _ = self._place(now)
+        index, _ = self._window_at(now)
         if index != self._index:
             self._index = index
             self._spent.clear()
@@ -59,13 +59,13 @@ class FixedWindows:
 
     def seconds_left(self, now: float) -> int:
         """Return the seconds until the current window ends, in whole ones rounded up, for `Retry-After`."""
-        _, end = self._place(now)
+        _, end = self._window_at(now)
         return max(1, math.ceil(end - now))
 
-    def _place(self, now: float) -> tuple[int, float]:
+    def _window_at(self, now: float) -> tuple[int, float]:
         """Return the current window's number and its end."""
         if now < self._origin:
             # The clock was set back: virtual time often begins, at zero, between a test's fixtures and the test.
             self._origin = -self._phase
-        index = math.floor((now - self._origin + GRACE) / self._window)
+        index = math.floor((now - self._origin + CLOCK_TOLERANCE) / self._window)
         return index, self._origin + (index + 1) * self._window
