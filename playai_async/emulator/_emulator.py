@@ -1,6 +1,6 @@
-"""The emulator: two aiohttp.web servers around the service and its audio, with faults and logs of what was asked.
+"""The public class. It connects the service, the faults, the logs of requests and the two HTTP servers.
 
-The only clock is the loop's, so that tests may run in virtual time; the wall clock only dates jobs and links.
+The only clock is the event loop's, so that tests can run in virtual time; the wall clock only dates jobs and links.
 """
 
 import asyncio
@@ -27,6 +27,7 @@ from playai_async.emulator._validation import (
     check_count,
     check_credential,
     check_host,
+    check_job_duration,
     check_job_id,
     check_quota,
     check_seconds,
@@ -35,40 +36,41 @@ from playai_async.emulator._validation import (
 
 
 class Emulator:
-    """The service on loopback.
+    """A local server that emulates the service.
 
-    Use it as an async context manager, or call `start()` and `stop()`. It belongs to the loop it is first started
-    in, may be shared between that loop's tasks, and may not be touched from other threads. It can be built
-    outside a loop; jobs are added inside one. Where virtual time begins only after the fixtures of a test, add
-    jobs in the test: one that a fixture adds finishes by the clock of the fixtures.
+    Use it as an async context manager, or call `start()` and `stop()`. It can be created outside of an event loop. It
+    belongs to the loop in which it is first started: tasks of that loop may share it, other threads may not use it.
+    Jobs are added inside that loop. If virtual time begins only after the fixtures of a test, add jobs in the test: a
+    job that a fixture adds finishes by the clock of the fixtures.
 
-    A request is answered in this order: unknown endpoint 404, other method 405, credentials 401, quota 429, body or
-    id 400, unknown job 404, and then the job, with 201 if it was created. 404 and 405 are not in the service's
-    contract; they come in its error shape. A fault takes the place of that answer, but the request spends its quota
-    all the same.
+    Requests are checked in this order: unknown endpoint 404, other method 405, credentials 401, quota 429, body or id
+    400, unknown job 404. Then the job is sent, with 201 if it was created. 404 and 405 are not in the contract of the
+    service; they have its error shape. A fault replaces or delays the response, but the request spends its quota.
 
-    The audio is on a second origin, without credentials or quota, under links that expire: other method 405, a link
-    that is forged, expired or of no job 403, no audio (yet) 404, and then the file, whole or by one range. It is
-    always a WAV (16-bit PCM, mono), whatever `outputFormat` asks for, of the `sampleRate` asked for where that is one
-    and 24,000 Hz where not; 15 characters of the text make a second, and it takes a tenth of one at least.
+    The audio is on a second origin, without credentials or quota, under links that expire. The order there: other
+    method 405, a link that is forged, expired or of no job 403, no audio (yet) 404. Then the file is sent, or one range
+    of it. The audio is always a WAV file (16-bit PCM, mono), whatever `outputFormat` requests. Its sample rate is the
+    requested `sampleRate` if that is valid, else 24,000 Hz. 15 characters of text make one second of audio; the minimum
+    is a tenth of a second.
 
     Args:
-        quota: Requests for jobs a window for each API key; past it comes 429. None: unlimited.
-        window: The length of the fixed windows, in seconds.
-        phase: Seconds of the first window that are over when the emulator first starts.
-        create_quota: Requests that create jobs a window for each key, counted apart; None: unlimited.
-        job_duration: Seconds until a created job finishes, infinity: never. None: a second, and a tenth of its audio.
-        link_lifetime: Seconds for which a link to audio is good.
-        retry_after: Whether 429s carry `Retry-After`; off, as the service promises none.
-        api_key: The key to insist on; None: any.
-        user_id: The user id to insist on; None: any.
+        quota: Status requests that each API key may send in a window; further requests get 429. None: unlimited.
+        window: The length of the fixed windows in seconds.
+        phase: Seconds of the first window that have passed when the emulator first starts.
+        create_quota: Requests to create jobs that each key may send in a window, counted separately. None: unlimited.
+        job_duration: Seconds until a created job finishes; infinity: never. None: one second, and a tenth of the
+            duration of its audio.
+        link_lifetime: Seconds until a link to audio expires.
+        retry_after: Whether a 429 has a `Retry-After` header. Off by default, because the service does not promise it.
+        api_key: The only key to accept; None: any key.
+        user_id: The only user id to accept; None: any user id.
         host: The loopback address to listen on.
-        port: The port to listen on; 0: a free one, kept over restarts.
-        audio_port: The port that serves audio; likewise.
-        history: How many arrivals to keep, on either origin.
+        port: The port of the API; 0: a free port, which is kept over restarts.
+        audio_port: The port of the audio origin; 0: likewise.
+        history: How many arrivals to keep for each origin.
 
     Raises:
-        TypeError: An argument, or what a property is set to, is of the wrong type.
+        TypeError: An argument, or a value assigned to a property, has the wrong type.
         ValueError: One of them is out of range, or the host is not a loopback address.
     """
 
@@ -101,15 +103,15 @@ class Emulator:
             job_duration=check_job_duration(job_duration),
             links=self._links,
         )
-        origin = AudioOrigin(self._jobs_api.jobs, self._links)
+        audio_origin = AudioOrigin(self._jobs_api.jobs, self._links)
         self._log = RequestLog(check_count("history", history))
         self._audio_log = RequestLog(history)
         self._faults = FaultPlan()
         self._release = asyncio.Event()
-        serve_jobs = partial(self._serve, self._jobs_api, self._log)
-        serve_audio = partial(self._serve, origin, self._audio_log)
-        self._listener = Listener(serve_jobs, check_host(host), check_count("port", port, most=65_535))
-        self._audio_listener = Listener(serve_audio, host, check_count("audio_port", audio_port, most=65_535))
+        handle_api = partial(self._handle, self._jobs_api, self._log)
+        handle_audio = partial(self._handle, audio_origin, self._audio_log)
+        self._listener = Listener(handle_api, check_host(host), check_count("port", port, most=65_535))
+        self._audio_listener = Listener(handle_audio, host, check_count("audio_port", audio_port, most=65_535))
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -121,18 +123,18 @@ class Emulator:
         await self.stop()
 
     async def start(self) -> None:
-        """Listen, on the same ports as before if it ran before.
+        """Start to listen; after a stop, on the same ports as before.
+
+        If cancelled, the emulator is stopped.
 
         Raises:
-            RuntimeError: It is running.
-            OSError: A port is taken.
-
-        A cancellation leaves it stopped.
+            RuntimeError: The emulator is already running.
+            OSError: A port is in use.
         """
         if self._listener.running:
-            raise RuntimeError("the emulator is running already")
-        for windows in (self._jobs_api.status_limiter, self._jobs_api.create_limiter):
-            windows.start(asyncio.get_running_loop().time())
+            raise RuntimeError("the emulator is already running")
+        for limiter in (self._jobs_api.status_limiter, self._jobs_api.create_limiter):
+            limiter.start(asyncio.get_running_loop().time())
         async with AsyncExitStack() as started:
             for listener in (self._audio_listener, self._listener):
                 await listener.start()
@@ -140,34 +142,44 @@ class Emulator:
             started.pop_all()
 
     async def stop(self) -> None:
-        """Stop listening and cut every connection, whatever is under way on it.
+        """Stop listening and abort all connections, including those with requests in progress.
 
-        Jobs, counts and faults are kept for the next start. Stopping again does nothing. Once cancelled, stop again.
+        Jobs, counts and faults are kept for the next start. Stopping a stopped emulator does nothing. If cancelled,
+        call `stop()` again.
         """
         await asyncio.gather(self._listener.stop(), self._audio_listener.stop())
 
     async def restart(self) -> None:
-        """Stop and start again: every connection is cut, all else is kept. Fails and is cancelled as they are."""
+        """Stop and start again: all connections are aborted, everything else is kept.
+
+        If cancelled, call `stop()`.
+
+        Raises:
+            OSError: Another program has taken a port in the meantime.
+        """
         await self.stop()
         await self.start()
 
     @property
     def base_url(self) -> str:
-        """Where the emulator listens, such as `http://127.0.0.1:8123`; it stays the same over restarts.
+        """The URL of the API, such as `http://127.0.0.1:8123`. It stays the same over restarts.
 
         Raises:
-            RuntimeError: It was never started, and given no port, so that there is none yet.
+            RuntimeError: The emulator has never been started and no port was given, so the port is not known yet.
         """
         return self._listener.url
 
     @property
     def audio_url(self) -> str:
-        """Where the audio is, as `base_url` is where the service is."""
+        """The URL of the audio origin; it raises the same errors as `base_url`."""
         return self._audio_listener.url
 
     @property
     def quota(self) -> int | None:
-        """Requests for jobs a window for each key; None: unlimited. May be set at any time, for the next requests."""
+        """Status requests that each key may send in a window; None: unlimited.
+
+        It can be set at any time, and applies to the next requests.
+        """
         return self._jobs_api.status_limiter.quota
 
     @quota.setter
@@ -176,7 +188,7 @@ class Emulator:
 
     @property
     def create_quota(self) -> int | None:
-        """The same for requests that create jobs."""
+        """Requests to create jobs that each key may send in a window; like `quota`."""
         return self._jobs_api.create_limiter.quota
 
     @create_quota.setter
@@ -185,7 +197,10 @@ class Emulator:
 
     @property
     def job_duration(self) -> float | None:
-        """Seconds until a created job finishes; None: by its text. May be set at any time, for the next jobs."""
+        """Seconds until a created job finishes; None: the duration follows from its text.
+
+        It can be set at any time, and applies to the jobs created next.
+        """
         return self._jobs_api.job_duration
 
     @job_duration.setter
@@ -194,7 +209,7 @@ class Emulator:
 
     @property
     def jobs(self) -> tuple[UUID, ...]:
-        """All jobs, added and created ones, in the order in which they came to be."""
+        """The ids of all jobs, added by tests or created by requests, oldest first."""
         return tuple(self._jobs_api.jobs)
 
     def add_job(
@@ -205,26 +220,26 @@ class Emulator:
         job_id: UUID | None = None,
         input: Mapping[str, Any] | None = None,  # noqa: A002 - the service's own name for it
     ) -> UUID:
-        """Create a job that finishes by itself.
+        """Add a job that finishes by itself.
 
         Args:
-            duration: Seconds from now until it finishes, infinity: never.
-            fails: Whether it ends as FAILED rather than COMPLETED.
-            job_id: Its id; None: a new one.
-            input: The parameters to show as those it was created from; None: some plausible ones.
+            duration: Seconds from now until the job finishes; infinity: never.
+            fails: Whether the job ends as FAILED instead of COMPLETED.
+            job_id: The job's id; None: a new id.
+            input: The parameters to show as the job's input; None: some plausible parameters.
 
         Returns:
             The job's id.
 
         Raises:
-            RuntimeError: No loop is running, or another than the emulator's.
-            TypeError: An argument is of the wrong type, or `input` is not JSON.
-            ValueError: The duration is negative or NaN, or there is a job with this id.
+            RuntimeError: No loop is running, or the running loop is not the emulator's.
+            TypeError: An argument has the wrong type, or `input` is not JSON.
+            ValueError: The duration is negative or NaN, or a job with this id exists.
         """
         check_seconds("duration", duration, infinite=True)
         check_job_id(job_id)
         if job_id in self._jobs_api.jobs:
-            raise ValueError(f"there is a job {job_id} already")
+            raise ValueError(f"a job with the id {job_id} already exists")
         job = Job(
             id=job_id or uuid4(),
             began=self._listener.now(),
@@ -237,17 +252,21 @@ class Emulator:
         return job.id
 
     def finishes_at(self, job_id: UUID) -> float:
-        """Return the loop time at which a job finishes; a `KeyError` if there is none."""
+        """Return the loop time, in seconds, when a job finishes.
+
+        Raises:
+            KeyError: There is no such job.
+        """
         return self._jobs_api.jobs[job_id].finishes_at
 
     def set_output(self, job_id: UUID, output: Mapping[str, Any] | None) -> None:
-        """Show something else as a job's output, such as a status that the contract does not list.
+        """Show another output for a job, such as a status that the contract does not list.
 
-        The job goes on underneath: None shows its true output again.
+        The job itself continues unchanged: None shows its actual output again.
 
         Args:
             job_id: The job.
-            output: The JSON object to show; None: the true one.
+            output: The JSON object to show; None: the actual output.
 
         Raises:
             KeyError: There is no such job.
@@ -258,7 +277,7 @@ class Emulator:
         self._jobs_api.jobs[job_id] = attrs.evolve(job, output=shown)
 
     def link_of(self, job_id: UUID) -> str:
-        """Return a fresh link to a job's audio, which is there once the job is completed.
+        """Return a new link to a job's audio. The link gives 404 until the job has completed.
 
         Raises:
             KeyError: There is no such job.
@@ -267,89 +286,91 @@ class Emulator:
         return self._links.sign(self._jobs_api.jobs[job_id].id, asyncio.get_running_loop().time())
 
     def audio_of(self, job_id: UUID) -> bytes:
-        """Return the audio of a job as it is, or will be, served; a `KeyError` if there is none such."""
-        return self._jobs_api.jobs[job_id].audio.content()[:]
+        """Return the audio of a job as it is served, whether the job has completed or not.
+
+        Raises:
+            KeyError: There is no such job.
+        """
+        return self._jobs_api.jobs[job_id].audio.file()[:]
 
     def inject(
         self, fault: Fault, *, times: int | None = 1, job_id: UUID | None = None, endpoint: Endpoint = "status"
     ) -> None:
-        """Misbehave for the next requests.
+        """Plan a fault for the next requests.
 
-        A request meets the first fault planned that fits it; the next one planned has its turn once that is
-        used up. A request to create a job that meets a `Status` creates none. With any other fault it does, if
-        nothing is wrong with it: the service then has a job that the client does not know.
+        A request meets the first planned fault that matches it. Once that fault is used up, the next planned fault
+        applies. A request to create a job that meets a `Status` creates no job. With any other fault a valid request
+        creates a job: the service then has a job that the client may not know of.
 
         Args:
-            fault: What to do to them.
-            times: How many requests meet it; None: all, until `clear_faults()`.
-            job_id: The one job whose requests meet it; None: all requests.
-            endpoint: Which requests meet it: those that ask for a job (`"status"`, and whatever else comes in there),
-                those that create one (`"create"`), or those for audio (`"audio"`).
+            fault: The fault.
+            times: How many requests meet the fault; None: all requests until `clear_faults()`.
+            job_id: The job whose requests meet the fault; None: any request.
+            endpoint: The requests that meet the fault: `"status"` for status requests and requests to unknown paths,
+                `"create"` for requests that create jobs, `"audio"` for requests to the audio origin.
 
         Raises:
-            TypeError: An argument is of the wrong type; a class such as `Hang` needs to be called.
-            ValueError: `times` is less than 1, there is no such endpoint, or no request to it could meet this:
-                a `job_id` where jobs are created, `Malformed` audio.
+            TypeError: An argument has the wrong type, such as the class `Hang` instead of `Hang()`.
+            ValueError: `times` is less than 1, the endpoint is unknown, or no request could meet the fault: a `job_id`
+                with `"create"`, or `Malformed` with `"audio"`.
         """
         self._faults.add(fault, times=times, job_id=job_id, endpoint=endpoint)
 
     def clear_faults(self) -> None:
-        """Behave again, and give requests that hang the answer they were due."""
+        """Remove all planned faults, and send the responses of the requests that hang."""
         self._faults.clear()
         self._release.set()
         self._release = asyncio.Event()
 
     @property
     def stats(self) -> EmulatorStats:
-        """A snapshot of the counts; requests for audio are not among them."""
+        """A snapshot of the counts. Requests to the audio origin are not included."""
         return self._log.stats
 
     @property
     def arrivals(self) -> tuple[Arrival, ...]:
-        """The latest requests in the order of their arrival, `history` of them at most."""
+        """The latest requests to the API in the order of arrival; `history` is the maximum."""
         return self._log.arrivals
 
     @property
     def audio_arrivals(self) -> tuple[Arrival, ...]:
-        """The same for the requests for audio."""
+        """The latest requests to the audio origin in the order of arrival; `history` is the maximum."""
         return self._audio_log.arrivals
 
     def requests_of(self, job_id: UUID) -> int:
-        """Return how many requests asked for a job, whatever became of them."""
+        """Return the number of requests for a job, whatever the response was and whether the job exists or not."""
         return self._log.requests_of(job_id)
 
     def reset_stats(self) -> None:
-        """Count afresh and forget the arrivals; requests under way stay counted, quota spent stays spent."""
+        """Set the counts to zero and forget the arrivals.
+
+        Requests in progress stay counted, and spent quota stays spent.
+        """
         self._log.reset()
         self._audio_log.reset()
 
-    async def _serve(
-        self, site: JobsApi | AudioOrigin, log: RequestLog, request: web.BaseRequest
+    async def _handle(
+        self, origin: JobsApi | AudioOrigin, log: RequestLog, request: web.BaseRequest
     ) -> web.StreamResponse:
-        loop = asyncio.get_running_loop()
         method, path, headers = request.method, request.path, request.headers
-        endpoint, job_id = site.identify(method, path)
-        arrival = Arrival(at=loop.time(), method=method, path=request.raw_path, job_id=job_id, headers=headers)
-        serial = log.on_arrival(arrival)
+        endpoint, job_id = origin.identify(method, path)
+        now = asyncio.get_running_loop().time()
+        serial = log.on_arrival(Arrival(at=now, method=method, path=request.raw_path, job_id=job_id, headers=headers))
         status = None
         try:
             body = await read_body(request)
             log.on_body(serial, body or b"")
             fault = self._faults.take(endpoint, job_id)
-            now = loop.time()
-            asked = Request(method, path, request.query, headers, body)
-            if isinstance(site, AudioOrigin):
-                answer = site.respond(asked, now)
+            received = Request(method, path, request.query, headers, body)
+            now = asyncio.get_running_loop().time()
+            if isinstance(origin, AudioOrigin):
+                usual = origin.respond(received, now)
             else:
-                # A status stands for a service that fails before it does anything.
-                answer = site.respond(asked, now, create=not isinstance(fault, Status))
-            answer = apply_fault(fault, answer, endpoint=endpoint, job_id=job_id, now=now)
-            response = await send_response(request, answer, fault, self._release)
-            status = response.status
-            return response
+                # Status stands for a service that fails before it does anything.
+                usual = origin.respond(received, now, create=not isinstance(fault, Status))
+            response = apply_fault(fault, usual, endpoint=endpoint, job_id=job_id, now=now)
+            sent = await send_response(request, response, fault, self._release)
+            status = sent.status
+            return sent
         finally:
             log.on_end(serial, status)
-
-
-def check_job_duration(job_duration: float | None) -> float | None:
-    return None if job_duration is None else check_seconds("job_duration", job_duration, infinite=True)

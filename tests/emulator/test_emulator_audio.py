@@ -108,7 +108,7 @@ async def test_the_longest_text_costs_neither_time_nor_memory(emulator: Emulator
 @pytest.mark.parametrize(("start", "stop"), [(0, 44), (40, 50), (95_990, 96_100), (44, 300_000), (7, 7)], ids=str)
 async def test_any_part_is_that_of_the_whole(start: int, stop: int) -> None:
     """Across the header's end, and across the tune's, by whatever way it is cut."""
-    content = Audio.from_input({"text": "x" * 150}).content()
+    content = Audio.from_input({"text": "x" * 150}).file()
     whole = content[:]
     assert len(whole) == len(content)
     assert content[start:stop] == whole[start:stop]
@@ -118,7 +118,7 @@ async def test_any_part_is_that_of_the_whole(start: int, stop: int) -> None:
 async def test_no_text_makes_more_than_a_wav_can_hold() -> None:
     """Its sizes have 32 bits."""
     audio = Audio(192_000, MAX_FRAMES, b"digest")
-    assert audio.content()[:8] == b"RIFF" + (audio.size - 8).to_bytes(4, "little")
+    assert audio.file()[:8] == b"RIFF" + (audio.size - 8).to_bytes(4, "little")
     assert Audio.from_input({"text": "x" * 1_000_000, "sampleRate": 192_000}).frames == MAX_FRAMES
 
 

@@ -90,7 +90,7 @@ async def test_stop_is_idempotent(emulator: Emulator) -> None:
 @pytest.mark.looptime
 async def test_start_while_running_is_an_error(emulator: Emulator) -> None:
     """Two servers would share one ledger, and only one be stopped."""
-    with pytest.raises(RuntimeError, match="running already"):
+    with pytest.raises(RuntimeError, match="already running"):
         await emulator.start()
 
 

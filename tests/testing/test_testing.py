@@ -164,7 +164,7 @@ def test_a_test_that_is_not_asynchronous_is_told(suite: pytest.Pytester) -> None
     suite.makepyfile("def test_it(playai_session): ...")
     result = suite.runpytest_inprocess("-p", "no:cacheprovider")
     assert result.parseoutcomes() == {"errors": 1}
-    result.stdout.fnmatch_lines("playai_emulator answers on the event loop of an asynchronous test, and this one*")
+    result.stdout.fnmatch_lines("playai_emulator runs in the event loop of an async test, and this test is not async*")
 
 
 def test_tests_that_share_a_loop_have_an_emulator_each(suite: pytest.Pytester) -> None:

@@ -1,8 +1,8 @@
-"""What a job sounds like: a WAV whose bytes are made as they are asked for.
+"""The audio of a job: a WAV file whose bytes are generated when they are read.
 
-The longest text makes an hour of audio, more than is worth holding, or making before the first byte is sent. So
-the sound is a short tune over and over, and any part of the file is cut from that. No speech: it only has to be
-audible, of the right length, and another one for another text.
+The longest text makes an hour of audio: too much to hold in memory, and too slow to generate before the first byte is
+sent. So the sound is a short tune that repeats, and any part of the file can be generated from it. The sound is not
+speech. It is audible, has the right length, and differs from text to text.
 """
 
 import hashlib
@@ -16,35 +16,35 @@ import attrs
 AUDIO_TYPE: Final = "audio/wav"
 
 CHARACTERS_PER_SECOND: Final = 15
-"""How fast text is spoken: some 150 English words a minute, an easy pace."""
+"""How fast text is spoken: about 150 English words a minute."""
 
 DEFAULT_SAMPLE_RATE: Final = 24_000
-"""Frames a second where the input asks for none: the service's own default."""
+"""Frames per second if the input asks for no valid rate; the service has the same default."""
 
 MIN_SAMPLE_RATE: Final = 8_000
 MAX_SAMPLE_RATE: Final = 192_000
-"""Frames a second, from the telephone to the studio: others are not taken from an input."""
+"""Frames per second, from telephone to studio quality. An input outside of this range gets the default."""
 
 MAX_FRAMES: Final = 2**31 - 64
-"""The sizes in a WAV's header are 32 bits wide, and a frame is two bytes."""
+"""The sizes in the header of a WAV file have 32 bits, and a frame has two bytes."""
 
 _HEADER: Final = struct.Struct("<4sI4s4sIHHIIHH4sI")
 _NOTES: Final = 8
 _SCALE: Final = (440.0, 495.0, 550.0, 660.0, 733.0)
-"""Hz: five tones of which any two go together."""
+"""Five tones in Hz; any two of them sound well together."""
 _ENVELOPE: Final = (3_000, 7_000, 8_000, 6_500, 5_000, 3_500, 2_000, 800)
-"""How a note swells and fades, out of 32,767."""
+"""The amplitude of a note over time; the maximum of a 16-bit sample is 32,767."""
 
 
 @attrs.frozen
 class AudioFile:
-    """A file, or part of one, that is sliced like bytes.
+    """A file, or a part of one, that can be sliced like bytes.
 
     Args:
-        header: What it begins with.
-        tune: What follows, again and again.
-        start: Where in the file this begins.
-        stop: Where in the file this ends.
+        header: The bytes at the beginning of the file.
+        tune: The bytes that repeat after the header.
+        start: Where this part begins, in bytes from the beginning of the file.
+        stop: Where this part ends.
     """
 
     header: bytes
@@ -61,14 +61,14 @@ class AudioFile:
         return self.header[start:stop] + self._sound(start - len(self.header), stop - len(self.header))
 
     def part(self, start: int, stop: int) -> Self:
-        """Return the bytes from `start` to `stop`, without making them yet."""
+        """Return the part from `start` to `stop` without generating its bytes."""
         return attrs.evolve(self, start=self.start + start, stop=self.start + stop)
 
     def _sound(self, start: int, stop: int) -> bytes:
         length = max(stop, 0) - max(start, 0)
         offset = max(start, 0) % len(self.tune)
-        rounds = -(-(offset + length) // len(self.tune))
-        return (self.tune * rounds)[offset : offset + length]
+        repeats = -(-(offset + length) // len(self.tune))
+        return (self.tune * repeats)[offset : offset + length]
 
 
 @attrs.frozen
@@ -76,9 +76,9 @@ class Audio:
     """The audio of a job: 16-bit PCM, mono.
 
     Args:
-        rate: Frames a second.
-        frames: How many there are.
-        digest: Bytes that tell which tune it is.
+        rate: Frames per second.
+        frames: The number of frames.
+        digest: A digest of the text, which selects the tune.
     """
 
     rate: int
@@ -87,30 +87,30 @@ class Audio:
 
     @classmethod
     def from_input(cls, parameters: Mapping[str, Any]) -> Self:
-        """Return what is made of a job's input; a text that is none counts as empty."""
+        """Return the audio for the input of a job; a text that is not a string counts as empty."""
         text, rate = parameters.get("text"), _sample_rate(parameters.get("sampleRate"))
         text = text if isinstance(text, str) else ""
-        # Nothing spoken is no file to test with: a tenth of a second at least.
+        # Tests need a file with some sound, even for an empty text: at least a tenth of a second.
         frames = min(max(len(text) * rate // CHARACTERS_PER_SECOND, rate // 10), MAX_FRAMES)
-        # JSON may hold half of a surrogate pair, which UTF-8 cannot.
+        # JSON may contain half of a surrogate pair, which plain UTF-8 cannot encode.
         return cls(rate, frames, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
 
     @property
     def duration(self) -> float:
-        """Its length in seconds."""
+        """The length in seconds."""
         return self.frames / self.rate
 
     @property
     def size(self) -> int:
-        """Its length in bytes, header and all."""
+        """The size of the file in bytes, including the header."""
         return _HEADER.size + 2 * self.frames
 
     @property
     def etag(self) -> str:
-        """A strong entity tag: it differs where a byte does."""
+        """A strong entity tag: files with different bytes have different tags."""
         return f'"{self.digest.hex()[:32]}-{self.rate}-{self.frames}"'
 
-    def content(self) -> AudioFile:
+    def file(self) -> AudioFile:
         """Return the file."""
         length = 2 * self.frames
         riff = (b"RIFF", _HEADER.size - 8 + length, b"WAVE")
@@ -120,20 +120,21 @@ class Audio:
         return AudioFile(header, tune, 0, self.size)
 
 
-def _sample_rate(asked: object) -> int:
-    """Return the rate asked for, or the usual one if it is none that can be had."""
-    # JSON does not tell 48000.0 from 48000, and true is no number to it.
-    if isinstance(asked, bool) or not isinstance(asked, (int, float)):
+def _sample_rate(requested: object) -> int:
+    """Return the requested sample rate, or the default if the request is not valid."""
+    # JSON does not distinguish 48000.0 from 48000, and true is not a number in JSON.
+    if isinstance(requested, bool) or not isinstance(requested, (int, float)):
         return DEFAULT_SAMPLE_RATE
-    return int(asked) if MIN_SAMPLE_RATE <= asked <= MAX_SAMPLE_RATE and asked == int(asked) else DEFAULT_SAMPLE_RATE
+    valid = MIN_SAMPLE_RATE <= requested <= MAX_SAMPLE_RATE and requested == int(requested)
+    return int(requested) if valid else DEFAULT_SAMPLE_RATE
 
 
 def _note(rate: int, pitch: float) -> bytes:
     """Return about a quarter of a second of a tone.
 
-    One period is computed, and repeated at each loudness. It begins and ends at zero, so that nothing clicks.
+    One period is computed and repeated at each amplitude. A period begins and ends at zero, so there are no clicks.
     """
     period = round(rate / pitch)
-    swing = [math.sin(2 * math.pi * frame / period) for frame in range(period)]
-    times = rate // (4 * len(_ENVELOPE) * period)
-    return b"".join(struct.pack(f"<{period}h", *(round(level * at) for at in swing)) * times for level in _ENVELOPE)
+    wave = [math.sin(2 * math.pi * frame / period) for frame in range(period)]
+    repeats = rate // (4 * len(_ENVELOPE) * period)
+    return b"".join(struct.pack(f"<{period}h", *(round(peak * at) for at in wave)) * repeats for peak in _ENVELOPE)

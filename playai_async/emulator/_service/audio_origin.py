@@ -1,14 +1,12 @@
-"""The host that serves audio: an object store with signed links, which knows no keys and counts no requests.
+"""The host that serves audio: an object store with signed links, without credentials and without a rate limit.
 
-A request in, an answer out; no I/O and no clock.
+No I/O; the caller passes the loop time in.
 """
 
 import hashlib
 import hmac
-import math
 import re
 import secrets
-import time
 from collections.abc import Callable, Mapping
 from typing import Final
 from uuid import UUID
@@ -16,7 +14,7 @@ from uuid import UUID
 import attrs
 
 from playai_async.emulator._service.audio import AUDIO_TYPE, Audio
-from playai_async.emulator._service.clock import CLOCK_TOLERANCE
+from playai_async.emulator._service.clock import CLOCK_TOLERANCE, WallClock
 from playai_async.emulator._service.contract import parse_job_id
 from playai_async.emulator._service.jobs import Job
 from playai_async.emulator._service.messages import Endpoint, Request, Response
@@ -24,111 +22,96 @@ from playai_async.emulator._service.messages import Endpoint, Request, Response
 FORGED: Final = "The signature does not match."
 EXPIRED: Final = "The link has expired."
 
+FILE_PATH: Final = re.compile(r"/([^/]+)\.wav")
+# int() refuses thousands of digits; forty digits are beyond the size of any file.
+RANGE: Final = re.compile(r"bytes=(?:(\d{1,40})-(\d{0,40})|-(\d{1,40}))", re.ASCII | re.IGNORECASE)
+
 
 class SignedLinks:
-    """Makes links, and tells good ones from others.
+    """Signs and verifies links to audio. `Expires` is a time of day that advances with the loop's time.
 
     Args:
-        lifetime: Seconds for which a link is good.
-        origin: Says where the audio is, such as `http://127.0.0.1:8124`.
+        lifetime: Seconds until a link expires.
+        base_url: Returns the URL of the audio origin, such as `http://127.0.0.1:8124`.
     """
 
-    def __init__(self, lifetime: float, origin: Callable[[], str]) -> None:
+    def __init__(self, lifetime: float, base_url: Callable[[], str]) -> None:
         self._lifetime = lifetime
-        self._origin = origin
+        self._base_url = base_url
         self._key = secrets.token_bytes(32)
-        self._seen_at = math.inf
-        self._offset = 0
+        self._clock = WallClock()
 
     def sign(self, job_id: UUID, now: float) -> str:
-        """Return a link to a job's audio that is good from now on."""
-        # Without a fraction where there is none, as real ones are; with one, lest the link's life be rounded.
-        expires = f"{self._time_of_day(now) + self._lifetime:.6f}".rstrip("0").rstrip(".")
-        return f"{self._origin()}/{job_id}.wav?Expires={expires}&Signature={self._signature(job_id, expires)}"
+        """Return a link to a job's audio whose lifetime begins at loop time `now`."""
+        # A whole number where possible, as in real links; otherwise with its fraction, so that the lifetime is exact.
+        expires = f"{self._clock.at(now) + self._lifetime:.6f}".rstrip("0").rstrip(".")
+        return f"{self._base_url()}/{job_id}.wav?Expires={expires}&Signature={self._signature(job_id, expires)}"
 
     def refusal(self, job_id: UUID, query: Mapping[str, str], now: float) -> str | None:
-        """Return why a link to a job's audio leads nowhere; None: it is good."""
+        """Return why a link to a job's audio is refused at loop time `now`; None if it is valid."""
         expires = query.get("Expires", "")
-        given = query.get("Signature", "")
-        # As bytes, since compare_digest() takes no text beyond ASCII.
-        if not hmac.compare_digest(given.encode("utf-8", "replace"), self._signature(job_id, expires).encode()):
+        signature = query.get("Signature", "")
+        # Encoded, because compare_digest() accepts no text beyond ASCII.
+        if not hmac.compare_digest(signature.encode("utf-8", "replace"), self._signature(job_id, expires).encode()):
             return FORGED
-        return EXPIRED if self._time_of_day(now) >= float(expires) - CLOCK_TOLERANCE else None
+        return EXPIRED if self._clock.at(now) >= float(expires) - CLOCK_TOLERANCE else None
 
     def _signature(self, job_id: UUID, expires: str) -> str:
         signed = f"{job_id}\n{expires}".encode("utf-8", "replace")
         return hmac.new(self._key, signed, hashlib.sha256).hexdigest()
 
-    def _time_of_day(self, now: float) -> float:
-        """Return the loop's time in seconds since 1970."""
-        if now < self._seen_at:
-            # The first look, or the clock was set back: virtual time often begins between a test's fixtures and
-            # the test. In whole seconds, so that round times of the loop make round times of day.
-            self._seen_at = now
-            self._offset = math.floor(time.time() - now)
-        return self._offset + now
-
-
-FILE_PATH: Final = re.compile(r"/([^/]+)\.wav")
-# int() refuses thousands of digits; forty are beyond any file.
-RANGE: Final = re.compile(r"bytes=(?:(\d{1,40})-(\d{0,40})|-(\d{1,40}))", re.ASCII | re.IGNORECASE)
-
 
 @attrs.frozen
 class AudioOrigin:
-    """The files of the jobs.
+    """Serves the audio of the jobs.
 
     Args:
-        jobs: The jobs there are.
-        links: Who tells good links from others.
+        jobs: The jobs by id.
+        links: Verifies the links.
     """
 
     jobs: Mapping[UUID, Job]
     links: SignedLinks
 
     def identify(self, _method: str, path: str) -> tuple[Endpoint, UUID | None]:
-        """Return what a request is about: the audio of a job, or of none."""
+        """Return the endpoint and the job id of a request."""
         match = FILE_PATH.fullmatch(path)
         return "audio", parse_job_id(match[1]) if match else None
 
     def respond(self, request: Request, now: float) -> Response:
-        """Answer one request: method 405, signature and expiry 403, no audio 404, and then the file.
+        """Return the response at loop time `now`.
 
-        Args:
-            request: The request.
-            now: The loop time.
-
-        Returns:
-            The answer to send.
+        The order of the checks: the method (405), the signature and the expiry of the link (403), the audio (404).
         """
         if request.method not in {"GET", "HEAD"}:
-            return _refusal(405, "MethodNotAllowed", "There are GET and HEAD.", {"Allow": "GET, HEAD"})
+            return _error(405, "MethodNotAllowed", "Only GET and HEAD are allowed.", {"Allow": "GET, HEAD"})
         _, job_id = self.identify(request.method, request.path)
         job = self.jobs.get(job_id) if job_id else None
         if job is None:
-            return _refusal(403, "AccessDenied", "The link leads nowhere.")
+            return _error(403, "AccessDenied", "The link belongs to no job.")
         reason = self.links.refusal(job.id, request.query, now)
         if reason is not None:
-            return _refusal(403, "AccessDenied", reason)
-        return _file(job.audio, request) if job.has_audio(now) else _refusal(404, "NoSuchKey", "There is no audio.")
+            return _error(403, "AccessDenied", reason)
+        return _file(job.audio, request) if job.has_audio(now) else _error(404, "NoSuchKey", "The job has no audio.")
 
 
 def _file(audio: Audio, request: Request) -> Response:
     headers = {"Content-Type": AUDIO_TYPE, "Accept-Ranges": "bytes", "ETag": audio.etag}
-    part = _part(audio, request)
+    part = _requested_range(audio, request)
     if part is None:
-        return Response(200, audio.content(), headers)
+        return Response(200, audio.file(), headers)
     if not part:
-        return _refusal(416, "InvalidRange", "There is no such range.", {"Content-Range": f"bytes */{audio.size}"})
+        beyond = {"Content-Range": f"bytes */{audio.size}"}
+        return _error(416, "InvalidRange", "The range is beyond the end of the file.", beyond)
     headers["Content-Range"] = f"bytes {part.start}-{part.stop - 1}/{audio.size}"
-    return Response(206, audio.content().part(part.start, part.stop), headers)
+    return Response(206, audio.file().part(part.start, part.stop), headers)
 
 
-def _part(audio: Audio, request: Request) -> range | None:
-    """Return which bytes are asked for: None means all, and an empty range some beyond the end.
+def _requested_range(audio: Audio, request: Request) -> range | None:
+    """Return the requested bytes; None means the whole file, an empty range means bytes beyond its end.
 
-    RFC 9110, section 14: a range is for GET alone, one that is malformed is ignored, and a server may ignore what
-    else it does not care for, here several ranges at once.
+    RFC 9110, section 14: ranges apply to GET only, a malformed range is ignored, and a server may ignore others. This
+    server ignores several ranges in one request.
     """
     match = RANGE.fullmatch(request.headers.get("Range", ""))
     if match is None or request.method != "GET" or request.headers.get("If-Range", audio.etag) != audio.etag:
@@ -141,6 +124,6 @@ def _part(audio: Audio, request: Request) -> range | None:
     return range(int(first), min(int(last) + 1, audio.size) if last else audio.size)
 
 
-def _refusal(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
+def _error(status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> Response:
     body = f'<?xml version="1.0" encoding="UTF-8"?>\n<Error><Code>{code}</Code><Message>{message}</Message></Error>'
     return Response(status, body.encode(), {"Content-Type": "application/xml", **(headers or {})})

@@ -1,4 +1,7 @@
-"""The contract as an OpenAPI 3.1 description, for tests that check either side against it."""
+"""What the published contract says: its OpenAPI description, the body of each error, ids and parameters.
+
+404 and 405 are not in the contract; the emulator sends them in the contract's error shape.
+"""
 
 import json
 import re
@@ -19,42 +22,6 @@ _ERROR_BODIES: Final[Mapping[int, tuple[str, str]]] = {
     404: ("NOT_FOUND", "There is no such job."),
     405: ("METHOD_NOT_ALLOWED", "This endpoint does not support the method."),
 }
-
-
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
-
-
-def contract() -> dict[str, Any]:
-    """Return the OpenAPI 3.1 description of what the emulator speaks, as a new dictionary each time."""
-    text = resources.files("playai_async.emulator").joinpath("openapi.json").read_text(encoding="utf-8")
-    description: dict[str, Any] = json.loads(text)
-    return description
-
-
-def documented_response(
-    status: int, headers: Mapping[str, str] | None = None, *, message: str | None = None
-) -> Response:
-    """Return what the service would send with a status: the documented body, or none below 400.
-
-    The contract lists 400, 401, 403, 429 and 5xx. 404 and 405 are the emulator's own choice, in the same
-    shape. A `message` takes the place of the usual one.
-    """
-    if status < HTTPStatus.BAD_REQUEST:
-        return Response(status, b"", headers or {})
-    if status == HTTPStatus.TOO_MANY_REQUESTS:
-        return json_response(status, RATE_LIMITED_BODY, headers)
-    error_id, usual = _ERROR_BODIES.get(status, ("INTERNAL_ERROR", "Something went wrong."))
-    return json_response(status, {"errorMessage": message or usual, "errorId": error_id}, headers)
-
-
-def parse_job_id(text: str) -> UUID | None:
-    """Return the id a path names, or None if it is not a UUID in its canonical form of 8-4-4-4-12 digits.
-
-    `uuid.UUID` alone would also take braces, URNs and digits without hyphens, which the contract's `format:
-    uuid` does not.
-    """
-    return UUID(text) if _UUID.fullmatch(text) else None
-
 
 REQUIRED_PARAMETERS: Final = ("text", "voice")
 
@@ -82,28 +49,63 @@ PARAMETER_TYPES: Final[Mapping[str, tuple[str, tuple[type, ...]]]] = {
     "quality": _STRING,
     "webHookUrl": _STRING,
 }
-"""What each field must be. Others may be anything, and no model, language or format is unknown."""
+"""The type of each documented field. Other fields may hold anything; any model, language or format is accepted."""
+
+_UUID: Final = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}", re.ASCII | re.IGNORECASE)
+
+
+def contract() -> dict[str, Any]:
+    """Return the OpenAPI 3.1 description of the API that the emulator implements.
+
+    Tests can check a client or a server against it.
+
+    Returns:
+        The description as a new dictionary, which the caller may change.
+    """
+    text = resources.files("playai_async.emulator").joinpath("openapi.json").read_text(encoding="utf-8")
+    description: dict[str, Any] = json.loads(text)
+    return description
+
+
+def documented_response(
+    status: int, headers: Mapping[str, str] | None = None, *, message: str | None = None
+) -> Response:
+    """Return a response with the body that the contract documents for a status, or without a body below 400.
+
+    `message` replaces the default error message.
+    """
+    if status < HTTPStatus.BAD_REQUEST:
+        return Response(status, b"", headers or {})
+    if status == HTTPStatus.TOO_MANY_REQUESTS:
+        return json_response(status, RATE_LIMITED_BODY, headers)
+    error_id, default = _ERROR_BODIES.get(status, ("INTERNAL_ERROR", "Something went wrong."))
+    return json_response(status, {"errorMessage": message or default, "errorId": error_id}, headers)
+
+
+def parse_job_id(text: str) -> UUID | None:
+    """Return the job id in a path, or None if the text is not a UUID in the form of 8-4-4-4-12 digits.
+
+    `uuid.UUID` alone would also accept braces, URNs and digits without hyphens, which `format: uuid` does not allow.
+    """
+    return UUID(text) if _UUID.fullmatch(text) else None
 
 
 def parse_parameters(body: bytes | None) -> dict[str, Any]:
-    """Return the parameters a body holds.
+    """Return the parameters in the body of a request that creates a job.
 
     Args:
-        body: The body as it came; None: too long to be read.
-
-    Returns:
-        The JSON object as sent.
+        body: The body as received; None if it was too long to be read.
 
     Raises:
-        ValueError: It is none, or breaks the contract; the message is fit for the answer.
+        ValueError: The body is not a JSON object or breaks the contract. The message goes into the 400 response.
     """
     parameters = _parse_json_object(body)
     for name in REQUIRED_PARAMETERS:
         if parameters.get(name, "") == "":
             raise ValueError(f"{name} is missing or empty.")
-    for name, (described, types) in PARAMETER_TYPES.items():
-        if name in parameters and not _fits(parameters[name], types):
-            raise ValueError(f"{name} must be {described}.")
+    for name, (description, types) in PARAMETER_TYPES.items():
+        if name in parameters and not _has_type(parameters[name], types):
+            raise ValueError(f"{name} must be {description}.")
     return parameters
 
 
@@ -112,13 +114,13 @@ def _parse_json_object(body: bytes | None) -> dict[str, Any]:
         raise ValueError("The body is too long.")
     try:
         parameters: dict[str, Any] = dict(json.loads(body.decode()).items())
-        # Python reads NaN and numbers beyond all bounds, which could not be sent back as JSON.
+        # Python's parser accepts NaN and numbers that overflow to infinity, which JSON cannot represent.
         json.dumps(parameters, allow_nan=False)
     except (AttributeError, ValueError, RecursionError):
         raise ValueError("The body is not a JSON object.") from None
     return parameters
 
 
-def _fits(value: object, types: tuple[type, ...]) -> bool:
-    # To Python a bool is an int.
+def _has_type(value: object, types: tuple[type, ...]) -> bool:
+    # A bool is an int in Python, but not a number in JSON.
     return isinstance(value, types) and not isinstance(value, bool)

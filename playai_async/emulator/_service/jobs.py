@@ -1,6 +1,6 @@
-"""A job as a value: what it is at a given time, in the service's own field names.
+"""A job as a value, and the JSON that shows it at a given time.
 
-No clock is read here: the loop's time is passed in, and the times of day follow from when the job began.
+Nothing here reads a clock: the caller passes the loop time in, and times of day follow from when the job was created.
 """
 
 from collections.abc import Mapping
@@ -23,16 +23,16 @@ DEFAULT_JOB_INPUT: Final[Mapping[str, Any]] = {
 
 @attrs.frozen(kw_only=True)
 class Job:
-    """One text-to-speech job.
+    """A text-to-speech job.
 
     Args:
         id: The job's id.
-        began: When it was created, in loop time.
-        created_at: The same instant by the wall clock, with a timezone.
-        duration: Seconds from then until it finishes; infinity: never.
-        fails: Whether it ends as FAILED.
-        input: The parameters it was created from.
-        output: What to show as its output in place of the true one; None: the true one.
+        began: The loop time when the job was created.
+        created_at: The same instant by the wall clock, with a time zone.
+        duration: Seconds until the job finishes; infinity: never.
+        fails: Whether the job ends as FAILED.
+        input: The parameters that the job was created from.
+        output: The output to show instead of the actual one; None: show the actual output.
     """
 
     id: UUID
@@ -45,31 +45,26 @@ class Job:
 
     @property
     def finishes_at(self) -> float:
-        """The loop time at which the job finishes."""
+        """The loop time when the job finishes."""
         return self.began + self.duration
 
     @property
     def audio(self) -> Audio:
-        """What comes of it."""
+        """The audio of the job once it has completed."""
         return Audio.from_input(self.input)
 
     def is_done(self, now: float) -> bool:
-        """Whether it has finished, well or not, by loop time `now`."""
+        """Return whether the job has completed or failed by loop time `now`."""
         return now >= self.finishes_at - CLOCK_TOLERANCE
 
     def has_audio(self, now: float) -> bool:
-        """Whether it has finished well by loop time `now`."""
+        """Return whether the job has completed by loop time `now`."""
         return self.is_done(now) and not self.fails
 
-    def document(self, now: float, link: str) -> dict[str, Any]:
-        """Return the job as the service shows it at loop time `now`: the contract's fields, no others.
+    def to_json(self, now: float, link: str) -> dict[str, Any]:
+        """Return the JSON object that the service sends at loop time `now`: the fields of the contract, no others.
 
-        Args:
-            now: The loop time.
-            link: Where its audio is to be had.
-
-        Returns:
-            The JSON object.
+        `link` is the URL of the audio.
         """
         done = self.is_done(now)
         return {

@@ -1,6 +1,6 @@
-"""The service without the network: a request in, an answer out, by the contract or the fault in its place.
+"""The API without a network: requests that create jobs and requests for their status.
 
-No I/O, and no clock but the wall's, which dates the jobs.
+No I/O, and no clock except the wall clock, which dates the jobs.
 """
 
 import re
@@ -25,21 +25,21 @@ MIN_JOB_DURATION: Final = 1.0
 """Seconds that a created job takes at least: long enough to be seen in progress."""
 
 JOB_SECONDS_PER_AUDIO_SECOND: Final = 0.1
-"""Seconds that a created job takes for each second of its audio: longer texts take longer, but nobody waits an hour."""
+"""Further seconds that a created job takes for each second of its audio: longer texts take longer, but not an hour."""
 
 
 @attrs.define(kw_only=True)
 class JobsApi:
-    """The jobs, the credentials and the quotas.
+    """The jobs, and the checks that a request for them has to pass.
 
     Args:
-        status_limiter: The quota of requests for jobs, counted for each key.
-        create_limiter: The quota of requests that create some.
-        retry_after: Whether a 429 says when the window ends.
-        api_key: The key to insist on; None: any.
-        user_id: The user id to insist on; None: any.
-        job_duration: Seconds that a created job takes; None: by its text.
-        links: Who makes the links to audio.
+        status_limiter: The rate limit of status requests, for each key.
+        create_limiter: The rate limit of requests that create jobs, for each key.
+        retry_after: Whether a 429 has a `Retry-After` header.
+        api_key: The only key to accept; None: any key.
+        user_id: The only user id to accept; None: any user id.
+        job_duration: Seconds that a created job takes; None: the duration follows from its text.
+        links: Signs the links to audio.
     """
 
     status_limiter: FixedWindowLimiter
@@ -52,38 +52,32 @@ class JobsApi:
     jobs: dict[UUID, Job] = attrs.field(factory=dict[UUID, Job], init=False)
 
     def identify(self, method: str, path: str) -> tuple[Endpoint, UUID | None]:
-        """Return which endpoint a request is for, and which job it names; nowhere counts as a status request."""
+        """Return the endpoint and the job id of a request; an unknown path counts as a status request."""
         match = JOB_PATH.fullmatch(path)
         creates = method == "POST" and path == JOBS_PATH
         return "create" if creates else "status", parse_job_id(match[1]) if match else None
 
     def respond(self, request: Request, now: float, *, create: bool = True) -> Response:
-        """Answer one request by the contract.
+        """Return the response that the contract requires at loop time `now`.
 
-        The checks come in the order in which a gateway would make them, so that nobody without a key spends
-        quota or learns anything, and a request that is wrong still costs one: the endpoint (404, 405), the
-        credentials (401), the quota (429), the body or the id (400), the job (404).
+        The order of the checks is that of an API gateway: the endpoint (404, 405), the credentials (401), the rate
+        limit (429), the body or the id (400), the job (404). So a request without credentials spends no quota and
+        learns nothing, and a request with a bad id spends quota.
 
-        Args:
-            request: The request.
-            now: The loop time.
-            create: Whether a job that is created is kept.
-
-        Returns:
-            The answer to send.
+        With `create=False` the response is the same, but a created job is not kept.
         """
         match = JOB_PATH.fullmatch(request.path)
         if match is None and request.path != JOBS_PATH:
             return documented_response(404)
-        method, windows = ("GET", self.status_limiter) if match else ("POST", self.create_limiter)
+        method, limiter = ("GET", self.status_limiter) if match else ("POST", self.create_limiter)
         if request.method != method:
             return documented_response(405, {"Allow": method})
-        key = request.headers.get("Authorization", "")
-        if not self._authorized(key, request.headers.get("X-USER-ID", "")):
+        authorization = request.headers.get("Authorization", "")
+        if not self._is_authorized(authorization, request.headers.get("X-USER-ID", "")):
             return documented_response(401)
-        if not windows.try_spend(key, now):
-            hint = {"Retry-After": str(windows.seconds_left(now))} if self.retry_after else None
-            return documented_response(429, hint)
+        if not limiter.try_spend(authorization, now):
+            retry_after = {"Retry-After": str(limiter.seconds_left(now))} if self.retry_after else None
+            return documented_response(429, retry_after)
         return self._get_job(match[1], now) if match else self._create_job(request.body, now, create=create)
 
     def _get_job(self, text: str, now: float) -> Response:
@@ -98,12 +92,12 @@ class JobsApi:
             parameters = parse_parameters(body)
         except ValueError as error:
             return documented_response(400, message=str(error))
-        work = MIN_JOB_DURATION + JOB_SECONDS_PER_AUDIO_SECOND * Audio.from_input(parameters).duration
+        by_text = MIN_JOB_DURATION + JOB_SECONDS_PER_AUDIO_SECOND * Audio.from_input(parameters).duration
         job = Job(
             id=uuid4(),
             began=now,
             created_at=datetime.now(UTC),
-            duration=work if self.job_duration is None else self.job_duration,
+            duration=by_text if self.job_duration is None else self.job_duration,
             input=parameters,
         )
         if create:
@@ -111,10 +105,10 @@ class JobsApi:
         return json_response(201, self._job_json(job, now))
 
     def _job_json(self, job: Job, now: float) -> dict[str, Any]:
-        # Signed only where it shows: most answers tell of a job in progress.
-        return job.document(now, self.links.sign(job.id, now) if job.has_audio(now) else "")
+        # Most responses show a job in progress, which has no link to sign.
+        return job.to_json(now, self.links.sign(job.id, now) if job.has_audio(now) else "")
 
-    def _authorized(self, authorization: str, user_id: str) -> bool:
+    def _is_authorized(self, authorization: str, user_id: str) -> bool:
         bearer = BEARER.fullmatch(authorization)
         if bearer is None or not user_id:
             return False

@@ -1,4 +1,4 @@
-"""What comes in and what is sent back, as values; and the bodies the contract documents for each status.
+"""Requests and responses as values, for the service and everything around it.
 
 Knows nothing of HTTP libraries, jobs or clocks.
 """
@@ -16,14 +16,14 @@ JSON_TYPE: Final = "application/json"
 
 @attrs.frozen
 class Request:
-    """One HTTP request.
+    """An HTTP request.
 
     Args:
         method: The HTTP method.
-        path: The path, without its query.
+        path: The path without its query.
         query: The parameters of the query.
-        headers: The headers, looked up in any case.
-        body: A POST's body; None: longer than is read.
+        headers: The headers, with case-insensitive lookup.
+        body: The body of a POST; None if it was too long to be read.
     """
 
     method: str
@@ -34,7 +34,7 @@ class Request:
 
 
 class Body(Protocol):
-    """Bytes, or what makes them as they are asked for."""
+    """Bytes, or an object that generates bytes when it is sliced."""
 
     def __len__(self) -> int: ...
 
@@ -43,7 +43,7 @@ class Body(Protocol):
 
 @attrs.frozen
 class Response:
-    """One HTTP response: its status, its body, and its headers, the content type among them."""
+    """An HTTP response; the headers include the content type."""
 
     status: int
     body: Body
@@ -51,5 +51,5 @@ class Response:
 
 
 def json_response(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
-    """Return an answer with a JSON body; `headers` are added to its content type, or replace it."""
+    """Return a response with a JSON body; `headers` may override the content type."""
     return Response(status, json.dumps(value).encode(), {"Content-Type": JSON_TYPE, **(headers or {})})

@@ -1,7 +1,7 @@
-"""The service's rate limit: so many requests a key in fixed windows, counted afresh in each.
+"""The rate limit of the service: a number of requests for each API key in fixed windows.
 
-Pure: the time is passed in. Unlike a sliding window, two full quotas may pass within moments, one on each
-side of an edge; the service is described to work this way.
+Pure: the caller passes the time in. A client may spend two full quotas within moments, one on each side of the edge
+between two windows; the service is documented to work this way.
 """
 
 import math
@@ -10,12 +10,12 @@ from playai_async.emulator._service.clock import CLOCK_TOLERANCE
 
 
 class FixedWindowLimiter:
-    """Counts what each key spent in the current window.
+    """Counts the requests of each key in the current window.
 
     Args:
         window: The length of a window in seconds.
-        phase: Seconds of the first window that are over when counting begins.
-        quota: How many requests a window allows each key; None: unlimited. May be set at any time.
+        phase: Seconds of the first window that have passed when counting starts.
+        quota: How many requests each key may send in a window; None: unlimited. Can be set at any time.
     """
 
     def __init__(self, window: float, phase: float, quota: int | None) -> None:
@@ -29,23 +29,16 @@ class FixedWindowLimiter:
         self._spent: dict[str, int] = {}
 
     def start(self, now: float) -> None:
-        """Lay the windows out so that `phase` seconds of one are over now; later calls change nothing."""
+        """Place the windows so that `phase` seconds of one have passed now; later calls change nothing."""
         if not self._started:
             self._origin = now - self._phase
             self._started = True
 
     def try_spend(self, key: str, now: float) -> bool:
-        """Spend one request of a key's quota if any is left.
+        """Spend one request of the key's quota, and return whether there was one left.
 
-        A refused request spends nothing, so raising the quota in mid-window lets exactly the difference
+        A refused request spends nothing. So raising the quota in the middle of a window lets exactly the difference
         through.
-
-        Args:
-            key: Whose quota it is.
-            now: The time in seconds.
-
-        Returns:
-            Whether the request is within the quota.
         """
         index, _ = self._window_at(now)
         if index != self._index:
@@ -58,14 +51,14 @@ class FixedWindowLimiter:
         return True
 
     def seconds_left(self, now: float) -> int:
-        """Return the seconds until the current window ends, in whole ones rounded up, for `Retry-After`."""
+        """Return the whole seconds, rounded up, until the current window ends: the value for `Retry-After`."""
         _, end = self._window_at(now)
         return max(1, math.ceil(end - now))
 
     def _window_at(self, now: float) -> tuple[int, float]:
-        """Return the current window's number and its end."""
+        """Return the number of the current window and the time when it ends."""
         if now < self._origin:
-            # The clock was set back: virtual time often begins, at zero, between a test's fixtures and the test.
+            # The loop's clock went back: virtual time often begins, at zero, between a test's fixtures and the test.
             self._origin = -self._phase
         index = math.floor((now - self._origin + CLOCK_TOLERANCE) / self._window)
         return index, self._origin + (index + 1) * self._window
