@@ -40,6 +40,8 @@ The emulator implements the contract independently. It imports nothing of the cl
 shared would not show in a test. `contract()` returns the contract as an OpenAPI description.
 """
 
+import inspect as _inspect
+
 from playai_async.emulator._emulator import Emulator
 from playai_async.emulator._faults import Fault, Hang, Malformed, Reset, Slow, Status
 from playai_async.emulator._request_log import Arrival, EmulatorStats
@@ -57,3 +59,9 @@ __all__ = [
     "Status",
     "contract",
 ]
+
+# Tracebacks, reprs and pickles show the module that users import from. `Fault` is a union and has no such name.
+for _name in __all__:
+    _public = globals()[_name]
+    if _inspect.isclass(_public) or _inspect.isfunction(_public):
+        _public.__module__ = __name__

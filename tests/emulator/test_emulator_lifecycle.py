@@ -4,14 +4,15 @@ import ast
 import asyncio
 import logging
 import math
+import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import aiohttp
 import pytest
 
 import playai_async.emulator
-from playai_async.emulator import Emulator, Fault, Hang, Reset, Slow
+from playai_async.emulator import Arrival, Emulator, EmulatorStats, Fault, Hang, Malformed, Reset, Slow, Status
 from tests.emulator.plain_client import CREDENTIALS, PlainClient
 
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
@@ -188,6 +189,35 @@ def test_the_public_names_are_exact_and_sorted() -> None:
     """A name is public on purpose or not at all."""
     public = sorted(name for name in vars(playai_async.emulator) if not name.startswith("_"))
     assert playai_async.emulator.__all__ == public
+
+
+NAMED = [name for name in playai_async.emulator.__all__ if name != "Fault"]
+"""Every public name except the union, which has no name of its own."""
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_public_names_report_the_public_module(name: str) -> None:
+    """Pickle finds them there, and their annotations can still be resolved."""
+    public = getattr(playai_async.emulator, name)
+    assert (public.__module__, public.__qualname__) == ("playai_async.emulator", name)
+    assert pickle.loads(pickle.dumps(public)) is public  # noqa: S301 - our own pickle
+    get_type_hints(public)
+    get_type_hints(vars(public).get("__init__", public))
+
+
+@pytest.mark.parametrize("fault", [Status(503, headers={"A": "b"}), Malformed(), Hang(), Slow(1.0), Reset()], ids=repr)
+def test_faults_are_pickled_under_their_public_names(fault: Fault) -> None:
+    """So a pickle does not depend on where a class is defined."""
+    pickled = pickle.dumps(fault, protocol=0)
+    assert f"playai_async.emulator\n{type(fault).__name__}\n".encode() in pickled
+    assert pickle.loads(pickled) == fault  # noqa: S301 - our own pickle
+
+
+@pytest.mark.parametrize("public", [Emulator, Status, Malformed, Hang, Slow, Reset, Arrival, EmulatorStats])
+def test_an_unknown_argument_is_reported_with_the_public_class(public: type) -> None:
+    """The message names what the caller called."""
+    with pytest.raises(TypeError, match=rf"^{public.__name__}\.__init__\(\) got an unexpected keyword"):
+        public(unknown=1)
 
 
 def test_it_imports_nothing_of_the_client() -> None:
