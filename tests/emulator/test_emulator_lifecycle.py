@@ -1,4 +1,4 @@
-"""Starting, stopping, and what is left behind."""
+"""Start, stop and restart, arguments, and the public names."""
 
 import ast
 import asyncio
@@ -20,7 +20,7 @@ UNKNOWN = "11111111-2222-4333-8444-555555555555"
 
 @pytest.mark.looptime
 async def test_a_restart_keeps_port_jobs_faults_and_counts(emulator: Emulator, client: PlainClient) -> None:
-    """For a client it is a service that was away for a moment."""
+    """To a client, the service was unreachable for a moment."""
     job_id, urls = emulator.add_job(duration=10.0), (emulator.base_url, emulator.audio_url)
     emulator.inject(Hang(), times=None)
     asking = asyncio.create_task(client.ask(job_id))
@@ -37,7 +37,7 @@ async def test_a_restart_keeps_port_jobs_faults_and_counts(emulator: Emulator, c
 
 @pytest.mark.looptime
 async def test_between_stop_and_start_connections_are_refused(emulator: Emulator, client: PlainClient) -> None:
-    """The ports have nobody listening."""
+    """Nothing listens on either port."""
     link = emulator.link_of(emulator.add_job())
     await emulator.stop()
     with pytest.raises(aiohttp.ClientConnectorError):
@@ -51,8 +51,8 @@ async def test_between_stop_and_start_connections_are_refused(emulator: Emulator
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("fault", [Hang(), Slow(1000.0)], ids=["hang", "slow"])
-async def test_stop_cuts_what_is_under_way_at_once(client: PlainClient, emulator: Emulator, fault: Fault) -> None:
-    """It takes no time on any clock but the wall's."""
+async def test_stop_aborts_requests_in_progress_at_once(client: PlainClient, emulator: Emulator, fault: Fault) -> None:
+    """It takes no virtual time."""
     loop = asyncio.get_running_loop()
     emulator.inject(fault, times=None)
     asking = [asyncio.create_task(client.ask(emulator.add_job())) for _ in range(20)]
@@ -65,7 +65,7 @@ async def test_stop_cuts_what_is_under_way_at_once(client: PlainClient, emulator
 
 
 @pytest.mark.looptime
-async def test_stop_cuts_connections_that_idle() -> None:
+async def test_stop_closes_idle_connections() -> None:
     """Kept alive or never used; no task is left."""
     async with Emulator() as emulator:
         port = int(emulator.base_url.rpartition(":")[2])
@@ -90,15 +90,15 @@ async def test_stop_is_idempotent(emulator: Emulator) -> None:
 
 @pytest.mark.looptime
 async def test_start_while_running_is_an_error(emulator: Emulator) -> None:
-    """Two servers would share one ledger, and only one be stopped."""
+    """Two servers would share one log, and only one of them would be stopped."""
     with pytest.raises(RuntimeError, match="already running"):
         await emulator.start()
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("name", ["port", "audio_port"])
-async def test_a_taken_port_is_an_error_that_leaves_nothing(emulator: Emulator, name: str) -> None:
-    """Neither server listens, and a start that failed can be followed by one that does not."""
+async def test_a_port_in_use_is_an_error_that_leaves_nothing(emulator: Emulator, name: str) -> None:
+    """Neither server listens, and a later start can succeed."""
     port = int(emulator.base_url.rpartition(":")[2])
     second = Emulator(port=port) if name == "port" else Emulator(audio_port=port)
     with pytest.raises(OSError, match=str(port)):
@@ -110,10 +110,10 @@ async def test_a_taken_port_is_an_error_that_leaves_nothing(emulator: Emulator, 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("fault", [None, Hang(), Slow(50.0), Reset(), Reset(midway=True)], ids=repr)
-async def test_it_is_quiet(
+async def test_nothing_is_logged(
     emulator: Emulator, client: PlainClient, caplog: pytest.LogCaptureFixture, fault: Fault | None
 ) -> None:
-    """No access log, and no error for a client that goes or is cut off."""
+    """There is no access log, and a disconnect is not an error."""
     caplog.set_level(logging.INFO)
     if fault:
         emulator.inject(fault)
@@ -125,7 +125,7 @@ async def test_it_is_quiet(
 
 
 def test_a_job_is_not_added_from_another_loop() -> None:
-    """Whoever waited for it there would wait in vain, and not know why."""
+    """Requests for it would wait in vain, without a hint why."""
     emulator = Emulator()
 
     async def started() -> None:
@@ -142,7 +142,7 @@ def test_a_job_is_not_added_from_another_loop() -> None:
 
 
 def test_base_url_needs_a_port() -> None:
-    """Before its first start an emulator has none, unless it was given one."""
+    """Before its first start an emulator has no port unless it was given one."""
     with pytest.raises(RuntimeError, match="first start"):
         assert Emulator(audio_port=8124).base_url
     assert Emulator(port=8123).base_url == "http://127.0.0.1:8123"
@@ -150,7 +150,7 @@ def test_base_url_needs_a_port() -> None:
 
 
 def test_audio_url_needs_a_port() -> None:
-    """Likewise, of its own."""
+    """The audio origin has a port of its own."""
     with pytest.raises(RuntimeError, match="first start"):
         assert Emulator(port=8123).audio_url
     assert Emulator(audio_port=8124).audio_url == "http://127.0.0.1:8124"
@@ -179,14 +179,14 @@ def test_audio_url_needs_a_port() -> None:
     ],
     ids=str,
 )
-def test_an_emulator_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
-    """At construction, with the argument's name."""
+def test_invalid_arguments_are_refused(arguments: dict[str, Any]) -> None:
+    """At construction; the error names the argument."""
     with pytest.raises((TypeError, ValueError), match=next(iter(arguments)) + "|address"):
         Emulator(**arguments)
 
 
 def test_the_public_names_are_exact_and_sorted() -> None:
-    """A name is public on purpose or not at all."""
+    """Every public name is public on purpose."""
     public = sorted(name for name in vars(playai_async.emulator) if not name.startswith("_"))
     assert playai_async.emulator.__all__ == public
 
@@ -221,7 +221,7 @@ def test_an_unknown_argument_is_reported_with_the_public_class(public: type) -> 
 
 
 def test_it_imports_nothing_of_the_client() -> None:
-    """It stands on its own, so that an error in one of the two shows against the other."""
+    """So a mistake in one of the two shows against the other."""
     package = Path(playai_async.emulator.__file__).parent
     imported = {
         node.module or ""
