@@ -1,11 +1,11 @@
-"""Fixtures for pytest: the service on loopback for each test, and a session with it.
+"""Fixtures for pytest: an emulator of the service for each test, and a session connected to it.
 
-A plugin that the top-level `conftest.py` of a test suite switches on::
+The fixtures are a plugin. Enable it in the top-level `conftest.py` of a test suite::
 
     pytest_plugins = ["playai_async.testing"]
 
-It must change nothing for those who do not: so it is no entry point, which pytest would import in every run of every
-environment that has the library. It patches nothing, and keeps nothing from one test to the next.
+The plugin is not registered as an entry point, because pytest would then import it in every test run of every
+environment that has the library installed. It patches nothing, and keeps no state from one test to the next.
 """
 
 from __future__ import annotations
@@ -29,24 +29,29 @@ __all__ = ["playai_emulator", "playai_session"]
 
 @pytest_asyncio.fixture
 async def playai_emulator(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Emulator]:
-    """The service on loopback, on the loop of the test, until the test ends.
+    """Run an `Emulator` in the event loop of the test, until the test ends.
 
-    `PLAYAI_API_KEY`, `PLAYAI_USER_ID` and `PLAYAI_BASE_URL` lead to it, so that whatever makes a `PlayAISession()`
-    during the test talks to it. It has no quota and takes any key; what is to be otherwise is set in the test, as
-    `playai_emulator.quota` is.
+    The environment variables `PLAYAI_API_KEY`, `PLAYAI_USER_ID` and `PLAYAI_BASE_URL` point to it, so every
+    `PlayAISession()` created during the test connects to it. The emulator has no quota and accepts any key. Change
+    its settings in the test, for example with `playai_emulator.quota = 60`.
 
-    Under looptime, virtual time begins with the test: add jobs there, and not in a fixture, whose clock is another.
+    With looptime, virtual time begins with the test. Add jobs in the test and not in a fixture, which has another
+    clock. A test that is not `async def` fails.
+
+    Returns:
+        The running emulator. It is stopped when the test ends, also when the test fails or is cancelled.
     """
     function = getattr(request.node, "obj", None)
     if not (pytest_asyncio.is_async_test(request.node) or inspect.iscoroutinefunction(function)):
-        # The loop stands still during such a test, and requests would wait for an answer until they time out.
+        # The loop does not run during such a test, so requests would wait for a response until they time out.
         pytest.fail(
-            "playai_emulator answers on the event loop of an asynchronous test, and this one is not: write it as"
-            " `async def`, or run an Emulator in a thread",
+            "playai_emulator runs in the event loop of an async test, and this test is not async:"
+            " write it as `async def`, or run an Emulator in a thread",
             pytrace=False,
         )
     async with Emulator() as emulator:
-        # The test's own fixture, lest what the test sets with it be undone after this, to what this has set.
+        # The same fixture as the test's: two would be undone in the wrong order, and the test's would then restore the
+        # values that are set here.
         monkeypatch.setenv("PLAYAI_API_KEY", "a-key-for-tests")
         monkeypatch.setenv("PLAYAI_USER_ID", "a-user-for-tests")
         monkeypatch.setenv("PLAYAI_BASE_URL", emulator.base_url)
@@ -54,7 +59,11 @@ async def playai_emulator(request: pytest.FixtureRequest, monkeypatch: pytest.Mo
 
 
 @pytest_asyncio.fixture
-async def playai_session(playai_emulator: Emulator) -> AsyncIterator[PlayAISession]:  # noqa: ARG001 - it has to be there
-    """An open session with `playai_emulator`, closed when the test ends; for what is given a session to use."""
+async def playai_session(playai_emulator: Emulator) -> AsyncIterator[PlayAISession]:  # noqa: ARG001 - it must be running
+    """Open a `PlayAISession` connected to `playai_emulator`, for code that is given a session.
+
+    Returns:
+        The open session. It is closed when the test ends, which cancels its requests.
+    """
     async with PlayAISession() as session:
         yield session

@@ -1,4 +1,4 @@
-"""A client for the emulator of the tests above."""
+"""Fixtures for the tests of the emulator."""
 
 from collections.abc import AsyncIterator
 
@@ -10,6 +10,6 @@ from tests.emulator.plain_client import PlainClient
 
 @pytest.fixture
 async def client(emulator: Emulator) -> AsyncIterator[PlainClient]:
-    """A client of the emulator."""
+    """A plain HTTP client connected to the emulator."""
     async with PlainClient(emulator) as client:
         yield client

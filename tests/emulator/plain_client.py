@@ -1,4 +1,4 @@
-"""A client that knows nothing of the contract: it sends what it is told and returns what came back."""
+"""An HTTP client without knowledge of the contract: it sends what it is given and returns the response."""
 
 import io
 import json
@@ -17,7 +17,7 @@ PARAMETERS = {"text": "Hello.", "voice": "s3://voices/one/manifest.json"}
 
 @attrs.frozen
 class Reply:
-    """What came back."""
+    """An HTTP response."""
 
     status: int
     headers: Mapping[str, str]
@@ -29,14 +29,14 @@ class Reply:
 
 
 class PlainClient:
-    """Sends requests to one emulator; an async context manager."""
+    """Sends requests to an emulator; an async context manager."""
 
     def __init__(self, emulator: Emulator) -> None:
         self._emulator = emulator
         self._session: aiohttp.ClientSession
 
     async def __aenter__(self) -> Self:
-        # aiohttp's own timeout of five minutes would end requests that are to hang.
+        # aiohttp's own timeout of five minutes would end requests that should hang.
         self._session = aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(total=None))
         return self
 
@@ -46,22 +46,22 @@ class PlainClient:
     async def send(
         self, method: str, path: str, headers: Mapping[str, str] = CREDENTIALS, body: bytes | None = None
     ) -> Reply:
-        """Send any request to the service."""
+        """Send any request to the API."""
         return await self.fetch(self._emulator.base_url + path, method, headers, body)
 
     async def fetch(
         self, url: str, method: str = "GET", headers: Mapping[str, str] | None = None, body: bytes | None = None
     ) -> Reply:
-        """Send any request to anywhere, such as a link to audio, without credentials."""
-        data = None if body is None else io.BytesIO(body)  # aiohttp warns of a mebibyte of bytes
+        """Send a request to any URL, such as a link to audio, without credentials."""
+        data = None if body is None else io.BytesIO(body)  # aiohttp warns of large bytes objects
         async with self._session.request(method, url, headers=headers, data=data, allow_redirects=False) as response:
             return Reply(response.status, response.headers, await response.read())
 
     async def ask(self, job_id: UUID | str, headers: Mapping[str, str] = CREDENTIALS) -> Reply:
-        """Ask for a job."""
+        """Request the status of a job."""
         return await self.send("GET", f"/api/v1/tts/{job_id}", headers)
 
     async def create(self, parameters: Any = PARAMETERS, headers: Mapping[str, str] = CREDENTIALS) -> Reply:
-        """Create a job; what is not bytes is sent as JSON."""
+        """Create a job; parameters that are not bytes are sent as JSON."""
         body = parameters if isinstance(parameters, bytes) else json.dumps(parameters).encode()
         return await self.send("POST", "/api/v1/tts", {"Content-Type": "application/json", **headers}, body)

@@ -1,4 +1,4 @@
-"""What a job sounds like, and the origin that serves it."""
+"""The audio of a job, and the origin that serves it."""
 
 import asyncio
 import io
@@ -16,18 +16,18 @@ from uuid import UUID, uuid4
 import pytest
 
 from playai_async.emulator import Emulator
-from playai_async.emulator._audio import MOST_FRAMES, Audio
-from playai_async.emulator._links import Links
+from playai_async.emulator._service.audio import MAX_FRAMES, Audio
+from playai_async.emulator._service.audio_origin import SignedLinks
 from tests.emulator.plain_client import PlainClient
 
 pytestmark = pytest.mark.looptime
 
 SIZE = 44 + 2 * 72_000
-"""Bytes of the usual job's audio."""
+"""The size in bytes of the audio of a job with the default input."""
 
 
 async def output_of(client: PlainClient, job_id: UUID) -> dict[str, Any]:
-    """Return what a job shows of its end."""
+    """Return the output of a job."""
     output: dict[str, Any] = (await client.ask(job_id)).json["output"]
     return output
 
@@ -59,10 +59,10 @@ async def output_of(client: PlainClient, job_id: UUID) -> dict[str, Any]:
         "text",
     ],
 )
-async def test_the_audio_is_a_wav_of_the_length_of_the_text(
+async def test_the_audio_is_a_wav_as_long_as_the_text(
     emulator: Emulator, client: PlainClient, parameters: Mapping[str, Any] | None, rate: int, frames: int
 ) -> None:
-    """Fifteen characters a second, a tenth of one at least; and the document tells its length to the byte."""
+    """15 characters make a second, with a minimum of a tenth; the job's JSON has the exact size and duration."""
     output = await output_of(client, emulator.add_job(input=parameters))
     reply = await client.fetch(output["url"])
     with wave.open(io.BytesIO(reply.body)) as audio:
@@ -76,8 +76,8 @@ async def test_the_audio_is_a_wav_of_the_length_of_the_text(
     )
 
 
-async def test_the_audio_can_be_heard(emulator: Emulator) -> None:
-    """It is loud enough, does not overdrive, and never jumps."""
+async def test_the_audio_is_audible(emulator: Emulator) -> None:
+    """It is loud enough, does not clip, and has no jumps."""
     samples = array("h", emulator.audio_of(emulator.add_job())[44:])
     if sys.byteorder == "big":
         samples.byteswap()
@@ -86,8 +86,8 @@ async def test_the_audio_can_be_heard(emulator: Emulator) -> None:
     assert max(abs(after - before) for before, after in pairwise(samples)) < 2_000
 
 
-async def test_each_text_has_a_sound_of_its_own(emulator: Emulator) -> None:
-    """Who mixes up files notices; the same text always sounds the same."""
+async def test_each_text_has_its_own_sound(emulator: Emulator) -> None:
+    """So a test notices files that are mixed up. The same text always gives the same audio."""
     one, same, other = (emulator.add_job(input={"text": text * 45}) for text in "aab")
     assert emulator.audio_of(one) == emulator.audio_of(same)
     assert emulator.audio_of(one) != emulator.audio_of(other)
@@ -95,7 +95,7 @@ async def test_each_text_has_a_sound_of_its_own(emulator: Emulator) -> None:
 
 
 async def test_the_longest_text_costs_neither_time_nor_memory(emulator: Emulator, client: PlainClient) -> None:
-    """Asking for an hour's end makes that end alone, in far less than a turn of the loop may take."""
+    """A range at the end of an hour of audio generates only that range."""
     job_id = emulator.add_job(input={"text": "x" * 50_000})
     output = await output_of(client, job_id)
     assert (output["fileSize"], output["duration"]) == (160_000_044, 80_000_000 / 24_000)
@@ -106,24 +106,24 @@ async def test_the_longest_text_costs_neither_time_nor_memory(emulator: Emulator
 
 
 @pytest.mark.parametrize(("start", "stop"), [(0, 44), (40, 50), (95_990, 96_100), (44, 300_000), (7, 7)], ids=str)
-async def test_any_part_is_that_of_the_whole(start: int, stop: int) -> None:
-    """Across the header's end, and across the tune's, by whatever way it is cut."""
-    content = Audio.of({"text": "x" * 150}).content()
+async def test_any_part_equals_that_part_of_the_whole(start: int, stop: int) -> None:
+    """Also across the end of the header and of the tune, and for parts of parts."""
+    content = Audio.from_input({"text": "x" * 150}).file()
     whole = content[:]
     assert len(whole) == len(content)
     assert content[start:stop] == whole[start:stop]
     assert content.part(20, 290_000)[start:stop] == whole[20:290_000][start:stop]
 
 
-async def test_no_text_makes_more_than_a_wav_can_hold() -> None:
-    """Its sizes have 32 bits."""
-    audio = Audio(192_000, MOST_FRAMES, b"score")
-    assert audio.content()[:8] == b"RIFF" + (audio.size - 8).to_bytes(4, "little")
-    assert Audio.of({"text": "x" * 1_000_000, "sampleRate": 192_000}).frames == MOST_FRAMES
+async def test_no_audio_is_longer_than_a_wav_can_be() -> None:
+    """The sizes in a WAV header have 32 bits."""
+    audio = Audio(192_000, MAX_FRAMES, b"digest")
+    assert audio.file()[:8] == b"RIFF" + (audio.size - 8).to_bytes(4, "little")
+    assert Audio.from_input({"text": "x" * 1_000_000, "sampleRate": 192_000}).frames == MAX_FRAMES
 
 
-async def test_a_whole_file_comes_with_what_downloads_go_by(emulator: Emulator, client: PlainClient) -> None:
-    """Length, type, a strong tag, and that ranges are to be had; no credentials are asked for."""
+async def test_a_whole_file_has_the_headers_that_downloads_need(emulator: Emulator, client: PlainClient) -> None:
+    """Length, type, a strong ETag and Accept-Ranges; no credentials are needed."""
     job_id = emulator.add_job()
     reply = await client.fetch(emulator.link_of(job_id))
     assert (reply.status, reply.body) == (200, emulator.audio_of(job_id))
@@ -136,8 +136,8 @@ async def test_a_whole_file_comes_with_what_downloads_go_by(emulator: Emulator, 
     assert not {"Authorization", "X-USER-ID"} & set(emulator.audio_arrivals[0].headers)
 
 
-async def test_head_has_the_headers_alone(emulator: Emulator, client: PlainClient) -> None:
-    """Those of the whole file: ranges are for GET."""
+async def test_head_sends_the_headers_only(emulator: Emulator, client: PlainClient) -> None:
+    """They are those of the whole file, because ranges apply to GET only."""
     link = emulator.link_of(emulator.add_job())
     head, got = await client.fetch(link, "HEAD", {"Range": "bytes=0-9"}), await client.fetch(link)
     assert (head.status, head.body) == (200, b"")
@@ -159,7 +159,7 @@ async def test_head_has_the_headers_alone(emulator: Emulator, client: PlainClien
     ids=str,
 )
 async def test_a_range_is_206(emulator: Emulator, client: PlainClient, wanted: str, first: int, last: int) -> None:
-    """These bytes and no others, told apart from the whole by Content-Range."""
+    """Exactly the requested bytes are sent, with Content-Range."""
     job_id = emulator.add_job()
     reply = await client.fetch(emulator.link_of(job_id), headers={"Range": wanted})
     assert (reply.status, reply.headers["Content-Range"]) == (206, f"bytes {first}-{last}/{SIZE}")
@@ -169,7 +169,7 @@ async def test_a_range_is_206(emulator: Emulator, client: PlainClient, wanted: s
 
 @pytest.mark.parametrize("wanted", [f"bytes={SIZE}-", f"bytes={SIZE}-{SIZE + 9}", "bytes=-0"], ids=str)
 async def test_a_range_beyond_the_end_is_416(emulator: Emulator, client: PlainClient, wanted: str) -> None:
-    """The answer says how long the file is."""
+    """The response has the size of the file."""
     reply = await client.fetch(emulator.link_of(emulator.add_job()), headers={"Range": wanted})
     assert (reply.status, reply.headers["Content-Range"]) == (416, f"bytes */{SIZE}")
 
@@ -179,8 +179,8 @@ async def test_a_range_beyond_the_end_is_416(emulator: Emulator, client: PlainCl
     ["bytes=9-5", "bytes=0-1,5-9", "bytes=-", "bytes=a-b", "bytes 0-5", "lines=0-5", f"bytes=0-{'9' * 5_000}"],
     ids=["backwards", "two", "empty", "letters", "no sign", "other unit", "thousands of digits"],
 )
-async def test_a_range_that_is_none_is_ignored(emulator: Emulator, client: PlainClient, wanted: str) -> None:
-    """So says HTTP, and several at once may be."""
+async def test_a_malformed_range_is_ignored(emulator: Emulator, client: PlainClient, wanted: str) -> None:
+    """HTTP requires this. A server may also ignore several ranges at once."""
     reply = await client.fetch(emulator.link_of(emulator.add_job()), headers={"Range": wanted})
     assert (reply.status, len(reply.body)) == (200, SIZE)
 
@@ -190,10 +190,10 @@ async def test_a_range_that_is_none_is_ignored(emulator: Emulator, client: Plain
     [(None, 206), ('"other"', 200), ("Wed, 21 Oct 2015 07:28:00 GMT", 200)],
     ids=["its own", "another's", "a date"],
 )
-async def test_if_range_wants_the_file_that_it_knows(
+async def test_if_range_sends_the_whole_file_when_it_has_changed(
     emulator: Emulator, client: PlainClient, tag: str | None, status: int
 ) -> None:
-    """A download that goes on must not become half of one file and half of another."""
+    """A resumed download must not mix two files."""
     link = emulator.link_of(emulator.add_job())
     own = (await client.fetch(link)).headers["ETag"]
     reply = await client.fetch(link, headers={"Range": "bytes=100-", "If-Range": tag or own})
@@ -202,14 +202,14 @@ async def test_if_range_wants_the_file_that_it_knows(
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "OPTIONS"])
 async def test_another_method_is_405(emulator: Emulator, client: PlainClient, method: str) -> None:
-    """The answer names those there are."""
+    """The Allow header lists the allowed methods."""
     reply = await client.fetch(emulator.link_of(emulator.add_job()), method)
     assert (reply.status, reply.headers["Allow"]) == (405, "GET, HEAD")
 
 
 @pytest.mark.parametrize("lifetime", [0.0, 0.25, 60.0, 3600.0], ids=str)
-async def test_a_link_is_good_for_its_lifetime(lifetime: float) -> None:
-    """To the instant, in the loop's time, and a new one is good again."""
+async def test_a_link_expires_after_its_lifetime(lifetime: float) -> None:
+    """Exactly then, in loop time; a new link works again."""
     async with Emulator(link_lifetime=lifetime) as emulator, PlainClient(emulator) as client:
         await asyncio.sleep(0.125)
         job_id = emulator.add_job()
@@ -222,8 +222,8 @@ async def test_a_link_is_good_for_its_lifetime(lifetime: float) -> None:
         assert (await client.fetch(emulator.link_of(job_id))).status == (200 if lifetime else 403)
 
 
-async def test_every_answer_has_a_fresh_link(emulator: Emulator, client: PlainClient) -> None:
-    """Asking again is how a client gets one that is good for longer; round times are shown without a fraction."""
+async def test_every_response_has_a_new_link(emulator: Emulator, client: PlainClient) -> None:
+    """So another status request gives a link that lives longer. Whole seconds are shown without a fraction."""
     job_id = emulator.add_job()
     first = (await output_of(client, job_id))["url"]
     await asyncio.sleep(100.0)
@@ -233,9 +233,9 @@ async def test_every_answer_has_a_fresh_link(emulator: Emulator, client: PlainCl
     assert second == emulator.link_of(job_id)
 
 
-async def test_a_link_of_before_the_clock_was_set_back_is_still_good() -> None:
-    """Fixtures run by the wall's clock, and virtual time begins after them."""
-    links, job_id = Links(3600.0, lambda: "http://127.0.0.1:8124"), uuid4()
+async def test_a_link_from_before_the_clock_went_back_is_still_valid() -> None:
+    """Fixtures run by the wall clock, and virtual time begins after them."""
+    links, job_id = SignedLinks(3600.0, lambda: "http://127.0.0.1:8124"), uuid4()
     query = dict(parse_qsl(urlsplit(links.sign(job_id, now=1e6)).query))
     assert links.refusal(job_id, query, now=0.0) is None
     assert float(query["Expires"]) == pytest.approx(time.time() + 3600.0, abs=60.0)
@@ -254,7 +254,7 @@ async def test_a_link_of_before_the_clock_was_set_back_is_still_good() -> None:
     ids=["other signature", "beyond ASCII", "no signature", "later", "no expiry", "expiry twice"],
 )
 async def test_a_forged_link_is_403(emulator: Emulator, client: PlainClient, old: str, new: str) -> None:
-    """The body is an object store's, not the service's."""
+    """The body is that of an object store, not of the API."""
     link = emulator.link_of(emulator.add_job())
     reply = await client.fetch(link.replace(old, new))
     assert (reply.status, reply.headers["Content-Type"]) == (403, "application/xml")
@@ -262,7 +262,7 @@ async def test_a_forged_link_is_403(emulator: Emulator, client: PlainClient, old
 
 
 async def test_a_link_is_for_one_job(emulator: Emulator, client: PlainClient) -> None:
-    """Another's signature does not fit, be it one there is or not, and nowhere is no better."""
+    """The signature fits no other job, known or unknown, and no other path."""
     one, other = emulator.add_job(), emulator.add_job()
     link = emulator.link_of(one)
     for path in (f"/{other}.wav", f"/{uuid4()}.wav", "/nonsense.wav", "/"):
@@ -273,13 +273,13 @@ async def test_a_link_is_for_one_job(emulator: Emulator, client: PlainClient) ->
 async def test_a_job_without_audio_is_404(
     emulator: Emulator, client: PlainClient, duration: float, *, fails: bool
 ) -> None:
-    """However good its link is."""
+    """Even with a valid link."""
     job_id = emulator.add_job(duration, fails=fails)
     assert (await client.fetch(emulator.link_of(job_id))).status == 404
 
 
 async def test_the_audio_has_no_quota() -> None:
-    """Nor does it spend any."""
+    """Requests for audio do not spend the quota of the API either."""
     async with Emulator(quota=1, create_quota=0) as emulator, PlainClient(emulator) as client:
         job_id = emulator.add_job()
         assert {(await client.fetch(emulator.link_of(job_id))).status for _ in range(5)} == {200}

@@ -1,4 +1,4 @@
-"""The emulator held against the OpenAPI description of the contract, and requests held against it."""
+"""The emulator's responses, and requests to it, checked against the OpenAPI description of the contract."""
 
 import asyncio
 import math
@@ -48,7 +48,7 @@ SAME_EVERY_TIME = hypothesis.settings(
 
 
 class Served:
-    """An emulator in a thread of its own, with a job in each state: schemathesis is synchronous."""
+    """An emulator in its own thread, with a job in each state; schemathesis is synchronous."""
 
     def __init__(self) -> None:
         self._loop = asyncio.new_event_loop()
@@ -61,7 +61,7 @@ class Served:
         self.do(lambda emulator: emulator.add_job(math.inf, job_id=IN_PROGRESS))
 
     def do(self, action: Callable[[Emulator], T]) -> T:
-        """Call the emulator in its own loop, and return what it returns."""
+        """Call a function with the emulator in the emulator's loop, and return its result."""
 
         async def act() -> T:
             return action(self.emulator)
@@ -69,7 +69,7 @@ class Served:
         return asyncio.run_coroutine_threadsafe(act(), self._loop).result(10.0)
 
     def misbehave(self, fault: Fault, endpoint: Literal["status", "create"] = "status") -> None:
-        """Have the next request meet a fault."""
+        """Inject a fault for the next request."""
         self.do(lambda emulator: emulator.inject(fault, endpoint=endpoint))
 
     def close(self) -> None:
@@ -89,7 +89,7 @@ def served() -> Iterator[Served]:
 
 
 def check_response(served: Served, job_id: UUID | str, headers: dict[str, str] = CREDENTIALS) -> int:
-    """Ask for a job, hold the answer against the description, and return its status."""
+    """Request a job's status, check the response against the description, and return the response's status."""
     case = OPERATION.Case(path_parameters={"asyncTtsJobId": str(job_id)}, headers=dict(headers))
     response = case.call(base_url=served.emulator.base_url)
     case.validate_response(response, checks=RESPONSE_CHECKS)
@@ -97,7 +97,7 @@ def check_response(served: Served, job_id: UUID | str, headers: dict[str, str] =
 
 
 def check_creation(served: Served, parameters: Any, headers: dict[str, str] = CREDENTIALS) -> int:
-    """Create a job, hold the answer against the description, and return its status."""
+    """Create a job, check the response against the description, and return the response's status."""
     case = CREATION.Case(body=parameters, media_type="application/json", headers=dict(headers))
     response = case.call(base_url=served.emulator.base_url)
     case.validate_response(response, checks=RESPONSE_CHECKS)
@@ -110,15 +110,15 @@ def check_creation(served: Served, parameters: Any, headers: dict[str, str] = CR
         (OPERATION, GenerationMode.POSITIVE, 404, set[int]()),
         (OPERATION, GenerationMode.NEGATIVE, 400, {401, 404}),
         (CREATION, GenerationMode.POSITIVE, 201, set[int]()),
-        # Where only the credentials were bad, those sent in their place make it a good one.
+        # If only the credentials were invalid, the valid ones that are sent instead make the request valid.
         (CREATION, GenerationMode.NEGATIVE, 400, {201, 401}),
     ],
     ids=["good", "bad", "good creations", "bad creations"],
 )
-def test_generated_requests_are_answered_by_the_description(
+def test_responses_to_generated_requests_conform(
     served: Served, operation: APIOperation[Any, Any, Any, Any], mode: GenerationMode, expected: int, others: set[int]
 ) -> None:
-    """Good ones and bad ones; every check that schemathesis has is made."""
+    """Valid and invalid requests, with every check that schemathesis has."""
     asked = set[int]()
 
     @SAME_EVERY_TIME
@@ -133,12 +133,12 @@ def test_generated_requests_are_answered_by_the_description(
 
 @pytest.mark.parametrize("job_id", [COMPLETED, FAILED, IN_PROGRESS], ids=["completed", "failed", "in progress"])
 def test_a_job_in_any_state_conforms(served: Served, job_id: UUID) -> None:
-    """Each of the three outputs is one the description knows."""
+    """Each of the three outputs is in the description."""
     assert check_response(served, job_id) == 200
 
 
-def test_every_documented_status_can_be_had_and_conforms(served: Served) -> None:
-    """By the right request where there is one, by a fault where there is none."""
+def test_every_documented_status_of_a_status_request_occurs_and_conforms(served: Served) -> None:
+    """A suitable request produces it, or otherwise a fault."""
     seen = {
         check_response(served, COMPLETED),
         check_response(served, "bad"),
@@ -153,8 +153,8 @@ def test_every_documented_status_can_be_had_and_conforms(served: Served) -> None
     assert seen == {int(status) for status in contract()["paths"][PATH]["get"]["responses"]}
 
 
-def test_every_documented_status_of_creating_can_be_had_and_conforms(served: Served) -> None:
-    """Likewise."""
+def test_every_documented_status_of_a_creation_occurs_and_conforms(served: Served) -> None:
+    """A suitable request produces it, or otherwise a fault."""
     seen = {
         check_creation(served, PARAMETERS),
         check_creation(served, {}),
@@ -169,8 +169,8 @@ def test_every_documented_status_of_creating_can_be_had_and_conforms(served: Ser
 
 
 @pytest.mark.parametrize("fault", [Malformed(), Malformed("wrong_types"), Status(200, {})], ids=repr)
-def test_answers_to_a_creation_that_break_the_contract_are_told_apart(served: Served, fault: Fault) -> None:
-    """Here too, the checks must be able to fail."""
+def test_the_checks_detect_a_malformed_response_to_a_creation(served: Served, fault: Fault) -> None:
+    """Otherwise the tests above would prove nothing."""
     served.misbehave(fault, "create")
     with pytest.raises(FailureGroup):
         check_creation(served, PARAMETERS)
@@ -188,8 +188,8 @@ def test_answers_to_a_creation_that_break_the_contract_are_told_apart(served: Se
     ],
     ids=["html", "truncated", "wrong types", "list", "unlisted status", "429 as an object"],
 )
-def test_answers_that_break_the_contract_are_told_apart(served: Served, fault: Fault) -> None:
-    """The checks above would prove nothing if these passed."""
+def test_the_checks_detect_a_malformed_response(served: Served, fault: Fault) -> None:
+    """Otherwise the tests above would prove nothing."""
     served.misbehave(fault)
     with pytest.raises(FailureGroup):
         check_response(served, COMPLETED)
@@ -205,27 +205,27 @@ def test_answers_that_break_the_contract_are_told_apart(served: Served, fault: F
     ],
     ids=["unlisted", "bare", "size as text", "empty"],
 )
-def test_outputs_that_break_the_contract_are_told_apart(served: Served, output: dict[str, Any]) -> None:
-    """The description holds each output to its own fields."""
+def test_the_checks_detect_a_malformed_output(served: Served, output: dict[str, Any]) -> None:
+    """The description requires the fields of each kind of output."""
     served.do(lambda emulator: emulator.set_output(COMPLETED, output))
     with pytest.raises(FailureGroup):
         check_response(served, COMPLETED)
 
 
 def test_the_description_is_valid_openapi() -> None:
-    """openapi-core reads it only if it is."""
+    """openapi-core reads only valid descriptions."""
     OpenAPI.from_dict(contract()).check_spec()
 
 
-def test_the_description_is_read_afresh() -> None:
-    """A caller may change it, to add a server for one."""
+def test_each_call_returns_a_new_description() -> None:
+    """So the caller may change it, for example to add a server."""
     contract().clear()
     assert contract()["openapi"].startswith("3.1")
 
 
 @pytest.mark.looptime
-async def test_a_good_request_conforms(emulator: Emulator, client: PlainClient) -> None:
-    """It is judged as it arrived."""
+async def test_a_valid_request_conforms(emulator: Emulator, client: PlainClient) -> None:
+    """It is checked as it arrived."""
     await client.ask(emulator.add_job())
     await client.create({**PARAMETERS, "seed": None, "unknown": []})
     for arrival in emulator.arrivals:
@@ -245,10 +245,10 @@ async def test_a_good_request_conforms(emulator: Emulator, client: PlainClient) 
     ],
     ids=["no key", "no user", "other scheme", "no uuid", "other endpoint", "other method"],
 )
-async def test_a_bad_request_does_not_conform(
+async def test_an_invalid_request_does_not_conform(
     emulator: Emulator, client: PlainClient, method: str, path: str, headers: dict[str, str]
 ) -> None:
-    """The failure names the request and the reason."""
+    """The failure has the request and the reason."""
     await client.send(method, path, headers)
     checker = OpenAPIChecker(emulator.base_url)
     with pytest.raises(AssertionError, match=f"{method} {path} breaks the contract: ."):
@@ -270,10 +270,10 @@ async def test_a_bad_request_does_not_conform(
     ],
     ids=["no body", "no JSON", "no voice", "no text", "other type", "null", "other media type", "no key"],
 )
-async def test_a_bad_creation_does_not_conform(
+async def test_an_invalid_creation_does_not_conform(
     emulator: Emulator, client: PlainClient, body: Any, headers: dict[str, str]
 ) -> None:
-    """It is judged by its body too, and by what it calls it."""
+    """The body and its content type are checked, too."""
     await client.create(body, headers)
     with pytest.raises(AssertionError, match=f"POST {JOBS} breaks the contract: ."):
         assert_request_conforms(emulator.arrivals[0], emulator.base_url)

@@ -34,8 +34,8 @@ EVERYTHING: dict[str, Any] = {
 }
 
 
-async def test_creating_answers_with_the_job(emulator: Emulator, client: PlainClient) -> None:
-    """It is in progress, and asking for it by the id that came shows the same."""
+async def test_creating_a_job_returns_the_job(emulator: Emulator, client: PlainClient) -> None:
+    """The job is in progress, and a status request returns the same."""
     reply = await client.create()
     job = reply.json
     assert (reply.status, reply.headers["Content-Type"]) == (201, "application/json")
@@ -45,8 +45,8 @@ async def test_creating_answers_with_the_job(emulator: Emulator, client: PlainCl
     assert emulator.jobs == (UUID(job["id"]),)
 
 
-async def test_jobs_are_listed_as_they_came_to_be(emulator: Emulator, client: PlainClient) -> None:
-    """Those that a test added among them."""
+async def test_jobs_are_listed_oldest_first(emulator: Emulator, client: PlainClient) -> None:
+    """Jobs that a test added are included."""
     added = emulator.add_job()
     created = [(await client.create()).json["id"] for _ in range(2)]
     assert [str(job_id) for job_id in emulator.jobs] == [str(added), *created]
@@ -63,7 +63,7 @@ async def test_jobs_are_listed_as_they_came_to_be(emulator: Emulator, client: Pl
     ids=["every field", "nulls", "unknown", "half a character"],
 )
 async def test_the_input_is_the_body_as_sent(client: PlainClient, parameters: dict[str, Any]) -> None:
-    """Fields and values that nobody knows are let through, as the service may know more than its description."""
+    """Unknown fields and values are accepted, because the service may accept more than its description lists."""
     reply = await client.create(parameters)
     assert (reply.status, reply.json["input"]) == (201, parameters)
 
@@ -97,21 +97,21 @@ async def test_the_input_is_the_body_as_sent(client: PlainClient, parameters: di
 async def test_a_body_that_breaks_the_contract_is_400(
     emulator: Emulator, client: PlainClient, body: Any, message: str
 ) -> None:
-    """The answer says what is wrong with it, and no job is created."""
+    """The response has the reason, and no job is created."""
     reply = await client.create(body)
     assert reply.status == 400
     assert reply.json == {"errorId": "INVALID_PARAMETERS", "errorMessage": message}
     assert emulator.jobs == ()
 
 
-async def test_a_body_that_is_compressed_is_400(client: PlainClient) -> None:
-    """Nothing of the sort is promised."""
+async def test_a_compressed_body_is_400(client: PlainClient) -> None:
+    """The contract does not mention compressed bodies."""
     reply = await client.create(b"\x1f\x8b" * 99, {**CREDENTIALS, "Content-Encoding": "gzip"})
     assert reply.status == 400
 
 
-async def test_refusals_to_create_come_in_a_fixed_order() -> None:
-    """Credentials, then quota, then the body: a request without a key spends nothing, one with a bad body does."""
+async def test_a_creation_is_checked_in_a_fixed_order() -> None:
+    """Credentials, quota, body: a request without a key spends no quota, a request with a bad body does."""
     async with Emulator(create_quota=1) as emulator, PlainClient(emulator) as client:
         replies = [await client.create({}, {}), await client.create({}), await client.create()]
     assert [reply.status for reply in replies] == [401, 400, 429]
@@ -121,7 +121,7 @@ async def test_refusals_to_create_come_in_a_fixed_order() -> None:
 async def test_a_created_job_takes_a_second_and_a_tenth_of_its_audio(
     emulator: Emulator, client: PlainClient, characters: int, seconds: float
 ) -> None:
-    """Longer texts take longer, so that clients meet both."""
+    """So clients see short and long jobs."""
     await asyncio.sleep(5.0)
     await client.create({**PARAMETERS, "text": "x" * characters})
     assert emulator.finishes_at(emulator.jobs[0]) == pytest.approx(5.0 + seconds)
@@ -130,16 +130,16 @@ async def test_a_created_job_takes_a_second_and_a_tenth_of_its_audio(
 @pytest.mark.parametrize(
     ("duration", "status"), [(0.0, "COMPLETED"), (math.inf, "IN_PROGRESS")], ids=["at once", "never"]
 )
-async def test_created_jobs_can_be_told_how_long_to_take(duration: float, status: str) -> None:
-    """One number for all of them."""
+async def test_job_duration_applies_to_all_created_jobs(duration: float, status: str) -> None:
+    """Whatever their text is."""
     async with Emulator(job_duration=duration) as emulator, PlainClient(emulator) as client:
         job = (await client.create()).json
         await asyncio.sleep(1e6)
         assert job["output"]["status"] == (await client.ask(job["id"])).json["output"]["status"] == status
 
 
-async def test_how_long_created_jobs_take_can_be_set_at_any_time(emulator: Emulator, client: PlainClient) -> None:
-    """It holds for the next ones, and None brings back what goes by the text."""
+async def test_job_duration_can_be_set_at_any_time(emulator: Emulator, client: PlainClient) -> None:
+    """It applies to the next jobs; None restores the duration that follows from the text."""
     assert emulator.job_duration is None
     emulator.job_duration = 600.0
     await client.create()
@@ -151,15 +151,15 @@ async def test_how_long_created_jobs_take_can_be_set_at_any_time(emulator: Emula
 
 
 @pytest.mark.parametrize("duration", [-1.0, math.nan, "1"], ids=str)
-async def test_a_time_that_no_job_can_take_is_refused(emulator: Emulator, duration: Any) -> None:
-    """It is set later, and refused as it would have been at first."""
+async def test_an_invalid_job_duration_is_refused(emulator: Emulator, duration: Any) -> None:
+    """When it is set, as at construction."""
     with pytest.raises((TypeError, ValueError), match="job_duration"):
         emulator.job_duration = duration
     assert emulator.job_duration is None
 
 
 async def test_a_created_job_completes_with_audio(emulator: Emulator, client: PlainClient) -> None:
-    """From the text to the file, by nothing but what the answers say."""
+    """A client gets from the text to the file with the content of the responses alone."""
     job_id = (await client.create()).json["id"]
     await asyncio.sleep(2.0)
     output = (await client.ask(job_id)).json["output"]

@@ -1,4 +1,4 @@
-"""Misbehaviour on request."""
+"""Faults: misbehaviour on request."""
 
 import asyncio
 import errno
@@ -15,9 +15,9 @@ from aiohttp import web
 from aiohttp.test_utils import make_mocked_request
 
 from playai_async.emulator import Emulator, Fault, Hang, Malformed, Reset, Slow, Status
-from playai_async.emulator._answers import Answer
-from playai_async.emulator._audio import Content
-from playai_async.emulator._delivery import deliver
+from playai_async.emulator._http import send_response
+from playai_async.emulator._service.audio import AudioFile
+from playai_async.emulator._service.messages import Response
 from tests.emulator.plain_client import CREDENTIALS, PARAMETERS, PlainClient
 
 pytestmark = pytest.mark.looptime
@@ -33,17 +33,17 @@ pytestmark = pytest.mark.looptime
     ],
     ids=["documented body", "documented 429", "given body", "given empty body"],
 )
-async def test_status_answers_with_a_status(
+async def test_status_responds_with_the_status(
     emulator: Emulator, client: PlainClient, fault: Fault, status: int, body: Any
 ) -> None:
-    """The body is the one given, or the one the contract documents for the status."""
+    """The body is the given one, or the one that the contract documents for the status."""
     emulator.inject(fault)
     reply = await client.ask(emulator.add_job())
     assert (reply.status, reply.json) == (status, body)
 
 
-async def test_status_sends_bytes_as_they_are(emulator: Emulator, client: PlainClient) -> None:
-    """With headers of the caller's, that win over the usual ones."""
+async def test_status_sends_bytes_unchanged(emulator: Emulator, client: PlainClient) -> None:
+    """The caller's headers override the default headers."""
     emulator.inject(Status(502, b"<h1>Bad gateway</h1>", headers={"Content-Type": "text/html", "X-A": "b"}))
     reply = await client.ask(emulator.add_job())
     assert (reply.status, reply.body) == (502, b"<h1>Bad gateway</h1>")
@@ -51,21 +51,21 @@ async def test_status_sends_bytes_as_they_are(emulator: Emulator, client: PlainC
 
 
 async def test_status_can_redirect(emulator: Emulator, client: PlainClient) -> None:
-    """Below 400 there is no documented body, and so none is sent."""
+    """Below 400 the contract documents no body, so none is sent."""
     emulator.inject(Status(302, headers={"Location": "http://127.0.0.1:9/"}))
     reply = await client.ask(emulator.add_job())
     assert (reply.status, reply.headers["Location"], reply.body) == (302, "http://127.0.0.1:9/", b"")
 
 
 async def test_malformed_html_is_a_page(emulator: Emulator, client: PlainClient) -> None:
-    """As a proxy would answer for the service, with 200."""
+    """It looks like the page of a proxy, with status 200."""
     emulator.inject(Malformed("html"))
     reply = await client.ask(emulator.add_job())
     assert (reply.status, reply.headers["Content-Type"], reply.body[:9]) == (200, "text/html", b"<!doctype")
 
 
 async def test_malformed_truncated_is_the_beginning_of_the_document(emulator: Emulator, client: PlainClient) -> None:
-    """The HTTP message is whole, its JSON is not."""
+    """The HTTP message is complete, its JSON is not."""
     job_id = emulator.add_job()
     emulator.inject(Malformed())
     reply, good = await client.ask(job_id), await client.ask(job_id)
@@ -76,7 +76,7 @@ async def test_malformed_truncated_is_the_beginning_of_the_document(emulator: Em
 
 
 async def test_malformed_other_id_is_another_job(emulator: Emulator, client: PlainClient) -> None:
-    """All is well with it but the id."""
+    """Everything except the id is correct."""
     job_id = emulator.add_job()
     emulator.inject(Malformed("other_id"))
     reply, good = (await client.ask(job_id)).json, (await client.ask(job_id)).json
@@ -85,7 +85,7 @@ async def test_malformed_other_id_is_another_job(emulator: Emulator, client: Pla
 
 
 async def test_malformed_wrong_types_keeps_the_shape(emulator: Emulator, client: PlainClient) -> None:
-    """The fields are there; their values are not what the contract says."""
+    """The fields exist, but their values have the wrong types."""
     emulator.inject(Malformed("wrong_types"))
     job = (await client.ask(emulator.add_job())).json
     assert isinstance(job["createdAt"], int)
@@ -93,22 +93,22 @@ async def test_malformed_wrong_types_keeps_the_shape(emulator: Emulator, client:
 
 
 async def test_malformed_can_be_any_bytes(emulator: Emulator, client: PlainClient) -> None:
-    """What no one thought of here is the caller's to give."""
+    """So a test can send any body."""
     emulator.inject(Malformed(b"\xff"))
     reply = await client.ask(emulator.add_job())
     assert (reply.status, reply.headers["Content-Type"], reply.body) == (200, "application/json", b"\xff")
 
 
 @pytest.mark.parametrize("job_id", ["11111111-2222-4333-8444-555555555555", "bad"], ids=["unknown", "no uuid"])
-async def test_malformed_takes_the_place_of_any_answer(emulator: Emulator, client: PlainClient, job_id: str) -> None:
-    """Where there is no job, a stand-in is distorted."""
+async def test_malformed_replaces_any_response(emulator: Emulator, client: PlainClient, job_id: str) -> None:
+    """If there is no job, a placeholder is distorted."""
     emulator.inject(Malformed("wrong_types"))
     reply = await client.ask(job_id)
     assert (reply.status, set(reply.json)) == (200, {"id", "createdAt", "input", "completedAt", "output"})
 
 
-async def test_hang_answers_once_released(emulator: Emulator, client: PlainClient) -> None:
-    """Clearing the faults gives the answer that was due on arrival, however old by then."""
+async def test_clear_faults_releases_requests_that_hang(emulator: Emulator, client: PlainClient) -> None:
+    """The response is the one that was due on arrival, however long ago that was."""
     job_id = emulator.add_job(duration=5.0)
     emulator.inject(Hang())
     asking = asyncio.create_task(client.ask(job_id))
@@ -118,7 +118,7 @@ async def test_hang_answers_once_released(emulator: Emulator, client: PlainClien
     assert (await asking).json["output"]["status"] == "IN_PROGRESS"
 
 
-async def test_hang_ends_when_the_client_goes(emulator: Emulator, client: PlainClient) -> None:
+async def test_hang_ends_when_the_client_disconnects(emulator: Emulator, client: PlainClient) -> None:
     """No handler outlives its client."""
     emulator.inject(Hang())
     with pytest.raises(TimeoutError):
@@ -128,8 +128,8 @@ async def test_hang_ends_when_the_client_goes(emulator: Emulator, client: PlainC
     assert emulator.stats.in_flight == 0
 
 
-async def test_hang_holds_later_requests_after_a_release(emulator: Emulator, client: PlainClient) -> None:
-    """A release is over in a moment: it does not free those that come after."""
+async def test_clear_faults_does_not_release_later_requests(emulator: Emulator, client: PlainClient) -> None:
+    """A request that meets a new Hang does hang."""
     emulator.clear_faults()
     emulator.inject(Hang())
     with pytest.raises(TimeoutError):
@@ -137,8 +137,8 @@ async def test_hang_holds_later_requests_after_a_release(emulator: Emulator, cli
             await client.ask(emulator.add_job())
 
 
-async def test_slow_takes_its_time(emulator: Emulator, client: PlainClient) -> None:
-    """The answer is whole in the end, and ends when it should."""
+async def test_slow_takes_the_given_time(emulator: Emulator, client: PlainClient) -> None:
+    """The response is complete in the end."""
     loop = asyncio.get_running_loop()
     job_id = emulator.add_job()
     good = await client.ask(job_id)
@@ -149,8 +149,8 @@ async def test_slow_takes_its_time(emulator: Emulator, client: PlainClient) -> N
     assert (reply.status, reply.body) == (200, good.body)
 
 
-async def test_slow_trickles(emulator: Emulator) -> None:
-    """Bytes come one at a time, evenly, so that no pause is long enough for a read timeout."""
+async def test_slow_sends_at_an_even_pace(emulator: Emulator) -> None:
+    """Single bytes arrive so evenly that no read timeout passes between two of them."""
     loop = asyncio.get_running_loop()
     job_id = emulator.add_job(duration=100.0)
     emulator.inject(Slow(10.0))
@@ -166,14 +166,14 @@ async def test_slow_trickles(emulator: Emulator) -> None:
     assert max(pauses) == pytest.approx(10.0 / len(arrived), abs=1e-3)
 
 
-async def test_slow_applies_to_refusals_too(emulator: Emulator, client: PlainClient) -> None:
-    """It delays the answer that is due, whatever it is."""
+async def test_slow_applies_to_errors_too(emulator: Emulator, client: PlainClient) -> None:
+    """It delays the response that is due, whatever it is."""
     emulator.inject(Slow(1.0))
     assert (await client.ask("bad")).status == 400
 
 
-async def test_slow_ends_when_the_client_goes(emulator: Emulator, client: PlainClient) -> None:
-    """The rest of the answer is let go without a word."""
+async def test_slow_ends_when_the_client_disconnects(emulator: Emulator, client: PlainClient) -> None:
+    """The rest of the response is dropped without an error."""
     emulator.inject(Slow(60.0))
     with pytest.raises(TimeoutError):
         async with asyncio.timeout(5.0):
@@ -182,30 +182,30 @@ async def test_slow_ends_when_the_client_goes(emulator: Emulator, client: PlainC
     assert emulator.stats.in_flight == 0
 
 
-async def test_reset_cuts_the_connection_before_an_answer(emulator: Emulator, client: PlainClient) -> None:
-    """It is a TCP reset, not an orderly end. Twice, as aiohttp sends a GET again by itself."""
+async def test_reset_resets_the_connection_before_a_response(emulator: Emulator, client: PlainClient) -> None:
+    """It is a TCP reset, not a normal close. Twice, because aiohttp retries a GET by itself."""
     emulator.inject(Reset(), times=2)
     with pytest.raises(aiohttp.ClientOSError) as caught:
         await client.ask(emulator.add_job())
     assert caught.value.errno == errno.ECONNRESET
 
 
-async def test_reset_midway_cuts_the_body(emulator: Emulator, client: PlainClient) -> None:
-    """The status and the headers have come, and half the body."""
+async def test_reset_midway_interrupts_the_body(emulator: Emulator, client: PlainClient) -> None:
+    """The client has received the status, the headers and half of the body."""
     emulator.inject(Reset(midway=True))
     with pytest.raises(aiohttp.ClientPayloadError, match="reset"):
         await client.ask(emulator.add_job())
 
 
-async def test_a_fault_is_met_so_many_times(emulator: Emulator, client: PlainClient) -> None:
-    """Then all is well again."""
+async def test_a_fault_is_met_the_given_number_of_times(emulator: Emulator, client: PlainClient) -> None:
+    """After that, responses are normal again."""
     job_id = emulator.add_job()
     emulator.inject(Status(500), times=2)
     assert [(await client.ask(job_id)).status for _ in range(3)] == [500, 500, 200]
 
 
 async def test_faults_are_met_in_the_order_planned(emulator: Emulator, client: PlainClient) -> None:
-    """One has its turn once the one before is used up."""
+    """The next fault applies once the one before is used up."""
     job_id = emulator.add_job()
     emulator.inject(Status(500))
     emulator.inject(Status(502))
@@ -213,7 +213,7 @@ async def test_faults_are_met_in_the_order_planned(emulator: Emulator, client: P
 
 
 async def test_a_fault_without_a_count_lasts_until_cleared(emulator: Emulator, client: PlainClient) -> None:
-    """A service that is down stays so."""
+    """This emulates an outage."""
     job_id = emulator.add_job()
     emulator.inject(Status(500), times=None)
     before = [(await client.ask(job_id)).status for _ in range(3)]
@@ -221,15 +221,15 @@ async def test_a_fault_without_a_count_lasts_until_cleared(emulator: Emulator, c
     assert [*before, (await client.ask(job_id)).status] == [500, 500, 500, 200]
 
 
-async def test_a_fault_of_one_job_leaves_the_others_alone(emulator: Emulator, client: PlainClient) -> None:
-    """Nor do their requests use it up."""
+async def test_a_fault_of_one_job_does_not_affect_other_jobs(emulator: Emulator, client: PlainClient) -> None:
+    """Requests for other jobs do not use it up either."""
     ill, well = emulator.add_job(), emulator.add_job()
     emulator.inject(Status(500), job_id=ill)
     assert [(await client.ask(job_id)).status for job_id in (well, ill, ill)] == [200, 500, 200]
 
 
-async def test_a_fault_is_met_at_its_endpoint_alone(emulator: Emulator, client: PlainClient) -> None:
-    """Three kinds of requests, none of which uses up another's; by default it is those for a job."""
+async def test_a_fault_applies_to_its_endpoint_only(emulator: Emulator, client: PlainClient) -> None:
+    """Requests to one endpoint do not use up the faults of another; the default is status requests."""
     job_id = emulator.add_job()
     emulator.inject(Status(500))
     emulator.inject(Status(502), endpoint="create")
@@ -241,8 +241,8 @@ async def test_a_fault_is_met_at_its_endpoint_alone(emulator: Emulator, client: 
         assert (await client.fetch(emulator.link_of(job_id))).status == audio
 
 
-async def test_a_status_in_place_of_a_new_job_creates_none(emulator: Emulator, client: PlainClient) -> None:
-    """It stands for a service that failed before it did anything, though the request spent its quota."""
+async def test_status_creates_no_job(emulator: Emulator, client: PlainClient) -> None:
+    """It stands for a service that failed before it did anything, but the request spends its quota."""
     emulator.create_quota = 1
     emulator.inject(Status(503), endpoint="create")
     assert ((await client.create()).status, emulator.jobs) == (503, ())
@@ -250,18 +250,18 @@ async def test_a_status_in_place_of_a_new_job_creates_none(emulator: Emulator, c
 
 
 @pytest.mark.parametrize("fault", [Reset(), Reset(midway=True)], ids=repr)
-async def test_a_reset_leaves_a_job_that_the_client_does_not_know(
+async def test_reset_creates_a_job_that_the_client_does_not_know(
     emulator: Emulator, client: PlainClient, fault: Fault
 ) -> None:
-    """Who creates again without a thought pays twice."""
+    """A client that simply creates it again pays twice."""
     emulator.inject(fault, endpoint="create")
     with pytest.raises(aiohttp.ClientError):
         await client.create()
     assert len(emulator.jobs) == 1
 
 
-async def test_a_hang_leaves_a_job_too(emulator: Emulator, client: PlainClient) -> None:
-    """The answer, if it comes after all, is of the moment of its creation."""
+async def test_hang_creates_a_job_too(emulator: Emulator, client: PlainClient) -> None:
+    """The response, if it is ever sent, shows the job at its creation."""
     emulator.inject(Hang(), endpoint="create")
     creating = asyncio.create_task(client.create())
     await asyncio.sleep(60.0)
@@ -271,15 +271,15 @@ async def test_a_hang_leaves_a_job_too(emulator: Emulator, client: PlainClient) 
     assert (job["id"], job["output"]["status"]) == (str(job_id), "IN_PROGRESS")
 
 
-async def test_a_slow_answer_is_about_the_job_created(emulator: Emulator, client: PlainClient) -> None:
-    """Like any other, only later."""
+async def test_a_slow_response_has_the_created_job(emulator: Emulator, client: PlainClient) -> None:
+    """Only later than usual."""
     emulator.inject(Slow(60.0), endpoint="create")
     reply = await client.create()
     assert (reply.status, [reply.json["id"]]) == (201, [str(job_id) for job_id in emulator.jobs])
 
 
-async def test_malformed_distorts_the_job_created(emulator: Emulator, client: PlainClient) -> None:
-    """There is one, but not by the id that the answer tells."""
+async def test_malformed_distorts_the_created_job(emulator: Emulator, client: PlainClient) -> None:
+    """The job exists, but not under the id in the response."""
     emulator.inject(Malformed("other_id"), endpoint="create")
     reply = await client.create()
     (job_id,) = emulator.jobs
@@ -287,16 +287,16 @@ async def test_malformed_distorts_the_job_created(emulator: Emulator, client: Pl
     assert reply.json["id"] != str(job_id)
 
 
-async def test_malformed_takes_the_place_of_a_refusal_to_create(emulator: Emulator, client: PlainClient) -> None:
-    """Nothing is created then, and a stand-in is distorted."""
+async def test_malformed_replaces_an_error_of_a_creation(emulator: Emulator, client: PlainClient) -> None:
+    """No job is created, and a placeholder is distorted."""
     emulator.inject(Malformed("wrong_types"), endpoint="create")
     reply = await client.create({})
     assert (reply.status, emulator.jobs) == (201, ())
     assert reply.json["createdAt"] == 1_700_000_000
 
 
-async def test_audio_can_be_elsewhere(emulator: Emulator, client: PlainClient) -> None:
-    """Stores send on, within or to others."""
+async def test_audio_can_be_redirected(emulator: Emulator, client: PlainClient) -> None:
+    """Object stores redirect, within the host or to others."""
     job_id = emulator.add_job()
     emulator.inject(Status(307, headers={"Location": emulator.link_of(job_id)}), endpoint="audio")
     first = await client.fetch(emulator.link_of(job_id))
@@ -306,7 +306,7 @@ async def test_audio_can_be_elsewhere(emulator: Emulator, client: PlainClient) -
 
 @pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_audio_can_hang(emulator: Emulator, client: PlainClient, method: str) -> None:
-    """Until it is released."""
+    """Until the faults are cleared."""
     job_id = emulator.add_job()
     emulator.inject(Hang(), endpoint="audio")
     fetching = asyncio.create_task(client.fetch(emulator.link_of(job_id), method))
@@ -317,7 +317,7 @@ async def test_audio_can_hang(emulator: Emulator, client: PlainClient, method: s
 
 
 async def test_audio_can_be_slow(emulator: Emulator) -> None:
-    """Drop by drop, as evenly as bytes go, however long it is; a HEAD takes as long without any."""
+    """In even pieces, however long the file is; a HEAD takes as long without any."""
     loop = asyncio.get_running_loop()
     job_id = emulator.add_job()
     emulator.inject(Slow(100.0), endpoint="audio", times=2)
@@ -337,8 +337,8 @@ async def test_audio_can_be_slow(emulator: Emulator) -> None:
 
 @pytest.mark.parametrize("characters", [45, 5_000], ids=["short", "long"])
 @pytest.mark.parametrize("wanted", [{}, {"Range": "bytes=1000-"}], ids=["whole", "range"])
-async def test_audio_can_be_cut_in_the_middle(emulator: Emulator, characters: int, wanted: Mapping[str, str]) -> None:
-    """Half of what was to be sent has come, so that a download can go on from there."""
+async def test_audio_can_be_interrupted_midway(emulator: Emulator, characters: int, wanted: Mapping[str, str]) -> None:
+    """Half of the response has arrived, so a download can resume from there."""
     job_id = emulator.add_job(input={"text": "x" * characters})
     emulator.inject(Reset(midway=True), endpoint="audio")
     due = emulator.audio_of(job_id)[1000 if wanted else 0 :]
@@ -351,10 +351,10 @@ async def test_audio_can_be_cut_in_the_middle(emulator: Emulator, characters: in
 
 
 @pytest.mark.parametrize("fault", [None, Slow(50.0), Reset(midway=True)], ids=repr)
-async def test_audio_is_no_longer_sent_to_a_client_that_is_gone(
+async def test_audio_is_not_sent_after_a_disconnect(
     emulator: Emulator, caplog: pytest.LogCaptureFixture, fault: Fault | None
 ) -> None:
-    """Neither the handler nor a word of it is left."""
+    """The handler ends and logs nothing."""
     if fault:
         emulator.inject(fault, endpoint="audio")
     async with aiohttp.ClientSession() as session:
@@ -390,10 +390,10 @@ async def test_audio_is_no_longer_sent_to_a_client_that_is_gone(
         "malformed audio",
     ],
 )
-async def test_a_plan_that_makes_no_sense_is_refused(
+async def test_a_fault_that_no_request_could_meet_is_refused(
     emulator: Emulator, fault: Any, arguments: Mapping[str, Any]
 ) -> None:
-    """A fault that would silently never be met is worse than an error."""
+    """Otherwise the test would silently prove nothing."""
     with pytest.raises((TypeError, ValueError)):
         emulator.inject(fault, **arguments)
 
@@ -411,7 +411,7 @@ async def test_a_plan_that_makes_no_sense_is_refused(
     ],
     ids=["interim", "beyond", "status as text", "negative", "seconds as text", "unknown", "list"],
 )
-def test_a_fault_that_cannot_be_is_refused(fault: Any, argument: Any) -> None:
+def test_an_invalid_fault_is_refused(fault: Any, argument: Any) -> None:
     """At construction, where the mistake is."""
     with pytest.raises((TypeError, ValueError)):
         fault(argument)
@@ -422,21 +422,21 @@ def test_a_fault_that_cannot_be_is_refused(fault: Any, argument: Any) -> None:
     [
         (Slow(1.0), b"{}"),
         (Reset(midway=True), b"{}"),
-        (None, Content(header=b"", tune=b"la", start=0, stop=2)),
+        (None, AudioFile(header=b"", tune=b"la", start=0, stop=2)),
     ],
     ids=["slow", "reset", "long"],
 )
-async def test_client_that_goes_before_the_head_is_no_error(
-    monkeypatch: pytest.MonkeyPatch, fault: Fault | None, body: bytes | Content
+async def test_a_disconnect_before_the_headers_is_not_an_error(
+    monkeypatch: pytest.MonkeyPatch, fault: Fault | None, body: bytes | AudioFile
 ) -> None:
-    """A connection can be cut when its request has come in and aiohttp has not yet cancelled what answers it."""
+    """The connection may be lost after the request has arrived and before aiohttp cancels its handler."""
 
     async def prepare(*_: object) -> None:
         raise aiohttp.ClientConnectionResetError("Cannot write to closing transport")
 
     monkeypatch.setattr(web.StreamResponse, "prepare", prepare)
     request = make_mocked_request("GET", "/", transport=Mock())
-    answering = asyncio.create_task(deliver(request, Answer(200, body, {}), fault, asyncio.Event()))
+    answering = asyncio.create_task(send_response(request, Response(200, body, {}), fault, asyncio.Event()))
     await asyncio.wait([answering], timeout=5.0)
     if isinstance(fault, Reset):
         assert answering.cancel(), "it waits for aiohttp to cancel it"

@@ -1,4 +1,4 @@
-"""What a job looks like over its life."""
+"""The state of a job over time."""
 
 import asyncio
 import math
@@ -18,7 +18,7 @@ UNKNOWN = UUID("11111111-2222-4333-8444-555555555555")
 
 @pytest.mark.parametrize(("fails", "ending"), [(False, "COMPLETED"), (True, "FAILED")], ids=["completes", "fails"])
 async def test_a_job_finishes_by_itself(emulator: Emulator, client: PlainClient, *, fails: bool, ending: str) -> None:
-    """It is in progress until its duration is over, and done at that very instant."""
+    """It is in progress for its duration, and done exactly at the end."""
     job_id = emulator.add_job(duration=2.0, fails=fails)
     seen = [(await client.ask(job_id)).json["output"]["status"]]
     await asyncio.sleep(1.999)
@@ -29,7 +29,7 @@ async def test_a_job_finishes_by_itself(emulator: Emulator, client: PlainClient,
 
 
 async def test_a_job_is_done_for_a_client_that_slept_until_its_end(emulator: Emulator, client: PlainClient) -> None:
-    """Rounding does not make it late: 0.1 + 0.2 is more than 0.3 in floats."""
+    """Rounding does not delay the end: 0.1 + 0.2 is more than 0.3 in floats."""
     await asyncio.sleep(0.1)
     job_id = emulator.add_job(duration=0.2)
     await asyncio.sleep(0.2)
@@ -39,7 +39,7 @@ async def test_a_job_is_done_for_a_client_that_slept_until_its_end(emulator: Emu
 async def test_a_finished_job_has_the_fields_of_the_contract_and_no_others(
     emulator: Emulator, client: PlainClient
 ) -> None:
-    """Tests that rely on a field the service does not send would pass here alone."""
+    """A test must not pass because of a field that the service does not send."""
     job_id = emulator.add_job()
     job = (await client.ask(job_id)).json
     assert set(job) == {"id", "createdAt", "input", "completedAt", "output"}
@@ -48,8 +48,8 @@ async def test_a_finished_job_has_the_fields_of_the_contract_and_no_others(
     assert job["output"]["url"].startswith(f"{emulator.audio_url}/{job_id}.wav?")
 
 
-async def test_times_of_day_follow_the_loop(emulator: Emulator, client: PlainClient) -> None:
-    """The end is null until the job is done, and then lies its duration after the beginning."""
+async def test_dates_follow_the_loop(emulator: Emulator, client: PlainClient) -> None:
+    """`completedAt` is null until the job is done, and then its duration after `createdAt`."""
     job_id = emulator.add_job(duration=90.0)
     assert (await client.ask(job_id)).json["completedAt"] is None
     await asyncio.sleep(1000.0)
@@ -60,14 +60,14 @@ async def test_times_of_day_follow_the_loop(emulator: Emulator, client: PlainCli
 
 
 async def test_a_job_of_infinite_duration_never_finishes(emulator: Emulator, client: PlainClient) -> None:
-    """It is what a test of deadlines wants."""
+    """Tests of deadlines use this."""
     job_id = emulator.add_job(duration=math.inf)
     await asyncio.sleep(1e6)
     assert (await client.ask(job_id)).json["output"] == {"status": "IN_PROGRESS"}
 
 
 async def test_input_is_shown_as_given(emulator: Emulator, client: PlainClient) -> None:
-    """It is shown as it was when the job was added, whatever the caller does to it later."""
+    """The input is copied when the job is added, so later changes by the caller have no effect."""
     given: dict[str, Any] = {"text": "Hello.", "seed": None}
     job_id = emulator.add_job(input=given)
     given["text"] = "changed"
@@ -75,26 +75,26 @@ async def test_input_is_shown_as_given(emulator: Emulator, client: PlainClient) 
 
 
 async def test_input_is_plausible_by_default(emulator: Emulator, client: PlainClient) -> None:
-    """A job that was given none shows what any real one has."""
+    """It has the fields that every real job has."""
     shown = (await client.ask(emulator.add_job())).json["input"]
     assert {"model", "text", "voice"} <= set(shown)
 
 
 async def test_a_job_can_have_a_given_id(emulator: Emulator, client: PlainClient) -> None:
-    """The id is taken, returned and shown."""
+    """The id is used, returned and shown."""
     job_id = uuid4()
     assert emulator.add_job(job_id=job_id) == job_id
     assert (await client.ask(str(job_id).upper())).json["id"] == str(job_id)
 
 
 async def test_finishes_at_is_in_loop_time(emulator: Emulator) -> None:
-    """How late a client noticed is then a subtraction."""
+    """So a test can compute how late a client noticed the end."""
     await asyncio.sleep(5.0)
     assert emulator.finishes_at(emulator.add_job(duration=2.5)) == 7.5
 
 
-async def test_an_output_can_be_put_over_the_true_one(emulator: Emulator, client: PlainClient) -> None:
-    """For part of its life a job shows a status the contract does not list; it goes on underneath."""
+async def test_set_output_hides_the_actual_output(emulator: Emulator, client: PlainClient) -> None:
+    """A job can show a status that the contract does not list; the job itself continues."""
     job_id = emulator.add_job(duration=3.0)
     emulator.set_output(job_id, {"status": "QUEUED", "position": 4})
     shown = [(await client.ask(job_id)).json["output"]]
@@ -116,15 +116,13 @@ async def test_an_output_can_be_put_over_the_true_one(emulator: Emulator, client
     ],
     ids=["negative", "nan", "text", "bool", "id as text", "not json"],
 )
-async def test_a_job_that_cannot_be_is_refused(
-    emulator: Emulator, arguments: dict[str, Any], error: type[Exception]
-) -> None:
-    """The mistake shows where it was made, not as a 500 later."""
+async def test_an_invalid_job_is_refused(emulator: Emulator, arguments: dict[str, Any], error: type[Exception]) -> None:
+    """The error is raised where the mistake is, not as a 500 later."""
     with pytest.raises(error):
         emulator.add_job(**arguments)
 
 
-async def test_an_id_is_taken_once(emulator: Emulator) -> None:
+async def test_a_duplicate_id_is_refused(emulator: Emulator) -> None:
     """A second job would silently replace the first."""
     emulator.add_job(job_id=UNKNOWN)
     with pytest.raises(ValueError, match=str(UNKNOWN)):
@@ -132,8 +130,8 @@ async def test_an_id_is_taken_once(emulator: Emulator) -> None:
 
 
 @pytest.mark.parametrize("method", ["finishes_at", "link_of", "audio_of"])
-async def test_asking_about_no_job_is_a_key_error(emulator: Emulator, method: str) -> None:
-    """Every method that takes a job wants one that there is."""
+async def test_an_unknown_job_is_a_key_error(emulator: Emulator, method: str) -> None:
+    """Every method that takes a job id raises it."""
     with pytest.raises(KeyError):
         getattr(emulator, method)(UNKNOWN)
     with pytest.raises(KeyError):

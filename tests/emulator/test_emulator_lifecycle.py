@@ -1,17 +1,18 @@
-"""Starting, stopping, and what is left behind."""
+"""Start, stop and restart, arguments, and the public names."""
 
 import ast
 import asyncio
 import logging
 import math
+import pickle
 from pathlib import Path
-from typing import Any
+from typing import Any, get_type_hints
 
 import aiohttp
 import pytest
 
 import playai_async.emulator
-from playai_async.emulator import Emulator, Fault, Hang, Reset, Slow
+from playai_async.emulator import Arrival, Emulator, EmulatorStats, Fault, Hang, Malformed, Reset, Slow, Status
 from tests.emulator.plain_client import CREDENTIALS, PlainClient
 
 UNKNOWN = "11111111-2222-4333-8444-555555555555"
@@ -19,7 +20,7 @@ UNKNOWN = "11111111-2222-4333-8444-555555555555"
 
 @pytest.mark.looptime
 async def test_a_restart_keeps_port_jobs_faults_and_counts(emulator: Emulator, client: PlainClient) -> None:
-    """For a client it is a service that was away for a moment."""
+    """To a client, the service was unreachable for a moment."""
     job_id, urls = emulator.add_job(duration=10.0), (emulator.base_url, emulator.audio_url)
     emulator.inject(Hang(), times=None)
     asking = asyncio.create_task(client.ask(job_id))
@@ -36,7 +37,7 @@ async def test_a_restart_keeps_port_jobs_faults_and_counts(emulator: Emulator, c
 
 @pytest.mark.looptime
 async def test_between_stop_and_start_connections_are_refused(emulator: Emulator, client: PlainClient) -> None:
-    """The ports have nobody listening."""
+    """Nothing listens on either port."""
     link = emulator.link_of(emulator.add_job())
     await emulator.stop()
     with pytest.raises(aiohttp.ClientConnectorError):
@@ -50,8 +51,8 @@ async def test_between_stop_and_start_connections_are_refused(emulator: Emulator
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("fault", [Hang(), Slow(1000.0)], ids=["hang", "slow"])
-async def test_stop_cuts_what_is_under_way_at_once(client: PlainClient, emulator: Emulator, fault: Fault) -> None:
-    """It takes no time on any clock but the wall's."""
+async def test_stop_aborts_requests_in_progress_at_once(client: PlainClient, emulator: Emulator, fault: Fault) -> None:
+    """It takes no virtual time."""
     loop = asyncio.get_running_loop()
     emulator.inject(fault, times=None)
     asking = [asyncio.create_task(client.ask(emulator.add_job())) for _ in range(20)]
@@ -64,7 +65,7 @@ async def test_stop_cuts_what_is_under_way_at_once(client: PlainClient, emulator
 
 
 @pytest.mark.looptime
-async def test_stop_cuts_connections_that_idle() -> None:
+async def test_stop_closes_idle_connections() -> None:
     """Kept alive or never used; no task is left."""
     async with Emulator() as emulator:
         port = int(emulator.base_url.rpartition(":")[2])
@@ -89,15 +90,15 @@ async def test_stop_is_idempotent(emulator: Emulator) -> None:
 
 @pytest.mark.looptime
 async def test_start_while_running_is_an_error(emulator: Emulator) -> None:
-    """Two servers would share one ledger, and only one be stopped."""
-    with pytest.raises(RuntimeError, match="running already"):
+    """Two servers would share one log, and only one of them would be stopped."""
+    with pytest.raises(RuntimeError, match="already running"):
         await emulator.start()
 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("name", ["port", "audio_port"])
-async def test_a_taken_port_is_an_error_that_leaves_nothing(emulator: Emulator, name: str) -> None:
-    """Neither server listens, and a start that failed can be followed by one that does not."""
+async def test_a_port_in_use_is_an_error_that_leaves_nothing(emulator: Emulator, name: str) -> None:
+    """Neither server listens, and a later start can succeed."""
     port = int(emulator.base_url.rpartition(":")[2])
     second = Emulator(port=port) if name == "port" else Emulator(audio_port=port)
     with pytest.raises(OSError, match=str(port)):
@@ -109,10 +110,10 @@ async def test_a_taken_port_is_an_error_that_leaves_nothing(emulator: Emulator, 
 
 @pytest.mark.looptime
 @pytest.mark.parametrize("fault", [None, Hang(), Slow(50.0), Reset(), Reset(midway=True)], ids=repr)
-async def test_it_is_quiet(
+async def test_nothing_is_logged(
     emulator: Emulator, client: PlainClient, caplog: pytest.LogCaptureFixture, fault: Fault | None
 ) -> None:
-    """No access log, and no error for a client that goes or is cut off."""
+    """There is no access log, and a disconnect is not an error."""
     caplog.set_level(logging.INFO)
     if fault:
         emulator.inject(fault)
@@ -124,7 +125,7 @@ async def test_it_is_quiet(
 
 
 def test_a_job_is_not_added_from_another_loop() -> None:
-    """Whoever waited for it there would wait in vain, and not know why."""
+    """Requests for it would wait in vain, without a hint why."""
     emulator = Emulator()
 
     async def started() -> None:
@@ -141,7 +142,7 @@ def test_a_job_is_not_added_from_another_loop() -> None:
 
 
 def test_base_url_needs_a_port() -> None:
-    """Before its first start an emulator has none, unless it was given one."""
+    """Before its first start an emulator has no port unless it was given one."""
     with pytest.raises(RuntimeError, match="first start"):
         assert Emulator(audio_port=8124).base_url
     assert Emulator(port=8123).base_url == "http://127.0.0.1:8123"
@@ -149,7 +150,7 @@ def test_base_url_needs_a_port() -> None:
 
 
 def test_audio_url_needs_a_port() -> None:
-    """Likewise, of its own."""
+    """The audio origin has a port of its own."""
     with pytest.raises(RuntimeError, match="first start"):
         assert Emulator(port=8123).audio_url
     assert Emulator(audio_port=8124).audio_url == "http://127.0.0.1:8124"
@@ -178,24 +179,53 @@ def test_audio_url_needs_a_port() -> None:
     ],
     ids=str,
 )
-def test_an_emulator_that_cannot_be_is_refused(arguments: dict[str, Any]) -> None:
-    """At construction, with the argument's name."""
+def test_invalid_arguments_are_refused(arguments: dict[str, Any]) -> None:
+    """At construction; the error names the argument."""
     with pytest.raises((TypeError, ValueError), match=next(iter(arguments)) + "|address"):
         Emulator(**arguments)
 
 
 def test_the_public_names_are_exact_and_sorted() -> None:
-    """A name is public on purpose or not at all."""
+    """Every public name is public on purpose."""
     public = sorted(name for name in vars(playai_async.emulator) if not name.startswith("_"))
     assert playai_async.emulator.__all__ == public
 
 
+NAMED = [name for name in playai_async.emulator.__all__ if name != "Fault"]
+"""Every public name except the union, which has no name of its own."""
+
+
+@pytest.mark.parametrize("name", NAMED)
+def test_public_names_report_the_public_module(name: str) -> None:
+    """Pickle finds them there, and their annotations can still be resolved."""
+    public = getattr(playai_async.emulator, name)
+    assert (public.__module__, public.__qualname__) == ("playai_async.emulator", name)
+    assert pickle.loads(pickle.dumps(public)) is public  # noqa: S301 - our own pickle
+    get_type_hints(public)
+    get_type_hints(vars(public).get("__init__", public))
+
+
+@pytest.mark.parametrize("fault", [Status(503, headers={"A": "b"}), Malformed(), Hang(), Slow(1.0), Reset()], ids=repr)
+def test_faults_are_pickled_under_their_public_names(fault: Fault) -> None:
+    """So a pickle does not depend on where a class is defined."""
+    pickled = pickle.dumps(fault, protocol=0)
+    assert f"playai_async.emulator\n{type(fault).__name__}\n".encode() in pickled
+    assert pickle.loads(pickled) == fault  # noqa: S301 - our own pickle
+
+
+@pytest.mark.parametrize("public", [Emulator, Status, Malformed, Hang, Slow, Reset, Arrival, EmulatorStats])
+def test_an_unknown_argument_is_reported_with_the_public_class(public: type) -> None:
+    """The message names what the caller called."""
+    with pytest.raises(TypeError, match=rf"^{public.__name__}\.__init__\(\) got an unexpected keyword"):
+        public(unknown=1)
+
+
 def test_it_imports_nothing_of_the_client() -> None:
-    """It stands on its own, so that an error in one of the two shows against the other."""
+    """So a mistake in one of the two shows against the other."""
     package = Path(playai_async.emulator.__file__).parent
     imported = {
         node.module or ""
-        for path in package.glob("*.py")
+        for path in package.rglob("*.py")
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
         if isinstance(node, ast.ImportFrom)
     }

@@ -1,4 +1,4 @@
-"""Requests that are refused, by the contract alone."""
+"""Requests that the contract requires to be refused."""
 
 from collections.abc import Mapping
 
@@ -38,7 +38,7 @@ UNKNOWN = "11111111-2222-4333-8444-555555555555"
 async def test_missing_or_malformed_credentials_are_401(
     emulator: Emulator, client: PlainClient, headers: Mapping[str, str]
 ) -> None:
-    """Both headers must be there and well formed, even where any key will do."""
+    """Both headers must be present and well-formed, even if any key is accepted."""
     reply = await client.ask(emulator.add_job(), headers)
     assert (reply.status, reply.json["errorId"]) == (401, "UNAUTHORIZED")
 
@@ -49,7 +49,7 @@ async def test_missing_or_malformed_credentials_are_401(
     ids=["both match", "other key", "other user"],
 )
 async def test_given_credentials_must_match(key: str, user: str, status: int) -> None:
-    """An emulator built with a key and a user id takes no others."""
+    """An emulator created with a key and a user id accepts no others."""
     async with Emulator(api_key="right", user_id="me") as emulator, PlainClient(emulator) as client:
         headers = {"Authorization": f"Bearer {key}", "X-USER-ID": user}
         assert (await client.ask(emulator.add_job(), headers)).status == status
@@ -67,14 +67,14 @@ async def test_given_credentials_must_match(key: str, user: str, status: int) ->
     ],
     ids=["number", "no hyphens", "braces", "urn", "no hex digit", "line feed"],
 )
-async def test_an_id_that_is_no_uuid_is_400(client: PlainClient, text: str) -> None:
-    """Only the canonical form is a UUID to the contract, though Python's parser takes more."""
+async def test_an_id_that_is_not_a_uuid_is_400(client: PlainClient, text: str) -> None:
+    """The contract allows the canonical form only; Python's parser accepts more."""
     reply = await client.ask(text)
     assert (reply.status, reply.json["errorId"]) == (400, "INVALID_PARAMETERS")
 
 
 async def test_an_unknown_job_is_404(client: PlainClient) -> None:
-    """The contract lists no 404; the emulator's has the error shape of the others."""
+    """The contract does not list 404; the emulator sends it in the contract's error shape."""
     reply = await client.ask(UNKNOWN)
     assert (reply.status, set(reply.json)) == (404, {"errorMessage", "errorId"})
 
@@ -85,26 +85,26 @@ async def test_an_unknown_job_is_404(client: PlainClient) -> None:
     ids=["root", "above", "empty", "below"],
 )
 async def test_an_unknown_endpoint_is_404(client: PlainClient, path: str) -> None:
-    """It is so without credentials too."""
+    """Without credentials, too."""
     assert (await client.send("GET", path, {})).status == 404
 
 
 @pytest.mark.parametrize("method", ["POST", "PUT", "DELETE", "HEAD"])
 async def test_another_method_is_405(client: PlainClient, method: str) -> None:
-    """The answer names the method there is, as HTTP wants."""
+    """The Allow header has the allowed method, as HTTP requires."""
     reply = await client.send(method, f"/api/v1/tts/{UNKNOWN}")
     assert (reply.status, reply.headers["Allow"]) == (405, "GET")
 
 
 @pytest.mark.parametrize("method", ["GET", "PUT", "DELETE", "HEAD"])
-async def test_another_method_where_jobs_are_created_is_405(client: PlainClient, method: str) -> None:
-    """There is no list of jobs."""
+async def test_another_method_at_the_create_endpoint_is_405(client: PlainClient, method: str) -> None:
+    """The API cannot list jobs."""
     reply = await client.send(method, "/api/v1/tts")
     assert (reply.status, reply.headers["Allow"]) == (405, "POST")
 
 
-async def test_refusals_come_in_a_fixed_order() -> None:
-    """Credentials, then quota, then the id: a request without a key spends nothing, one with a bad id does."""
+async def test_a_status_request_is_checked_in_a_fixed_order() -> None:
+    """Credentials, quota, id: a request without a key spends no quota, a request with a bad id does."""
     async with Emulator(quota=1) as emulator, PlainClient(emulator) as client:
         replies = [
             await client.ask("bad", {}),

@@ -82,7 +82,7 @@ class Live:
         self.call(self._finish, job_id)
 
     def _finish(self, job_id: UUID) -> None:
-        jobs = self.emulator._service.jobs
+        jobs = self.emulator._jobs_api.jobs
         jobs[job_id] = attrs.evolve(jobs[job_id], duration=self._loop.time() - jobs[job_id].began)
 
     def _await(self, coroutine: Coroutine[Any, Any, _T]) -> _T:

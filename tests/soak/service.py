@@ -16,7 +16,8 @@ from uuid import UUID
 import aiohttp
 
 from playai_async.emulator import Emulator, Fault, Status
-from playai_async.emulator._faults import Endpoint, FaultPlan
+from playai_async.emulator._faults import FaultPlan
+from playai_async.emulator._service.messages import Endpoint
 from tests.soak.plan import AHEAD, Soak, job_of, number_of
 from tests.soak.storm import Event, Injection, Outage, Quotas, Relief, name_of, storm
 from tests.soak.vitals import Complaints

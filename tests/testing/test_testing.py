@@ -1,4 +1,4 @@
-"""The fixtures for pytest, in test suites of their own: what a user writes, run as a user runs it."""
+"""The pytest fixtures, in test suites as users write and run them."""
 
 from __future__ import annotations
 
@@ -24,21 +24,21 @@ VARIABLES = ("PLAYAI_API_KEY", "PLAYAI_USER_ID", "PLAYAI_BASE_URL")
 
 @pytest.fixture
 def suite(pytester: pytest.Pytester) -> pytest.Pytester:
-    """A test suite that has the fixtures switched on, and nothing else."""
+    """A test suite with the plugin enabled and nothing else."""
     pytester.makeconftest(SWITCHED_ON)
     pytester.makefile(".ini", pytest=SETTINGS)
     return pytester
 
 
 def outcomes(suite: pytest.Pytester, code: str, *options: str) -> dict[str, int]:
-    """Run a file of tests, in which each name of these imports may be used."""
+    """Run a file of tests that may use every name of these imports."""
     suite.makepyfile("import asyncio, os, pytest\nfrom playai_async import *\n" + textwrap.dedent(code))
     return suite.runpytest_inprocess("-p", "no:cacheprovider", *options).parseoutcomes()
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
 def test_a_session_waits_for_a_job_of_the_emulator(suite: pytest.Pytester, mode: str) -> None:
-    """In both of pytest-asyncio's modes, on the clock of the wall."""
+    """In both modes of pytest-asyncio, in real time."""
     code = """
         @pytest.mark.asyncio
         async def test_a_job(playai_emulator, playai_session):
@@ -49,8 +49,8 @@ def test_a_session_waits_for_a_job_of_the_emulator(suite: pytest.Pytester, mode:
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
-def test_with_looptime_ten_minutes_are_none(suite: pytest.Pytester, mode: str) -> None:
-    """The time of a test is virtual, over real sockets; so is the service's, whose windows begin with it."""
+def test_with_looptime_ten_minutes_pass_at_once(suite: pytest.Pytester, mode: str) -> None:
+    """The test and the emulator share virtual time, over real sockets; windows begin with the test."""
     code = """
         import time
 
@@ -75,7 +75,7 @@ def test_with_looptime_ten_minutes_are_none(suite: pytest.Pytester, mode: str) -
 
 
 def test_a_backend_finds_the_emulator_by_the_environment(suite: pytest.Pytester) -> None:
-    """A session that is told nothing talks to it, and so does one that has a key of its own."""
+    """A session without arguments connects to it, and so does one with its own key."""
     code = """
         @pytest.mark.asyncio
         async def test_a_backend(playai_emulator):
@@ -87,10 +87,10 @@ def test_a_backend_finds_the_emulator_by_the_environment(suite: pytest.Pytester)
 
 
 @pytest.mark.parametrize("before", [None, "mine"], ids=["unset", "set"])
-def test_the_environment_is_as_it_was_after_each_test(
+def test_the_environment_is_restored_after_each_test(
     suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch, before: str | None
 ) -> None:
-    """Whatever the test itself set, and by whichever fixture."""
+    """Whatever the test sets, and whichever fixture it uses."""
     for variable in VARIABLES if before else ():
         monkeypatch.setenv(variable, before or "")
     code = f"""
@@ -113,16 +113,32 @@ def test_the_environment_is_as_it_was_after_each_test(
 
 
 def test_a_test_that_fails_midway_leaves_nothing_to_the_next(suite: pytest.Pytester) -> None:
-    """Its waits are ended and its sockets closed: nobody warns of one, and nobody listens any more."""
+    """Its waits have ended, its sockets no longer listen, and nothing warns of a leak."""
     code = """
-        import gc
+        import contextlib, gc, socket, stat
 
-        URLS = []
+        OTHERS = set()
+
+        def listening():
+            # The ports on which this process listens, by its file descriptors. A connection would prove less: another
+            # process may soon listen on a port that this one has released.
+            ports = set()
+            for descriptor in map(int, os.listdir("/dev/fd")):
+                with contextlib.suppress(OSError):  # the descriptor of the listing itself, closed by now
+                    if stat.S_ISSOCK(os.fstat(descriptor).st_mode):
+                        with socket.socket(fileno=os.dup(descriptor)) as copy:
+                            listens = copy.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN)
+                            if listens and copy.family == socket.AF_INET:
+                                ports.add(copy.getsockname()[1])
+            return ports
+
+        def ports_of(emulator):
+            return {int(url.rpartition(":")[2]) for url in (emulator.base_url, emulator.audio_url)}
 
         @pytest.mark.asyncio
         async def test_that_fails(playai_emulator, playai_session):
             from playai_async.emulator import Hang
-            URLS.append(playai_emulator.base_url)
+            OTHERS.update(listening() - ports_of(playai_emulator))
             playai_emulator.inject(Hang(), times=None)
             waits = [playai_session.wait_for_completion(playai_emulator.add_job()) for _ in range(20)]
             async with asyncio.TaskGroup() as tasks:
@@ -137,15 +153,14 @@ def test_a_test_that_fails_midway_leaves_nothing_to_the_next(suite: pytest.Pytes
             gc.collect()
             assert asyncio.all_tasks() == {asyncio.current_task()}
             assert playai_emulator.jobs == ()
-            with pytest.raises(OSError):
-                await asyncio.open_connection("127.0.0.1", int(URLS[0].rpartition(":")[2]))
+            assert listening() - OTHERS == ports_of(playai_emulator)
             await playai_session.wait_for_completion(playai_emulator.add_job())
     """
     assert outcomes(suite, code) == {"failed": 1, "passed": 1}
 
 
 def test_the_emulator_may_be_stopped_and_the_session_closed_by_the_test(suite: pytest.Pytester) -> None:
-    """A service that is gone, and a session that a backend closed, are what tests are about."""
+    """Tests need a service that is down, and a session that the backend closes."""
     code = """
         @pytest.mark.asyncio
         @pytest.mark.looptime
@@ -159,16 +174,16 @@ def test_the_emulator_may_be_stopped_and_the_session_closed_by_the_test(suite: p
     assert outcomes(suite, code) == {"passed": 1}
 
 
-def test_a_test_that_is_not_asynchronous_is_told(suite: pytest.Pytester) -> None:
-    """The emulator's loop stands still in it: its requests would wait until they time out."""
+def test_a_test_that_is_not_async_fails_with_an_explanation(suite: pytest.Pytester) -> None:
+    """The emulator's loop does not run in it: requests would wait until they time out."""
     suite.makepyfile("def test_it(playai_session): ...")
     result = suite.runpytest_inprocess("-p", "no:cacheprovider")
     assert result.parseoutcomes() == {"errors": 1}
-    result.stdout.fnmatch_lines("playai_emulator answers on the event loop of an asynchronous test, and this one*")
+    result.stdout.fnmatch_lines("playai_emulator runs in the event loop of an async test, and this test is not async*")
 
 
 def test_tests_that_share_a_loop_have_an_emulator_each(suite: pytest.Pytester) -> None:
-    """Where fixtures are set to share it as well, as pytest-asyncio has it."""
+    """The fixtures must use that loop, too, as pytest-asyncio requires."""
     suite.makefile(
         ".ini", pytest=SETTINGS.replace("= function", "= session") + "asyncio_default_test_loop_scope = session"
     )
@@ -182,8 +197,8 @@ def test_tests_that_share_a_loop_have_an_emulator_each(suite: pytest.Pytester) -
     assert outcomes(suite, code) == {"passed": 2}
 
 
-def test_a_test_in_another_loop_than_its_fixtures_is_told(suite: pytest.Pytester) -> None:
-    """Its requests would wait for an answer in vain."""
+def test_a_test_in_another_loop_than_its_fixtures_gets_an_error(suite: pytest.Pytester) -> None:
+    """Otherwise its requests would wait for a response in vain."""
     code = """
         @pytest.mark.asyncio(loop_scope="module")
         async def test_it(playai_emulator, playai_session):
@@ -195,8 +210,8 @@ def test_a_test_in_another_loop_than_its_fixtures_is_told(suite: pytest.Pytester
     assert outcomes(suite, code) == {"passed": 1}
 
 
-def test_a_test_of_anyio_may_use_them(suite: pytest.Pytester) -> None:
-    """Its plugin is there wherever its library is, and runs what is marked for it, fixtures included."""
+def test_anyio_tests_can_use_the_fixtures(suite: pytest.Pytester) -> None:
+    """The plugin of anyio is active wherever anyio is installed, and runs its marked tests with their fixtures."""
     code = """
         @pytest.fixture
         def anyio_backend():
@@ -213,8 +228,8 @@ def test_a_test_of_anyio_may_use_them(suite: pytest.Pytester) -> None:
     assert outcomes(suite, code) == {"passed": 2}
 
 
-def test_a_test_of_hypothesis_may_use_them(suite: pytest.Pytester) -> None:
-    """It is asynchronous underneath."""
+def test_hypothesis_tests_can_use_the_fixtures(suite: pytest.Pytester) -> None:
+    """The function that hypothesis wraps is async."""
     code = """
         from hypothesis import HealthCheck, given, settings, strategies
 
@@ -228,7 +243,7 @@ def test_a_test_of_hypothesis_may_use_them(suite: pytest.Pytester) -> None:
     assert outcomes(suite, code, "-p", "no:hypothesispytest") == {"passed": 1}
 
 
-def test_who_does_not_switch_them_on_does_not_have_them(pytester: pytest.Pytester) -> None:
+def test_the_plugin_is_off_unless_enabled(pytester: pytest.Pytester) -> None:
     """An entry point would be imported in every run of every environment that has the library."""
     pytester.makefile(".ini", pytest=SETTINGS)
     pytester.makepyfile("async def test_it(playai_emulator): ...")
@@ -239,7 +254,7 @@ def test_who_does_not_switch_them_on_does_not_have_them(pytester: pytest.Pyteste
 
 
 def test_without_pytest_asyncio_the_import_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Both are no dependencies of the library: who installs it to use it has neither."""
+    """The library does not depend on pytest and pytest-asyncio."""
     monkeypatch.setitem(sys.modules, "pytest_asyncio", None)
     monkeypatch.delitem(sys.modules, "playai_async.testing", raising=False)
     with pytest.raises(ImportError, match=r"needs pytest and pytest-asyncio; .*'playai-async\[testing\]'"):
@@ -247,7 +262,7 @@ def test_without_pytest_asyncio_the_import_says_what_to_install(monkeypatch: pyt
 
 
 def test_without_pytest_asyncio_a_test_suite_says_what_to_install(suite: pytest.Pytester) -> None:
-    """In the words of the import, and before any test."""
+    """With the same message, before any test runs."""
     suite.mkpydir("pytest_asyncio").joinpath("__init__.py").write_text("raise ModuleNotFoundError")
     result = suite.runpytest_subprocess("-p", "no:asyncio", "-p", "no:cacheprovider")
     assert result.ret != 0
@@ -255,6 +270,6 @@ def test_without_pytest_asyncio_a_test_suite_says_what_to_install(suite: pytest.
 
 
 def test_the_public_names_are_exact_and_sorted() -> None:
-    """A fixture's name is all that is seen of it."""
+    """The module is a plugin: only its fixtures are public."""
     testing = importlib.import_module("playai_async.testing")
     assert testing.__all__ == ["playai_emulator", "playai_session"]

@@ -1,4 +1,4 @@
-"""What the emulator was asked."""
+"""The counts and the log of requests."""
 
 import asyncio
 
@@ -14,7 +14,7 @@ UNKNOWN = "11111111-2222-4333-8444-555555555555"
 
 
 async def test_every_request_is_counted(emulator: Emulator, client: PlainClient) -> None:
-    """Faulted ones too, and those to nowhere; resets have no status."""
+    """Requests that meet a fault and requests to unknown paths, too. A reset has no status."""
     job_id = emulator.add_job()
     emulator.inject(Status(503))
     emulator.inject(Status(429))
@@ -30,15 +30,15 @@ async def test_every_request_is_counted(emulator: Emulator, client: PlainClient)
 
 
 async def test_requests_are_counted_for_each_job(emulator: Emulator, client: PlainClient) -> None:
-    """An unknown job's are as well; an id that is none counts for none."""
+    """An invalid id counts for no job."""
     job_id, other = emulator.add_job(), emulator.add_job()
     for asked in (job_id, job_id, "bad"):
         await client.ask(asked)
     assert (emulator.requests_of(job_id), emulator.requests_of(other)) == (2, 0)
 
 
-async def test_arrivals_tell_when_and_what(emulator: Emulator, client: PlainClient) -> None:
-    """In the order of arrival, in loop time, with the path as sent and headers in any case."""
+async def test_arrivals_have_time_path_and_headers(emulator: Emulator, client: PlainClient) -> None:
+    """In the order of arrival, in loop time; the path is unchanged and headers have case-insensitive lookup."""
     job_id = emulator.add_job()
     await asyncio.sleep(1.5)
     await client.ask(job_id)
@@ -62,13 +62,13 @@ async def test_arrivals_tell_when_and_what(emulator: Emulator, client: PlainClie
 
 
 async def test_an_arrival_does_not_show_the_key(emulator: Emulator, client: PlainClient) -> None:
-    """It ends up in the output of tests that fail."""
+    """Its repr appears in the output of tests that fail."""
     await client.ask(emulator.add_job(), {"Authorization": "Bearer very-secret", "X-USER-ID": "user"})
     assert "very-secret" not in repr(emulator.arrivals)
 
 
-async def test_an_arrival_without_an_answer_has_no_status(emulator: Emulator, client: PlainClient) -> None:
-    """It gets one if the answer is sent after all."""
+async def test_an_arrival_without_a_response_has_no_status(emulator: Emulator, client: PlainClient) -> None:
+    """It gets a status if the response is sent later."""
     emulator.inject(Hang())
     asking = asyncio.create_task(client.ask(emulator.add_job()))
     await asyncio.sleep(1.0)
@@ -78,8 +78,8 @@ async def test_an_arrival_without_an_answer_has_no_status(emulator: Emulator, cl
     assert (before, emulator.arrivals[0].status) == (None, 200)
 
 
-async def test_requests_under_way_are_counted(emulator: Emulator, client: PlainClient) -> None:
-    """Now, and the most at once."""
+async def test_requests_in_progress_are_counted(emulator: Emulator, client: PlainClient) -> None:
+    """The current number and the maximum."""
     job_id = emulator.add_job()
     emulator.inject(Hang(), times=None)
     asking = [asyncio.create_task(client.ask(job_id)) for _ in range(7)]
@@ -91,7 +91,7 @@ async def test_requests_under_way_are_counted(emulator: Emulator, client: PlainC
 
 
 async def test_counts_can_be_reset(emulator: Emulator, client: PlainClient) -> None:
-    """Requests under way stay counted: they will be answered yet."""
+    """Requests in progress stay counted, because their responses will be counted, too."""
     job_id = emulator.add_job()
     await asyncio.gather(*(client.ask(job_id) for _ in range(3)))
     emulator.inject(Hang())
@@ -106,15 +106,15 @@ async def test_counts_can_be_reset(emulator: Emulator, client: PlainClient) -> N
 
 
 async def test_an_arrival_holds_the_body_of_a_post(emulator: Emulator, client: PlainClient) -> None:
-    """As it came, good or bad, but it does not show: it is what somebody wants to have said."""
+    """Unchanged, valid or not. It is not in the repr, because it has the text to speak."""
     await client.create(b"{ no JSON")
     await client.ask(emulator.add_job())
     assert [arrival.body for arrival in emulator.arrivals] == [b"{ no JSON", b""]
     assert "no JSON" not in repr(emulator.arrivals)
 
 
-async def test_requests_for_audio_are_kept_apart(emulator: Emulator, client: PlainClient) -> None:
-    """They are no requests to the service, and are forgotten with those."""
+async def test_requests_for_audio_are_logged_separately(emulator: Emulator, client: PlainClient) -> None:
+    """They are not requests to the API; `reset_stats()` forgets them as well."""
     job_id = emulator.add_job()
     await asyncio.sleep(1.5)
     link = emulator.link_of(job_id)
@@ -130,7 +130,7 @@ async def test_requests_for_audio_are_kept_apart(emulator: Emulator, client: Pla
 
 @pytest.mark.parametrize("history", [0, 2], ids=["none", "two"])
 async def test_arrivals_are_bounded_and_counts_are_not(history: int) -> None:
-    """The latest are kept, so that a long run needs no more memory than a short one."""
+    """The latest arrivals are kept, so that a long run needs no more memory than a short one."""
     async with Emulator(history=history) as emulator, PlainClient(emulator) as client:
         for number in range(5):
             await client.send("GET", f"/{number}")
@@ -139,7 +139,7 @@ async def test_arrivals_are_bounded_and_counts_are_not(history: int) -> None:
 
 
 async def test_a_snapshot_does_not_change(emulator: Emulator, client: PlainClient) -> None:
-    """So that two of them can be compared."""
+    """So two snapshots can be compared."""
     before = emulator.stats
     await client.ask(emulator.add_job())
     assert (before.requests, dict(before.by_status)) == (0, {})

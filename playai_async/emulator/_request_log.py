@@ -1,6 +1,6 @@
-"""What the emulator was asked: every request, answered or not, faulted or not.
+"""The log of requests: counts, and the latest arrivals, whether a request was answered or met a fault.
 
-It only writes down; what to answer is decided elsewhere.
+The log only records; other modules decide what to answer.
 """
 
 from collections import Counter, OrderedDict
@@ -14,36 +14,36 @@ import attrs
 
 @attrs.frozen(kw_only=True)
 class Arrival:
-    """One request as it arrived.
+    """A request as it arrived.
 
     Attributes:
-        at: The loop time of its arrival.
+        at: The loop time of its arrival, in seconds.
         method: The HTTP method.
         path: The path with its query, as sent.
-        job_id: The job it asks for; None if the path names none.
-        headers: Its headers, looked up in any case.
-        status: What it was answered with; None if it was not answered, or not yet.
-        body: A POST's body, once it has been read; empty if it was too long.
+        job_id: The job that the path names, or None.
+        headers: The headers, with case-insensitive lookup.
+        status: The status of the response; None if there was none, or not yet.
+        body: The body of a POST once it has been read; empty if it was too long.
     """
 
     at: float
     method: str
     path: str
     job_id: UUID | None
-    headers: Mapping[str, str] = attrs.field(repr=False)  # they hold the key
+    headers: Mapping[str, str] = attrs.field(repr=False)  # contains the key
     status: int | None = None
-    body: bytes = attrs.field(default=b"", repr=False)  # it holds the text to speak
+    body: bytes = attrs.field(default=b"", repr=False)  # contains the text to speak
 
 
 @attrs.frozen(kw_only=True)
 class EmulatorStats:
-    """What the emulator was asked since it was built, or since `reset_stats()`.
+    """Counts of requests since the emulator was created, or since `reset_stats()`.
 
     Attributes:
-        requests: How many requests arrived.
-        by_status: How many were answered with each status; resets and hangs are in none.
-        in_flight: How many are under way now.
-        most_in_flight: How many were under way at once, at most.
+        requests: The number of requests that arrived.
+        by_status: The number of responses with each status. Requests that hang or are reset have no response.
+        in_flight: The number of requests in progress.
+        most_in_flight: The highest number of requests that were in progress at once.
     """
 
     requests: int
@@ -53,15 +53,15 @@ class EmulatorStats:
 
     @property
     def throttled(self) -> int:
-        """How many were answered with 429."""
+        """The number of responses with status 429."""
         return self.by_status.get(429, 0)
 
 
-class Ledger:
-    """Counts requests, and keeps the latest of them.
+class RequestLog:
+    """Counts requests and keeps the latest arrivals.
 
     Args:
-        history: How many arrivals to keep; the counts go on without bound.
+        history: How many arrivals to keep. The counts are not limited.
     """
 
     def __init__(self, history: int) -> None:
@@ -71,16 +71,16 @@ class Ledger:
         self.reset()
 
     def reset(self) -> None:
-        """Forget all but what is under way."""
-        # By serial number, so that an answer finds its arrival, however many came since.
+        """Forget everything except the requests in progress."""
+        # By serial number, so that a response finds its arrival however many requests came since.
         self._arrivals: OrderedDict[int, Arrival] = OrderedDict()
         self._by_status: Counter[int] = Counter()
         self._by_job: Counter[UUID] = Counter()
         self._requests = self._in_flight
         self._most_in_flight = self._in_flight
 
-    def arrived(self, arrival: Arrival) -> int:
-        """Write down a request and return its serial number."""
+    def on_arrival(self, arrival: Arrival) -> int:
+        """Record a request and return its serial number."""
         self._serial += 1
         self._requests += 1
         self._in_flight += 1
@@ -92,19 +92,19 @@ class Ledger:
             self._arrivals.popitem(last=False)
         return self._serial
 
-    def read(self, serial: int, body: bytes) -> None:
-        """Write down the body of a request."""
-        self._amend(serial, body=body)
+    def on_body(self, serial: int, body: bytes) -> None:
+        """Record the body of a request."""
+        self._update(serial, body=body)
 
-    def left(self, serial: int, status: int | None) -> None:
-        """Write down that a request is over, and what it was answered with (None: nothing)."""
+    def on_end(self, serial: int, status: int | None) -> None:
+        """Record the end of a request and the status of its response (None: there was none)."""
         self._in_flight -= 1
         if status is None:
             return
         self._by_status[status] += 1
-        self._amend(serial, status=status)
+        self._update(serial, status=status)
 
-    def _amend(self, serial: int, **changes: Any) -> None:
+    def _update(self, serial: int, **changes: Any) -> None:
         arrival = self._arrivals.get(serial)
         if arrival is not None:
             self._arrivals[serial] = attrs.evolve(arrival, **changes)
@@ -116,7 +116,7 @@ class Ledger:
 
     @property
     def stats(self) -> EmulatorStats:
-        """The counts as they are now."""
+        """A snapshot of the counts."""
         return EmulatorStats(
             requests=self._requests,
             by_status=MappingProxyType(dict(self._by_status)),
@@ -125,5 +125,5 @@ class Ledger:
         )
 
     def requests_of(self, job_id: UUID) -> int:
-        """Return how many requests asked for a job, known or not."""
+        """Return the number of requests that named a job, whether the job exists or not."""
         return self._by_job[job_id]

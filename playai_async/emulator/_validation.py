@@ -1,7 +1,7 @@
-"""Checks of a caller's arguments: the right type and range, or an error that names the argument.
+"""Checks of the caller's arguments: type and range. Each error names the argument.
 
-They return what they were given and convert nothing, JSON aside, which they copy. Values come in as `object`:
-annotations bind no caller.
+The functions return the value unchanged; only `json_copy` returns a copy. Values come in as `object`, because
+annotations are not enforced at run time.
 """
 
 import ipaddress
@@ -13,16 +13,7 @@ from uuid import UUID
 
 
 def check_seconds(name: str, value: object, *, zero: bool = True, infinite: bool = False) -> float:
-    """Return a span of time in seconds.
-
-    Args:
-        name: The argument's name, for the message.
-        value: What the caller gave.
-        zero: Whether 0 is allowed.
-        infinite: Whether infinity is allowed.
-
-    Returns:
-        The value as it came.
+    """Return a number of seconds; `zero` and `infinite` say whether these are allowed.
 
     Raises:
         TypeError: The value is not a number.
@@ -31,21 +22,13 @@ def check_seconds(name: str, value: object, *, zero: bool = True, infinite: bool
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise TypeError(f"{name} must be a number of seconds, not {type(value).__name__}")
     if math.isnan(value) or value < 0 or (value == 0 and not zero) or (math.isinf(value) and not infinite):
-        raise ValueError(f"{name} must be a {'' if zero else 'positive '}span of seconds, not {value!r}")
+        allowed = ("non-negative" if zero else "positive") + ("" if infinite else ", finite")
+        raise ValueError(f"{name} must be a {allowed} number of seconds, not {value!r}")
     return value
 
 
 def check_count(name: str, value: object, *, least: int = 0, most: int | None = None) -> int:
-    """Return a whole number.
-
-    Args:
-        name: The argument's name, for the message.
-        value: What the caller gave.
-        least: The smallest value allowed.
-        most: The largest value allowed; None: no bound.
-
-    Returns:
-        The value as it came.
+    """Return an integer from `least` to `most` (None: no upper bound).
 
     Raises:
         TypeError: The value is not an integer.
@@ -54,22 +37,16 @@ def check_count(name: str, value: object, *, least: int = 0, most: int | None = 
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an integer, not {type(value).__name__}")
     if value < least or (most is not None and value > most):
-        raise ValueError(f"{name} must be {least} or more{f', and {most} or less' if most else ''}, not {value}")
+        allowed = f"at least {least}" if most is None else f"from {least} to {most}"
+        raise ValueError(f"{name} must be {allowed}, not {value}")
     return value
 
 
 def check_credential(name: str, value: object) -> str | None:
-    """Return a credential to insist on; None for any.
-
-    Args:
-        name: The argument's name, for the message.
-        value: What the caller gave.
-
-    Returns:
-        The value as it came.
+    """Return the only credential to accept; None: any.
 
     Raises:
-        TypeError: The value is neither text nor None.
+        TypeError: The value is neither a str nor None.
         ValueError: The text is empty.
     """
     if value is None:
@@ -82,28 +59,34 @@ def check_credential(name: str, value: object) -> str | None:
 
 
 def check_job_id(value: object) -> UUID | None:
-    """Return a job's id or None; text is refused with a `TypeError`, since it would match no job."""
+    """Return a job id or None; a str raises `TypeError`, because it would match no job."""
     if value is not None and not isinstance(value, UUID):
         raise TypeError(f"job_id must be a uuid.UUID or None, not {type(value).__name__}")
     return value
 
 
+def check_job_duration(value: object) -> float | None:
+    """Return the seconds that created jobs take, infinity included; None: the duration follows from the text."""
+    return None if value is None else check_seconds("job_duration", value, infinite=True)
+
+
 def check_host(value: str) -> str:
-    """Return an address to listen on; one that is not of the loopback is refused with a `ValueError`."""
+    """Return an address to listen on; an address outside of the loopback raises `ValueError`."""
     if not ipaddress.ip_address(value).is_loopback:
         raise ValueError(f"host must be a loopback address, not {value!r}")
     return value
 
 
 def check_quota(name: str, value: object) -> int | None:
-    """Return how many requests a window allows; None: unlimited."""
+    """Return the number of requests allowed in a window; None: unlimited."""
     return None if value is None else check_count(name, value)
 
 
 def json_copy(value: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a copy of a JSON object; a `TypeError` or `ValueError` if it is none.
+    """Return a copy of a JSON object, or raise `TypeError` or `ValueError` if the value is not a JSON object.
 
-    Made by way of JSON: later changes of the caller's do not show, and what can't be sent fails here, not there.
+    The copy goes through JSON. So later changes by the caller have no effect, and a value that cannot be sent fails
+    here rather than in a response.
     """
     copy: dict[str, Any] = json.loads(json.dumps(dict(value)))
     return copy
