@@ -1,23 +1,24 @@
-"""What can go wrong, sorted by what a caller can do about it.
+"""The exceptions, sorted by what a caller can do about them.
 
     PlayAIError
-    ├── ConfigurationError (also ValueError)      mend the settings
-    ├── SessionClosedError (also RuntimeError)    mend the order of calls
-    ├── TransportError                            try again later: nothing was answered
+    ├── ConfigurationError (also ValueError)      fix the settings
+    ├── SessionClosedError (also RuntimeError)    don't use a closed session
+    ├── TransportError                            retry later: no answer came
     ├── InvalidResponseError                      report it: a 2xx that breaks the contract
     ├── APIStatusError                            any other status
-    │   ├── InvalidParametersError  400           mend the request
-    │   ├── UnauthorizedError       401           mend the key
-    │   ├── ForbiddenError          403           ask for the plan or the right
-    │   ├── NotFoundError           404           mend the id
+    │   ├── InvalidParametersError  400           fix the request
+    │   ├── UnauthorizedError       401           fix the key
+    │   ├── ForbiddenError          403           get the plan or the permission
+    │   ├── NotFoundError           404           fix the id
     │   ├── RateLimitedError        429           wait
-    │   └── UnexpectedServiceError  5xx           try again later
+    │   └── UnexpectedServiceError  5xx           retry later
     ├── WaitTimeoutError (also TimeoutError)      wait again: the job goes on
-    ├── JobFailedError                            make another job
+    ├── JobFailedError                            create another job
     └── DownloadError                             download again, or fetch a fresh link
 
-Every error can be copied and pickled, which drops `__cause__` and `__traceback__` as it does for any exception.
-This module must know nothing of HTTP libraries or of the session: errors outlive both.
+`PollerClosedError` and `JobTimeoutError` are what a `JobPoller` raises for any service; `SessionClosedError` and
+`WaitTimeoutError` are kinds of them. Every error can be copied and pickled, which drops `__cause__` and `__traceback__`
+as for any exception. This module must know nothing of HTTP libraries or of the session: errors outlive both.
 """
 
 from __future__ import annotations
@@ -56,10 +57,10 @@ _E = TypeVar("_E", bound=Exception)
 
 
 class PlayAIError(Exception):
-    """Root of everything that this library raises on its own account.
+    """Base class of the exceptions of this library.
 
     Attributes:
-        job_id: The job that the failed call was about, or None where it was about none.
+        job_id: The job that the failed call was about, or None.
     """
 
     job_id: UUID | None
@@ -79,8 +80,8 @@ class PlayAIError(Exception):
     def for_job(self, job_id: UUID) -> Self:
         """Return a copy that names a job, with the same cause.
 
-        Callers that share one request each get a copy of its error, since a raised exception grows the traceback
-        of whoever raised it.
+        Callers that share a request each get a copy of its error, because a raised exception grows the traceback of
+        the caller that raises it.
 
         Args:
             job_id: The job.
@@ -95,23 +96,23 @@ class PlayAIError(Exception):
 
 
 def about(job_id: Hashable | None) -> str:
-    """Say what a request is about, for a message: a job, or one that is to be created."""
+    """Name what a request is about, for a message."""
     return "to create a job" if job_id is None else f"for job {job_id}"
 
 
 def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:
     error = kind.__new__(kind, *args)
-    error.args = args  # OSError, a base of TimeoutError, leaves this to an __init__ that is not run here
+    error.args = args  # OSError, a base of TimeoutError, sets this in its __init__, which does not run here
     error.__dict__.update(state)
     if "__notes__" in state:
-        error.__notes__ = list(state["__notes__"])  # a note on one copy is no note on another
+        error.__notes__ = list(state["__notes__"])  # a note on one copy must not appear on another
     return error
 
 
 class ConfigurationError(PlayAIError, ValueError):
     """A setting is missing or cannot work.
 
-    Raised before anything is sent, but for a `polling.wait` that fails when it is asked for a pause.
+    Raised before anything is sent, except when `polling.wait` fails later.
     """
 
 
@@ -139,11 +140,11 @@ class SessionClosedError(PlayAIError, PollerClosedError):
 class TransportError(PlayAIError):
     """No answer came: connection, TLS, DNS or request timeout.
 
-    `__cause__` is the lower error, without its frames; where its `repr()` would show request headers, a copy of
-    it without the request.
+    `__cause__` is the lower error without its frames. If its `repr()` would show request headers, `__cause__` is a copy
+    without the request.
 
     Attributes:
-        maybe_received: Whether the service may have received the request; False where no connection came about.
+        maybe_received: Whether the service may have received the request; False if no connection was made.
     """
 
     maybe_received: bool = True
@@ -154,7 +155,7 @@ class InvalidResponseError(PlayAIError):
 
     Attributes:
         problems: What is wrong and where, each as `message @ $.path`.
-        excerpt: The beginning of the body, as text, redacted. It may hold what the job speaks.
+        excerpt: The beginning of the body, as redacted text. It may contain the spoken text.
     """
 
     problems: tuple[str, ...]
@@ -167,13 +168,13 @@ class InvalidResponseError(PlayAIError):
 
 
 class APIStatusError(PlayAIError):
-    """The service answered with a status that is no success.
+    """The service answered with a status other than 2xx.
 
     Attributes:
         status: The HTTP status.
         error_id: The service's `errorId`, such as `INVALID_PARAMETERS`, or None.
-        message: The service's own words (`errorMessage`, or the bare string of a 429), redacted, or None.
-        excerpt: The beginning of the body, as text, redacted.
+        message: The service's own message (`errorMessage`, or the bare string of a 429), redacted, or None.
+        excerpt: The beginning of the body, as redacted text.
     """
 
     status: int
@@ -207,18 +208,18 @@ class UnauthorizedError(APIStatusError):
 
 
 class ForbiddenError(APIStatusError):
-    """403: the key is known, and the plan does not allow this."""
+    """403: the key is valid, but the plan does not allow the request."""
 
 
 class NotFoundError(APIStatusError):
-    """404: the service knows no such job."""
+    """404: the service does not know the job."""
 
 
 class RateLimitedError(APIStatusError):
     """429: the quota of the key, or of the IP address, is spent.
 
     Attributes:
-        retry_after: Seconds that the service asked to wait (`Retry-After`), or None where it gave no usable hint.
+        retry_after: Seconds that the service asked to wait (`Retry-After`), or None if it gave no usable hint.
     """
 
     retry_after: float | None = None
@@ -270,10 +271,10 @@ class WaitTimeoutError(PlayAIError, JobTimeoutError):
     """The deadline of a wait passed; the job itself, if there is one, goes on and can be waited for again.
 
     Attributes:
-        job: The job as last seen, or None where no good answer came.
-        last_error: The last error met during the wait, or None.
+        job: The job as last seen, or None if no valid answer came.
+        last_error: The last error of the wait, or None.
         elapsed: Seconds that the wait took.
-        polls: Status requests sent for the job during the wait; from `create_job`, its requests.
+        polls: Status requests sent for the job during the wait; for `create_job`, its requests.
     """
 
     job: TtsJob | None
@@ -297,7 +298,7 @@ class WaitTimeoutError(PlayAIError, JobTimeoutError):
 
 
 class JobFailedError(PlayAIError):
-    """The service could not make the audio; the contract gives no reason.
+    """The service could not create the audio; the contract gives no reason.
 
     Attributes:
         job: The failed job.
@@ -311,7 +312,7 @@ class JobFailedError(PlayAIError):
 
 
 class DownloadError(PlayAIError):
-    """The audio of a completed job could not be had whole."""
+    """The audio of a completed job could not be downloaded whole."""
 
 
 TRANSIENT = (TransportError, InvalidResponseError, UnexpectedServiceError)

@@ -1,6 +1,6 @@
-"""What the service answers, what a job is created from, and what a session did: frozen values.
+"""What the service answers, and what a job is created from: frozen values.
 
-No I/O, no clock and no JSON here: names are Python's, and `_converter` knows how the service spells them.
+No I/O, no clock and no JSON here. Names are Python's; `_api/converter` knows the service's own.
 """
 
 from __future__ import annotations
@@ -49,25 +49,25 @@ class Completed:
 
 @attrs.frozen
 class InProgress:
-    """The service is still speaking."""
+    """The job is not finished."""
 
     status: ClassVar[Literal["IN_PROGRESS"]] = "IN_PROGRESS"
 
 
 @attrs.frozen
 class Failed:
-    """The service gave up on the job; the contract gives no reason."""
+    """The job failed; the contract gives no reason."""
 
     status: ClassVar[Literal["FAILED"]] = "FAILED"
 
 
 @attrs.frozen
 class Unknown:
-    """A state that the contract does not list, taken as not final.
+    """A status that the contract does not list. It counts as not finished.
 
     Attributes:
-        status: The state, as the service spells it.
-        fields: The other fields of the output as they came, under the service's names.
+        status: The status, as the service spells it.
+        fields: The other fields of the output, under the service's names.
     """
 
     status: str
@@ -76,8 +76,8 @@ class Unknown:
 
 Output: TypeAlias = Completed | InProgress | Failed | Unknown
 
-# A default for a type variable came with Python 3.13. Type checkers know it from typing_extensions, which this
-# package does not require; nothing at run time reads it.
+# Type variables have defaults since Python 3.13. Type checkers know them from typing_extensions, which this package
+# does not require; nothing reads the default at run time.
 if TYPE_CHECKING:
     from typing_extensions import TypeVar
 
@@ -95,14 +95,15 @@ _MAX_SHOWN = 200
 class TtsJob(Generic[OutputT_co]):
     """A text-to-speech job as the service described it at one moment.
 
-    Generic in its output: a job that a wait returned is a `TtsJob[Completed | Failed]`.
+    Generic in its output: a wait returns a `TtsJob[Completed | Failed]`.
 
     Attributes:
         id: The job's id.
         created_at: When the job was created, timezone-aware.
-        input: The parameters it was created with, under the service's names; not to be changed, since callers share it.
-        completed_at: When it ended, timezone-aware, or None.
-        output: Its state, and what belongs to that state.
+        input: The parameters that it was created with, under the service's names. Do not change them: callers share
+            the mapping.
+        completed_at: When the job finished, timezone-aware, or None.
+        output: The job's status, and the fields of that status.
     """
 
     id: UUID
@@ -113,18 +114,18 @@ class TtsJob(Generic[OutputT_co]):
 
     @property
     def done(self) -> bool:
-        """Whether the job has ended, well or badly."""
+        """Whether the job has completed or failed."""
         return isinstance(self.output, Completed | Failed)
 
     def raise_for_failure(self) -> TtsJob[Completed]:
-        """Return the job itself, now known to be completed.
+        """Return the job itself, typed as completed.
 
         Returns:
             This job.
 
         Raises:
             JobFailedError: The job failed.
-            ValueError: The job is not done.
+            ValueError: The job is not finished.
         """
         if isinstance(self.output, Failed):
             raise JobFailedError(f"Job {self.id} failed.", job=cast("TtsJob[Failed]", self))
@@ -139,14 +140,14 @@ def as_job(value: object) -> TtsJob | None:
 
 
 def job_id_of(job: UUID | str | TtsJob) -> UUID:
-    """Read what names a job.
+    """Return the id of a job.
 
     Args:
-        job: Its id, the id's text, or the job; one that a caller made may have a text for its id.
+        job: The id, its text, or the job. A job that a caller built may have a text as its id.
 
     Raises:
-        ValueError: A text that is no UUID in its usual form.
-        TypeError: Something else.
+        ValueError: A text that is not a UUID in its usual form.
+        TypeError: A value of another type.
     """
     name: object = job.id if isinstance(job, TtsJob) else job
     if isinstance(name, UUID):
@@ -193,21 +194,21 @@ _OPTIONAL_NUMBER = validators.optional(_is_number)
 
 @attrs.frozen
 class TtsParameters:
-    """What a job is created from: the fields of the service's POST, in Python's spelling.
+    """What a job is created from: the fields of the service's POST, under Python's names.
 
-    None leaves a field out of the request. Values that this version does not know, such as a new model, are passed
-    on: the service may know more.
+    None leaves a field out of the request. Values that this version does not know, such as a new model, are sent as
+    they are.
 
     Attributes:
         text: The text to speak.
         voice: The id of a voice.
         model: The model that speaks.
         voice2: The second speaker's voice (PlayDialog).
-        turn_prefix: What marks the first speaker's lines in `text`.
-        turn_prefix2: What marks the second speaker's lines.
+        turn_prefix: The prefix of the first speaker's lines in `text`.
+        turn_prefix2: The prefix of the second speaker's lines.
         prompt: A style prompt for the first speaker.
         prompt2: A style prompt for the second speaker.
-        voice_conditioning_seconds: Seconds of the voice to condition on.
+        voice_conditioning_seconds: Seconds of the voice sample to condition on.
         voice_conditioning_seconds2: The same for the second speaker.
         language: The language of the text, such as `english`.
         output_format: The audio format, such as `mp3` or `wav`.
@@ -216,8 +217,8 @@ class TtsParameters:
         seed: A seed for reproducible speech.
         temperature: How much the speech may vary.
         quality: The quality (Play3.0-mini).
-        web_hook_url: An address that the service calls when the job is done.
-        extra: Fields that this version does not know, under the service's names; their values are JSON.
+        web_hook_url: A URL that the service calls when the job is finished.
+        extra: Fields that this version does not know, under the service's names, with JSON values.
 
     Raises:
         TypeError: A value has the wrong type.

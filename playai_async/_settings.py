@@ -1,6 +1,6 @@
-"""How a wait polls and how a session spends its quota: every default, once, with its unit and its reason.
+"""How a wait polls and how a session spends its quota: every default, written once, with its unit and reason.
 
-Values alone: what they lead to is decided in `_backoff` and `_pacing`.
+Values only: `jobs/_polling/backoff` and `jobs/_pacing` use them.
 """
 
 from __future__ import annotations
@@ -51,36 +51,36 @@ __all__ = [
 ]
 
 BASE_URL = "https://api.play.ai"
-"""The service, as its API description names it."""
+"""The service's address in its API description."""
 
 USER_AGENT = f"playai-async/{__version__}"
-"""What every request says that it comes from."""
+"""The `User-Agent` header of every request."""
 
 RESOLUTION = 1e-6
-"""Seconds. A shorter delay is none: timers fire that much early, and asking again for so little would spin."""
+"""Seconds. A shorter delay counts as none: timers fire early by this much, and asking again would spin."""
 
 REQUEST_TIMEOUT = 10.0
-"""Seconds for one exchange. A status takes the service a moment; past this a poll is better sent again."""
+"""Seconds for one exchange. The service answers a status request at once; after this time, retry it."""
 
 MAX_REPLY_BYTES = 8 * 1024 * 1024
-"""Bytes, after decompression. A status is one or two kilobytes plus the text it was made from (50,000 characters)."""
+"""Bytes, after decompression. A job takes one or two kilobytes plus its text (50,000 characters at most)."""
 
 MAX_RETRY_AFTER = 86_400.0
-"""Seconds. Quotas reset by the minute; a hint past a day is a mistake that must not stall a backend."""
+"""Seconds. Quotas reset every minute; a hint of more than a day is a mistake that must not stall a backend."""
 
 LAST_POLL_LEAD = 1.0
-"""Seconds. The last poll goes out this long before the deadline: a status is answered well within a second."""
+"""Seconds. The last poll is sent this long before the deadline: the service answers well within a second."""
 
 LAST_POLL_FRACTION = 0.1
-"""The share of a short timeout that the lead takes at most, so that it does not take all of it."""
+"""Of a short timeout, the part that the lead takes at most."""
 
 MIN_WINDOW = 0.001
-"""Seconds: what an event loop can tell apart; the parts of much shorter windows would be no times at all."""
+"""Seconds: what an event loop can tell apart."""
 
 PROBES_PER_WINDOW = 12
-"""After a 429 without a hint the session probes this often a window: every 5 s of the service's 60 s.
+"""After a 429 without a hint, the session probes this often per window: every 5 s of the service's 60 s.
 
-A reset is then noticed 2.5 s late on average, and no minute loses more than a dozen requests to probing.
+A reset is noticed 2.5 s late on average, and no minute loses more than a dozen requests to probing.
 """
 
 BURST_FRACTION = 1 / 12
@@ -90,18 +90,18 @@ LATE_FRACTION = 1 / 12
 """Of a window, how much later than its end the service may count a request that was cut off (5 s of 60)."""
 
 RAMP_START = 60
-"""Requests a window that a session starts with where no quota is known: one every second of 60.
+"""Requests per window with which a session starts if no quota is known: one per second.
 
-It is what the service publishes for comparable requests, so that a first minute need not end in 429s.
+The service publishes this figure for comparable requests, so the first minute need not end in 429s.
 """
 
 RAMP_BURST = 16
-"""Requests that may go out back to back at that rate, so that a dozen waits are not slowed."""
+"""Requests that may go back to back at that rate, so that a dozen waits are not slowed."""
 
 RAMP_GROWTH = 40
-"""Once a window has taken so many requests without a 429 the rate is doubled; it grows with the square.
+"""Requests that a window must have taken without a 429 before the rate doubles; the rate grows with the square.
 
-A service without a quota is so found out within a window, whatever the number of waits.
+So the session notices within a window that a service has no quota, whatever the number of waits.
 """
 
 FIRST_POLL_FRACTION = 1 / 10
@@ -111,28 +111,28 @@ It is sent at once if nothing else is due. Otherwise a job that was just created
 """
 
 OUTAGE_FAILURES = 3
-"""Transient failures in a row, across the session, after which a single request at a time finds out what is up."""
+"""Transient failures in a row, across the session, after which requests go one at a time."""
 
 OUTAGE_PAUSE = 1.0
-"""Seconds from the last of them to the next request; each further failure makes it half as long again.
+"""Seconds from the last of these failures to the next request; each further failure lengthens the pause by half.
 
-A single wait's own pauses, with the defaults, are no shorter. At most as long as after a 429.
+With the defaults, the pauses of a single wait are no shorter. The pause is at most as long as after a 429.
 """
 
 OUTAGE_GROWTH = 1.5
-"""How much longer each pause is than the one before."""
+"""The factor from one pause of an outage to the next."""
 
 DOWNLOAD_ATTEMPTS = 5
-"""How often a download is begun or resumed, at most: with the pauses between, some eight seconds of bad luck."""
+"""How often a download is started or resumed, at most; with the pauses between, about eight seconds."""
 
 DOWNLOAD_PAUSE = 0.5
-"""Seconds from a lost connection to the next attempt; doubled each time, and up to a half added at random."""
+"""Seconds from a lost connection to the next attempt; doubled each time, plus up to half at random."""
 
 MAX_REDIRECTS = 5
-"""From an audio's link to the audio; object stores need one or two, and a loop never ends."""
+"""Redirects from an audio's link to the audio: object stores need one or two, and a loop must end."""
 
 MAX_COUNT = 10**9
-"""Of anything that is counted; more is a mistake, and past any float it would be one in arithmetic."""
+"""The largest count that a setting may have; more is a mistake."""
 
 _T = TypeVar("_T")
 
@@ -141,28 +141,28 @@ WaitStrategy = wait_base | Callable[[RetryCallState], float]
 
 
 def check_number(name: str, value: object, *, zero: bool = False) -> None:
-    """Refuse what is no positive, finite number.
+    """Check that a value is a positive, finite number.
 
     Args:
-        name: What the error calls the value.
-        value: What was given.
-        zero: Whether 0 is fine too.
+        name: The name of the value in the error.
+        value: The value.
+        zero: Whether 0 is allowed.
 
     Raises:
-        TypeError: The value is no number.
-        ConfigurationError: The value is not finite, or negative, or 0 where that is not fine.
+        TypeError: The value is not a number.
+        ConfigurationError: The value is not finite, negative, or 0 where that is not allowed.
     """
-    if isinstance(value, bool) or not isinstance(value, int | float):  # bool is an int in Python, and no duration
+    if isinstance(value, bool) or not isinstance(value, int | float):  # bool is an int in Python
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
         raise ConfigurationError(f"{name} must be a {'non-negative' if zero else 'positive'}, finite number")
 
 
 def checked(name: str, value: object, kind: type[_T]) -> _T:
-    """Accept a value of a kind.
+    """Return a value of the right type.
 
     Raises:
-        TypeError: It is of another.
+        TypeError: The value has another type.
     """
     if not isinstance(value, kind):
         raise TypeError(f"{name} must be a {kind.__name__}, not {type(value).__name__}")
@@ -192,7 +192,7 @@ def _growth(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
 def _share(_: object, attribute: attrs.Attribute[Any], value: float) -> None:
     check_number(attribute.name, value, zero=True)
     if value > 1:
-        raise ConfigurationError(f"{attribute.name} must be at most 1: it is a share of the pause")
+        raise ConfigurationError(f"{attribute.name} must be at most 1: it is a fraction of the pause")
 
 
 def _seconds_or_none(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
@@ -228,20 +228,19 @@ def _strategy(_: object, attribute: attrs.Attribute[Any], value: object) -> None
 class Polling:
     """How a wait polls its job.
 
-    Waits for one job under equal settings share their requests; a `wait` is equal to itself alone.
+    Waits for one job under equal settings share their requests. A `wait` strategy is equal to itself only.
 
     Attributes:
-        initial: Seconds from the first poll to the second. A short text is spoken in a second or two.
-        multiplier: How much longer each pause is than the one before; at least 1.
-        maximum: Seconds that the growing pause stops at. Where the quota allows, a long job's end is noticed within
-            about this.
-        jitter: The share, from 0 to 1, by which each pause is varied up or down, so that waits that began together
+        initial: Seconds from the first poll to the second. A short text is finished in a second or two.
+        multiplier: The factor from one pause to the next; at least 1.
+        maximum: Seconds of the longest pause. If the quota allows, the end of a long job is noticed within this time.
+        jitter: The fraction, from 0 to 1, by which each pause varies up or down, so that waits that began together
             spread out.
-        timeout: Seconds over the whole wait, or None for no deadline. The longest text takes a few minutes.
-        max_failures: How many transient failures in a row end the wait. With the default pauses, eight span
-            half a minute: a deployment of the service, not an outage.
-        wait: A tenacity wait strategy in place of the first four, or None. It must not block. It is asked after good
-            answers, too, where there is no exception to look at.
+        timeout: Seconds for the whole wait, or None for no deadline. The longest text takes a few minutes.
+        max_failures: How many transient failures in a row end the wait. With the default pauses, eight failures take
+            half a minute: longer than a deployment of the service, shorter than an outage.
+        wait: A tenacity wait strategy in place of the first four, or None. It must not block. It is called after valid
+            answers, too, when there is no exception to look at.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -266,15 +265,14 @@ class Pacing:
     """How a session spends the quota of its key.
 
     Attributes:
-        requests_per_window: The requests that this session may send in a window: the key's quota, or its share of
-            it where others use the key; or None, to learn that. A known quota is never exceeded over any span as
-            long as a window, however many waits are open.
-        window: Seconds. The service counts in fixed windows of 60; the scale of the pauses after a 429, too.
-        max_in_flight: Requests under way at once, at most; also the size of the connection pool that a session makes
-            for itself.
-        shared: What keeps the quota together with the other processes that use the key, such as
-            `playai_async.contrib.redis.RedisQuota`; or None, where this session has `requests_per_window` to itself.
-            Job creation is not part of it: the service counts it apart.
+        requests_per_window: The requests that this session may send per window: the key's quota, or a part of it if
+            others use the key. None: learn it from 429s. A known quota is never exceeded over any span of one window,
+            however many waits are open.
+        window: Seconds of the service's fixed windows. The pauses after a 429 depend on it, too.
+        max_in_flight: The most requests in flight at once; also the size of the session's own connection pool.
+        shared: Shares the quota with other processes that use the key, such as
+            `playai_async.contrib.redis.RedisQuota`; None if this session has `requests_per_window` to itself. Job
+            creation is not included: the service counts it separately.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -288,7 +286,7 @@ class Pacing:
 
     def __attrs_post_init__(self) -> None:
         if self.shared is not None and self.requests_per_window is None:
-            raise ConfigurationError("a shared quota needs requests_per_window: what all processes may send together")
+            raise ConfigurationError("a shared quota needs requests_per_window: the requests of all processes together")
 
 
 def wait_settings(

@@ -1,7 +1,7 @@
-"""What a session asks of a quota that it shares with other processes: a protocol, and the values it speaks in.
+"""The protocol between a session and a quota that several processes share, and its values.
 
-The core knows no more of it than this; what keeps the quota is in `contrib`. No I/O, and no clock: those of hosts
-differ, so no time crosses a process's border, but only how long ago or how long from now something is.
+The core knows nothing more of a shared quota; `contrib` keeps it. No I/O and no clock: the clocks of hosts differ, so
+processes exchange durations from now, and never times.
 """
 
 from __future__ import annotations
@@ -16,15 +16,15 @@ __all__ = ["Answer", "Ask", "QuotaLink", "SharedQuota", "Terms"]
 
 @attrs.frozen
 class Terms:
-    """What holds for a shared quota; the same in every process that shares it.
+    """The terms of a shared quota; the same in every process that shares it.
 
     Attributes:
-        name: What the quota is of: a digest of the service, the key and the operation.
-        requests: How many a window allows.
+        name: The name of the quota: a digest of the service, the key and the operation.
+        requests: The requests that a window allows.
         window: Seconds.
-        burst: Requests that may go out back to back; the others are spaced evenly.
-        lease: Seconds for which a granted request may be under way; past them its process counts as dead.
-        ask_again: Seconds after which who waits for a turn asks again, at the latest.
+        burst: Requests that may go back to back; the others are spaced evenly.
+        lease: Seconds for which a granted request may be in flight; after that its process counts as dead.
+        ask_again: Seconds after which a process that waits for a permit asks again, at the latest.
     """
 
     name: str
@@ -37,18 +37,18 @@ class Terms:
 
 @attrs.frozen
 class Ask:
-    """What a process asks, and what it has to tell.
+    """What a process asks and reports.
 
     Attributes:
-        wanted: How many requests it would send now; 0 where it has only to tell.
-        hurry: Whether they are not held to even spacing.
-        first: The number of the first request that may be granted; the next ones follow on it.
-        places: Requests by number, and for how many seconds from now each still counts.
-        unused: The numbers of those that were granted and not sent.
-        pause: Seconds for which a 429 holds all who share the quota; None where there was none.
-        reopened: Which closing a probe has found to be over, by its number; None where none has.
-        era: What the last answer said of it, or None before the first.
-        whole: Whether `places` are all that count.
+        wanted: How many requests the process would send now; 0 if it only reports.
+        hurry: Whether these requests need no even spacing.
+        first: The number of the first request that may be granted; the others follow.
+        places: The process's requests by number, and for how many seconds from now each still counts.
+        unused: The numbers of requests that were granted and not sent.
+        pause: Seconds for which a 429 pauses all processes; None if there was no 429.
+        reopened: The number of the closing that a probe found to be over; None if no probe did.
+        era: The era of the last answer, or None before the first.
+        whole: Whether `places` holds all requests that count.
     """
 
     wanted: int
@@ -64,16 +64,15 @@ class Ask:
 
 @attrs.frozen
 class Answer:
-    """What may be done.
+    """What a process may do.
 
     Attributes:
         granted: How many requests may go now.
-        wait: Seconds after which to ask again, where some are wanted.
-        pause: Seconds for which a 429 holds all who share the quota; 0 where one request may try whether it is over,
-            None where nothing holds them.
-        era: What knows the places; another than before has forgotten them, and has to be told all.
-        closing: The number of the last 429 that was told of, by whichever process. What was sent before that one
-            says nothing about whether it is over.
+        wait: Seconds after which to ask again, if more requests are wanted.
+        pause: Seconds for which a 429 pauses all processes; 0 if one request may probe, None if there is no pause.
+        era: Names the memory of the quota. A new era has forgotten all requests, and every process reports its own.
+        closing: The number of the last 429 that any process reported. A request that was sent before it does not show
+            whether the pause is over.
     """
 
     granted: int
@@ -84,17 +83,18 @@ class Answer:
 
 
 class QuotaLink(Protocol):
-    """One process's way to a shared quota."""
+    """One process's link to a shared quota."""
 
     async def exchange(self, ask: Ask) -> Answer:
-        """Tell, and ask.
+        """Report and ask.
 
-        Whatever it raises means that the quota is out of reach. A cancellation leaves it open whether it was received.
+        Any exception means that the quota is out of reach. After a cancellation it is unknown whether the quota received
+        the question.
         """
         ...
 
     async def aclose(self) -> None:
-        """Let go of what is open."""
+        """Close what is open."""
         ...
 
 
@@ -102,5 +102,5 @@ class SharedQuota(Protocol):
     """A quota that several processes share; may serve any number of sessions."""
 
     def open(self, terms: Terms) -> QuotaLink:
-        """Return a way to it; called in a running loop, and must not wait for anything."""
+        """Return a link; called in a running loop, and must not wait for anything."""
         ...

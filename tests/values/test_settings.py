@@ -144,7 +144,7 @@ OUT_OF_RANGE: tuple[tuple[Callable[..., object], dict[str, Any], str], ...] = (
     (Polling, {"maximum": TOO_LARGE}, f"maximum {POSITIVE}"),
     (Polling, {"jitter": -0.1}, f"jitter {NON_NEGATIVE}"),
     (Polling, {"jitter": math.nan}, f"jitter {NON_NEGATIVE}"),
-    (Polling, {"jitter": 1.001}, "jitter must be at most 1: it is a share of the pause"),
+    (Polling, {"jitter": 1.001}, "jitter must be at most 1: it is a fraction of the pause"),
     (Polling, {"timeout": 0}, f"timeout {POSITIVE}"),
     (Polling, {"timeout": -1}, f"timeout {POSITIVE}"),
     (Polling, {"timeout": math.inf}, f"timeout {POSITIVE}"),
