@@ -21,7 +21,7 @@ def main() -> int:
         The exit status.
     """
     try:
-        from playai_async._cli._main import command_line  # noqa: PLC0415 - an extra, which may not be installed
+        from playai_async._cli.main import command_line  # noqa: PLC0415 - an extra, which may not be installed
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _LIBRARIES:
             raise

@@ -1,7 +1,6 @@
 """The command line `playai-async`: the one part of the package that needs cyclopts and rich (extra `cli`).
 
-From the top down: `_main` (a command line from beginning to end), `_app` (commands and options), `_create`, `_jobs`,
-`_emulate`, `_demo` and `_completion` (what each one does), `_downloads` (audio into files), `_ends` (how a job's end is
-told and counted), `_input` (what is read), `_run` (the event loop), `_screen` (what is seen), `_complaints` (what is
-wrong with a command line), and `_exit` (the exit status). Nothing else in the package may import it.
+From the top down: `main` (a command line from beginning to end), `app` (commands and options), `create`, `wait` and
+`emulator` (what the commands do), `results` (how jobs are reported and counted), `output` (what is seen), and `errors`
+(exit codes and messages). Nothing else in the package may import it.
 """

@@ -13,8 +13,8 @@ from typing import IO, Any
 import attrs
 import pytest
 
-from playai_async._cli._app import parse
-from playai_async._cli._main import command_line
+from playai_async._cli.app import parse
+from playai_async._cli.main import command_line
 from playai_async.emulator import Emulator
 
 KEY = "sk-4711-open-sesame"

@@ -10,7 +10,7 @@ from uuid import UUID
 
 import pytest
 
-from playai_async._cli._exit import UsageError
+from playai_async._cli.errors import UsageError
 from playai_async.emulator import Emulator, Hang, Slow, Status
 from tests.cli.conftest import KEY, USER, Broken, Ending, Shell, Terminal, files_in
 

@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from playai_async._cli import _demo
+from playai_async._cli import emulator
 from playai_async.emulator import Emulator, Status
 from tests.cli.conftest import Ending, Shell, Terminal
 
@@ -107,7 +107,7 @@ async def test_a_lost_wait_is_an_error(shell: Shell, monkeypatch: pytest.MonkeyP
             self.inject(Status(404), job_id=job_id)
             return job_id
 
-    monkeypatch.setattr(_demo, "Emulator", Refusing)
+    monkeypatch.setattr(emulator, "Emulator", Refusing)
     ending = await shell.run("demo", "--jobs", 2, "--longest", 1)
     assert ending.status == 3
     assert [(row[1], row[4]) for row in rows(ending)] == [("lost", "-"), ("lost", "-")]

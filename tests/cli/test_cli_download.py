@@ -14,10 +14,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from playai_async import Completed, TtsJob
-from playai_async._cli import _downloads
-from playai_async._cli._ends import Ends, Results, Tally
-from playai_async._cli._jobs import see_out
-from playai_async._cli._screen import Screen
+from playai_async._cli import wait
+from playai_async._cli.output import Screen
+from playai_async._cli.results import Ends, Results, Tally
+from playai_async._cli.wait import see_out
 from playai_async.emulator import Emulator, Reset, Slow, Status
 from tests.cli.conftest import Broken, Shell, Terminal, files_in
 
@@ -136,7 +136,7 @@ async def test_no_more_downloads_are_begun_than_can_be_of_use(
     emulator: Emulator, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each holds a file open: with thousands of jobs that are done, those would run out; all are had in the end."""
-    monkeypatch.setattr(_downloads, "_AT_ONCE", 3)
+    monkeypatch.setattr(wait, "_AT_ONCE", 3)
     jobs = [emulator.add_job(input={"text": "x"}) for _ in range(12)]
     emulator.inject(Slow(5), times=None, endpoint="audio")
     command = asyncio.create_task(shell.run("wait", *jobs, "--download", tmp_path))
@@ -193,7 +193,7 @@ async def test_ended_jobs_are_not_kept(shell: Shell, directory: Path | None) -> 
     tally = Tally(500)
     await see_out(playai, [], Ends(Results(Screen(shell.out, None)), tally), timeout=None, directory=directory)
     assert tally.completed == shell.out.getvalue().count("\n") == 500
-    assert playai.most_alive <= (3 if directory is None else _downloads._AT_ONCE + 2)
+    assert playai.most_alive <= (3 if directory is None else wait._AT_ONCE + 2)
 
 
 class Flushed(io.StringIO):

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from playai_async._cli._exit import UsageError
+from playai_async._cli.errors import UsageError
 from playai_async.emulator import Emulator, Status
 from tests.cli.conftest import Shell
 

@@ -14,8 +14,8 @@ from pathlib import Path
 import pytest
 
 import playai_async.__main__
-from playai_async._cli import _run
-from playai_async._cli._exit import Exit
+from playai_async._cli import main
+from playai_async._cli.errors import Exit
 from tests.cli.conftest import PROGRAM, Shell, environment
 
 SECONDS = 30
@@ -114,8 +114,8 @@ def test_a_missing_library_is_said(
 @pytest.mark.usefixtures("command_line_not_imported")
 def test_another_missing_module_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """To install the extra would not help."""
-    monkeypatch.setitem(sys.modules, "playai_async._cli._jobs", None)
-    with pytest.raises(ModuleNotFoundError, match="_jobs"):
+    monkeypatch.setitem(sys.modules, "playai_async._cli.wait", None)
+    with pytest.raises(ModuleNotFoundError, match="wait"):
         playai_async.__main__.main()
 
 
@@ -134,7 +134,7 @@ def test_ctrl_c_while_importing_is_quiet(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_an_executor_s_call_returns_what_it_brought() -> None:
     """Or raises it, as any executor's does."""
-    executor = _run._DaemonThreads()
+    executor = main._DaemonThreads()
     assert executor.submit(divmod, 7, 2).result(SECONDS) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         executor.submit(divmod, 7, 0).result(SECONDS)
@@ -145,7 +145,7 @@ def test_a_cancelled_call_is_not_made() -> None:
     future = Future[None]()
     future.cancel()
     made = threading.Event()
-    _run._fulfil(future, made.set)
+    main._fulfil(future, made.set)
     assert not made.is_set()
 
 
@@ -159,7 +159,7 @@ def test_a_command_runs_with_threads_that_nobody_joins() -> None:
         return Exit.FINE
 
     began = time.monotonic()
-    assert _run.run(leave_a_call_behind()) is Exit.FINE
+    assert main.run(leave_a_call_behind()) is Exit.FINE
     assert time.monotonic() - began < 5
     go_on.set()
 
@@ -171,4 +171,4 @@ def test_a_command_also_runs_off_the_main_thread() -> None:
         return Exit.FINE
 
     with ThreadPoolExecutor() as threads:
-        assert threads.submit(_run.run, fine()).result(SECONDS) is Exit.FINE
+        assert threads.submit(main.run, fine()).result(SECONDS) is Exit.FINE

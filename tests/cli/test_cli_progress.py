@@ -14,8 +14,8 @@ from typing import IO
 import pytest
 
 from playai_async import SessionStats
-from playai_async._cli._ends import Tally
-from playai_async._cli._screen import Drawing, Screen, progress
+from playai_async._cli.output import Drawing, Screen, progress
+from playai_async._cli.results import Tally
 from playai_async.emulator import Emulator, Status
 from tests.cli.conftest import KEY, USER, Broken, Shell, Terminal
 

@@ -5,13 +5,13 @@ from pathlib import Path
 
 import pytest
 
-from playai_async._cli import _app
+from playai_async._cli import app
 from tests.cli.conftest import KEY, USER, Shell
 
 ID = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
 GIVEN = "sk-given-by-an-argument"
 
-OURS = [value for value in vars(_app).values() if inspect.isfunction(value) and value.__module__ == _app.__name__]
+OURS = [value for value in vars(app).values() if inspect.isfunction(value) and value.__module__ == app.__name__]
 ATTEMPTS = [
     f"--api-key={GIVEN}",
     f"--api-key {GIVEN}",
@@ -110,7 +110,7 @@ def test_the_environment_s_own_are_not_repeated(shell: Shell, tmp_path: Path, co
 
 def test_no_option_is_for_a_key() -> None:
     """No command takes anything by such a name, and none hides it from its help."""
-    commands = [command.default_command for command in _app.app.subapps]
+    commands = [command.default_command for command in app.app.subapps]
     taken = {name for command in commands if command in OURS for name in inspect.signature(command).parameters}
     assert {"job_id", "job_ids", "jobs", "quota"} <= taken
     assert [name for name in taken if any(word in name for word in ("key", "user", "token", "auth"))] == []
@@ -132,7 +132,7 @@ def test_a_bug_is_reported_without_the_key(shell: Shell, monkeypatch: pytest.Mon
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(_app, "PlayAISession", fail)
+    monkeypatch.setattr(app, "PlayAISession", fail)
     ending = shell.run_to_the_end("wait", ID)
     assert ending.status == 3
     assert "a bug" in ending.err

@@ -12,8 +12,8 @@ from uuid import UUID
 
 import pytest
 
-from playai_async._cli import _run
-from playai_async._cli._exit import Exit
+from playai_async._cli import main
+from playai_async._cli.errors import Exit
 from playai_async.emulator import Emulator, Slow
 from tests.cli.conftest import PROGRAM, environment, files_in
 
@@ -199,7 +199,7 @@ def test_a_command_that_is_told_to_end_cleans_up(number: signal.Signals, error: 
             raise error from None
         return Exit.FINE
 
-    assert _run.run(told_twice()) == SIGNALS[number]
+    assert main.run(told_twice()) == SIGNALS[number]
     assert cleaned
     assert signal.getsignal(number) is signal.SIG_DFL
 
@@ -213,7 +213,7 @@ def test_a_signal_that_somebody_handles_is_theirs() -> None:
         await asyncio.sleep(0.01)
         return Exit.FINE
 
-    assert _run.run(hang_up()) is Exit.FINE
+    assert main.run(hang_up()) is Exit.FINE
 
 
 def test_an_error_that_no_signal_brought_is_raised() -> None:
@@ -223,4 +223,4 @@ def test_an_error_that_no_signal_brought_is_raised() -> None:
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):
-        _run.run(fail())
+        main.run(fail())

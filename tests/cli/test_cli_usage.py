@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from playai_async import __version__
-from playai_async._cli import _app, _main
-from playai_async._cli._exit import Exit
+from playai_async._cli import app, main
+from playai_async._cli.errors import Exit
 from tests.cli.conftest import KEY, USER, Broken, Shell
 
 ID = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
@@ -93,7 +93,7 @@ def test_standard_input_must_be_text(shell: Shell, monkeypatch: pytest.MonkeyPat
     """An audio file, say, has no ids."""
     shell._connect("")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfb\x90"), encoding="utf-8"))
-    assert _main.command_line(["wait", "-"]) == 2
+    assert main.command_line(["wait", "-"]) == 2
     assert "standard input is not text" in shell.err.getvalue()
 
 
@@ -101,7 +101,7 @@ def test_a_closed_standard_input_has_no_ids(shell: Shell, monkeypatch: pytest.Mo
     """It is None in Python."""
     shell._connect("")
     monkeypatch.setattr(sys, "stdin", None)
-    assert _main.command_line(["get", "-"]) == 2
+    assert main.command_line(["get", "-"]) == 2
 
 
 @pytest.mark.parametrize("command", ["get", "wait"])
@@ -188,7 +188,7 @@ def test_an_interruption_is_quiet(shell: Shell, monkeypatch: pytest.MonkeyPatch)
 
     shell._connect("")
     monkeypatch.setattr(sys, "stdin", interrupted())
-    assert _main.command_line(["wait", "-"]) == 130
+    assert main.command_line(["wait", "-"]) == 130
     assert shell.out.getvalue() + shell.err.getvalue() == ""
 
 
@@ -217,14 +217,14 @@ def test_without_standard_error_there_is_the_status(shell: Shell, monkeypatch: p
     """The last place to say anything may be gone, too."""
     shell._connect("")
     monkeypatch.setattr(sys, "stderr", None)
-    assert _main.command_line(["wait", "nonsense"]) == 2
+    assert main.command_line(["wait", "nonsense"]) == 2
 
 
 def test_a_letter_that_the_locale_lacks_is_written_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
     """Rather than that the command ends on it."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     monkeypatch.setattr(sys, "stdout", out)
-    assert _main.command_line(["--version"]) == 0
+    assert main.command_line(["--version"]) == 0
     out.write("naïve")
 
 
@@ -234,7 +234,7 @@ def test_a_bug_is_an_error_with_a_traceback(shell: Shell, monkeypatch: pytest.Mo
     async def demo(*_: object, **__: object) -> Exit:
         raise ZeroDivisionError("a bug")
 
-    monkeypatch.setattr(_app, "demo", demo)
+    monkeypatch.setattr(app, "demo", demo)
     ending = shell.run_to_the_end("demo")
     assert ending.status == 3
     assert "Traceback" in ending.err

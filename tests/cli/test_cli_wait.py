@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 
 from playai_async import SessionClosedError
-from playai_async._cli._ends import Results
-from playai_async._cli._screen import Screen
+from playai_async._cli.output import Screen
+from playai_async._cli.results import Results
 from playai_async.emulator import Emulator, Malformed, Status
 from tests.cli.conftest import KEY, USER, Broken, Shell, Terminal
 from tests.emulator.plain_client import PlainClient

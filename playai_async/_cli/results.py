@@ -13,8 +13,8 @@ from uuid import UUID
 import attrs
 
 from playai_async._api.converter import JobConverter
-from playai_async._cli._exit import Exit
-from playai_async._cli._screen import Drawing, Screen, one_line, progress
+from playai_async._cli.errors import Exit
+from playai_async._cli.output import Drawing, Screen, one_line, progress
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, Failed, TtsJob
 from playai_async._telemetry.stats import SessionStats

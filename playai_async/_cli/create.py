@@ -10,19 +10,20 @@ import contextlib
 import shlex
 from collections.abc import Generator
 from pathlib import Path
+from typing import TextIO
 from uuid import UUID
 
 import attrs
 
-from playai_async._cli._ends import Ends, Results, Tally, status_of
-from playai_async._cli._exit import Exit, UsageError
-from playai_async._cli._jobs import see_out
-from playai_async._cli._screen import Screen
+from playai_async._cli.errors import Exit, UsageError
+from playai_async._cli.output import Screen
+from playai_async._cli.results import Ends, Results, Tally, status_of
+from playai_async._cli.wait import STANDARD_INPUT, see_out
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession
 
-__all__ = ["Plan", "create", "parameters_from"]
+__all__ = ["Plan", "create", "parameters_from", "read_text"]
 
 
 def parameters_from(text: str, voice: str, *, model: str, output_format: str | None) -> TtsParameters:
@@ -128,3 +129,33 @@ def _tell_how_to_go_on(screen: Screen, job_id: UUID, plan: Plan) -> None:
 def _note(screen: Screen, line: str) -> None:
     with contextlib.suppress(OSError):  # or it would take the place of what is being raised
         screen.note(line)  # as it is: a path in it is to be pasted
+
+
+def read_text(name: str, stdin: TextIO | None) -> str:
+    """Read a text to speak, as it is but for a byte order mark.
+
+    Args:
+        name: A file, or `-` for standard input.
+        stdin: Standard input, or None.
+
+    Returns:
+        The text, which is not blank.
+
+    Raises:
+        UsageError: It can't be read, or is not UTF-8, whatever the locale; or there is nothing in it.
+    """
+    source = "standard input" if name == STANDARD_INPUT else name
+    try:
+        data = _all_of(stdin) if name == STANDARD_INPUT else Path(name).read_bytes()
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{source} is not UTF-8 text") from None
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror}") from None
+    if not text.strip():
+        raise UsageError(f"{source} has no text in it")
+    return text
+
+
+def _all_of(stdin: TextIO | None) -> bytes:
+    return b"" if stdin is None else stdin.buffer.read()

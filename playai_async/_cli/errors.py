@@ -1,20 +1,44 @@
-"""What is wrong with a command line, in the words of this program rather than those of cyclopts; without its secrets.
-
-An error may quote any part of a command line. So what must not be shown is taken out of the words in the end, and not
-where each of them is found.
-"""
+"""How a command ends: its exit status, and what of several to report."""
 
 from __future__ import annotations
 
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from enum import IntEnum
 
 from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from playai_async._api.credentials import Credentials
 
-__all__ = ["complaint", "discreet"]
+__all__ = ["Exit", "UsageError", "complaint", "discreet", "gravest"]
+
+
+class Exit(IntEnum):
+    """What the shell is told; scripts rely on the numbers."""
+
+    FINE = 0
+    JOB_FAILED = 1
+    USAGE = 2
+    ERROR = 3
+    TIMED_OUT = 4
+    HUNG_UP = 129
+    INTERRUPTED = 130
+    TERMINATED = 143
+
+
+class UsageError(Exception):
+    """The command line, or what it was given to read, makes no sense; found before any request."""
+
+
+# An error leaves a job's end unknown, a timeout only puts it off, and a failure is an answer.
+_GRAVEST_FIRST = (Exit.ERROR, Exit.TIMED_OUT, Exit.JOB_FAILED, Exit.FINE)
+
+
+def gravest(statuses: Iterable[Exit]) -> Exit:
+    """Return what to report where jobs ended in different ways; of none at all, that it is fine."""
+    return min(statuses, key=_GRAVEST_FIRST.index, default=Exit.FINE)
+
 
 _NAME = re.compile(r"--[a-zA-Z]+(?:-[a-zA-Z]+)*|-[a-zA-Z]")
 """What an option is called; one letter behind one hyphen, since what is joined to it may be its value."""

@@ -8,25 +8,23 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import sys
 from collections.abc import Coroutine, Sequence
 from pathlib import Path
-from typing import Annotated, Any, TypeAlias, cast
+from typing import Annotated, Any, Literal, TypeAlias, cast
 
 import attrs
 from cyclopts import App, Parameter, Token
+from cyclopts.completion.detect import ShellDetectionError, detect_shell
 from cyclopts.validators import Number
 
-from playai_async._cli._completion import Shell, install_completion
-from playai_async._cli._create import Plan, create, parameters_from
-from playai_async._cli._demo import demo
-from playai_async._cli._downloads import usable_directory
-from playai_async._cli._emulate import emulate
-from playai_async._cli._ends import Results
-from playai_async._cli._exit import Exit, UsageError
-from playai_async._cli._input import STANDARD_INPUT, read_ids, read_text
-from playai_async._cli._jobs import get, wait
-from playai_async._cli._screen import Screen
+from playai_async._cli.create import Plan, create, parameters_from, read_text
+from playai_async._cli.emulator import demo, emulate
+from playai_async._cli.errors import Exit, UsageError
+from playai_async._cli.output import Screen
+from playai_async._cli.results import Results
+from playai_async._cli.wait import STANDARD_INPUT, get, read_ids, usable_directory, wait
 from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession
 from playai_async._settings import Pacing, Polling, check_number
@@ -36,6 +34,7 @@ from playai_async.emulator import Emulator
 __all__ = ["parse"]
 
 _Command: TypeAlias = Coroutine[Any, Any, Exit]
+_Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 _POLLING = Polling()
 _OPTION = re.compile(r"--?[a-zA-Z]\S*")
 """What was hardly meant to be spoken, and would be paid for."""
@@ -281,7 +280,7 @@ def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0) -> _Command:
 
 @app.command(name="--install-completion")
 def _install_completion(
-    *, shell: Shell | None = None, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
+    *, shell: _Shell | None = None, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
 ) -> _Command:
     """Write a script with which the shell completes commands and options.
 
@@ -296,7 +295,7 @@ def _install_completion(
         shell: The shell; left out, the one that this runs in.
         output: Where to write instead of where the shell looks for it.
     """
-    return install_completion(app, _screen(), shell=shell, output=output)
+    return _write_completion(_screen(), shell=shell, output=output)
 
 
 def parse(arguments: Sequence[str]) -> _Command | None:
@@ -334,3 +333,39 @@ def _session(pacing: Pacing) -> PlayAISession:
 
 def _screen() -> Screen:
     return Screen(sys.stdout, sys.stderr)
+
+
+async def _write_completion(screen: Screen, *, shell: _Shell | None, output: Path | None) -> Exit:
+    """Write a completion script where the shell looks for one; print its path, and what is left to do.
+
+    The shell's own start-up file is left alone, though cyclopts would add to it: fish finds the script without that,
+    bash does with the help of a package, and for zsh and a bash without it a line is said. A file that somebody else
+    keeps is theirs to edit, and would outlive this program.
+
+    Args:
+        app: What is to be completed.
+        screen: Where to tell.
+        shell: Which one, or None for the one that this runs in.
+        output: Where to write instead, or None.
+
+    Returns:
+        The exit status.
+
+    Raises:
+        UsageError: It can't be told which shell this is.
+        OSError: The script can't be written.
+    """
+    try:
+        found = shell or detect_shell()
+    except ShellDetectionError:
+        raise UsageError("which shell this is cannot be told; say it with --shell") from None
+    path = app.install_completion(shell=found, output=output, add_to_startup=False)
+    screen.result(str(path))
+    if found == "bash":
+        screen.note("bash finds it there by the package bash-completion; otherwise ~/.bashrc needs this line:")
+        screen.note(f"source {shlex.quote(str(path))}")
+    if found == "zsh":
+        screen.note("For zsh to find it, ~/.zshrc needs this line above compinit, if it is not there yet:")
+        screen.note(f"fpath=({path.parent} $fpath)")
+    screen.note("It works in shells that are started from now on.")
+    return Exit.FINE
