@@ -19,12 +19,12 @@ from cyclopts import App, Parameter, Token
 from cyclopts.completion.detect import ShellDetectionError, detect_shell
 from cyclopts.validators import Number
 
-from playai_async._cli.create import Plan, create, parameters_from, read_text
+from playai_async._cli.create import FollowUp, build_parameters, create, read_text
 from playai_async._cli.emulator import demo, emulate
-from playai_async._cli.errors import Exit, UsageError
-from playai_async._cli.output import Screen
-from playai_async._cli.results import Results
-from playai_async._cli.wait import STANDARD_INPUT, get, read_ids, usable_directory, wait
+from playai_async._cli.errors import ExitCode, UsageError
+from playai_async._cli.output import Output
+from playai_async._cli.results import Reporter
+from playai_async._cli.wait import STANDARD_INPUT, get, prepare_directory, read_ids, wait
 from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession
 from playai_async._settings import Pacing, Polling, check_number
@@ -33,10 +33,10 @@ from playai_async.emulator import Emulator
 
 __all__ = ["parse"]
 
-_Command: TypeAlias = Coroutine[Any, Any, Exit]
+_Command: TypeAlias = Coroutine[Any, Any, ExitCode]
 _Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 _POLLING = Polling()
-_OPTION = re.compile(r"--?[a-zA-Z]\S*")
+_LOOKS_LIKE_OPTION = re.compile(r"--?[a-zA-Z]\S*")
 """What was hardly meant to be spoken, and would be paid for."""
 
 app = App(
@@ -86,7 +86,7 @@ def _positive(_: object, value: object) -> None:
     check_number("the time", value)
 
 
-def _path(_: object, tokens: Sequence[Token]) -> Path:
+def _parse_path(_: object, tokens: Sequence[Token]) -> Path:
     if not tokens[0].value:  # which as a path would be the current directory
         raise UsageError(f"{tokens[0].keyword} takes a path, and was given an empty name")
     return Path(tokens[0].value)
@@ -98,10 +98,10 @@ _Json = Annotated[bool, Parameter(name="--json", negative="")]
 _Seconds = Annotated[float, Parameter(validator=_positive)]
 _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 _Jobs = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000))]
-_More = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
+_Extra = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 # Paths, so that the shell completes them.
-_Directory = Annotated[Path | None, Parameter(name="--download", converter=_path)]
-_File = Annotated[Path | None, Parameter(converter=_path, allow_leading_hyphen=True)]
+_Directory = Annotated[Path | None, Parameter(name="--download", converter=_parse_path)]
+_File = Annotated[Path | None, Parameter(converter=_parse_path, allow_leading_hyphen=True)]
 _Flag = Annotated[bool, Parameter(negative="")]
 _Text = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
@@ -149,18 +149,18 @@ def _create(
         raise UsageError("create takes either --text or --file")
     if text == STANDARD_INPUT:
         raise UsageError("--text takes the text itself; for standard input there is --file -")
-    if text is not None and _OPTION.fullmatch(text):
+    if text is not None and _LOOKS_LIKE_OPTION.fullmatch(text):
         raise UsageError(f"--text was given an option, {text}; to have that spoken, use --file")
-    spoken = text if text is not None else read_text(str(file), sys.stdin)
-    parameters = parameters_from(spoken, voice, model=model, output_format=output_format)
-    playai = _session(Pacing())
-    directory = None if download is None else usable_directory(download)
-    plan = Plan(waiting=wait or download is not None, timeout=_POLLING.timeout, directory=directory)
-    return create(playai, parameters, Results(_screen(), as_json), plan)
+    content = text if text is not None else read_text(str(file), sys.stdin)
+    parameters = build_parameters(content, voice, model=model, output_format=output_format)
+    playai = _open_session(Pacing())
+    directory = None if download is None else prepare_directory(download)
+    follow_up = FollowUp(wait=wait or download is not None, timeout=_POLLING.timeout, directory=directory)
+    return create(playai, parameters, Reporter(_standard_streams(), as_json), follow_up)
 
 
 @app.command(name="get")
-def _get(job_id: Annotated[str, _Ids], /, *more: _More, as_json: _Json = False) -> _Command:
+def _get(job_id: Annotated[str, _Ids], /, *extra: _Extra, as_json: _Json = False) -> _Command:
     """Ask for the state of a job, once.
 
     Prints the job's id, its state and, once completed, the address of the audio.
@@ -171,16 +171,16 @@ def _get(job_id: Annotated[str, _Ids], /, *more: _More, as_json: _Json = False) 
 
     Args:
         job_id: The job's id, or - for the first word of a line on standard input.
-        more: Refused; taken so that it is said in the words of this program.
+        extra: Refused; taken so that it is said in the words of this program.
         as_json: Print the job as a JSON object on one line, in the service's own field names.
     """
-    _refuse_options([job_id, *more])
-    if more:
+    _refuse_options([job_id, *extra])
+    if extra:
         raise UsageError("get takes one id; wait takes many")
     job_ids = read_ids([job_id], sys.stdin)
     if len(job_ids) != 1:
         raise UsageError(f"get takes one id, and standard input has {len(job_ids)}")
-    return get(_session(Pacing()), job_ids[0], Results(_screen(), as_json))
+    return get(_open_session(Pacing()), job_ids[0], Reporter(_standard_streams(), as_json))
 
 
 @app.command(name="wait")
@@ -217,12 +217,12 @@ def _wait(
     """
     _refuse_options(job_ids)
     found = read_ids(job_ids, sys.stdin)
-    playai = _session(Pacing(requests_per_window=requests_per_minute))
-    directory = None if download is None else usable_directory(download)
-    screen = _screen()
+    playai = _open_session(Pacing(requests_per_window=requests_per_minute))
+    directory = None if download is None else prepare_directory(download)
+    output = _standard_streams()
     if not found:
-        screen.note("playai-async: no ids on standard input")
-    return wait(playai, found, Results(screen, as_json), timeout=timeout, directory=directory)
+        output.message("playai-async: no ids on standard input")
+    return wait(playai, found, Reporter(output, as_json), timeout=timeout, directory=directory)
 
 
 @app.command(name="emulate")
@@ -256,7 +256,7 @@ def _emulate(
         emulator = Emulator(quota, window, create_quota=create_quota, port=port, retry_after=retry_after)
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return emulate(emulator, _screen(), jobs=jobs)
+    return emulate(emulator, _standard_streams(), jobs=jobs)
 
 
 @app.command(name="demo")
@@ -275,7 +275,7 @@ def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0) -> _Command:
         jobs: How many jobs, up to 1,000.
         longest: Seconds that the longest of them takes.
     """
-    return demo(_screen(), jobs=jobs, longest=longest)
+    return demo(_standard_streams(), jobs=jobs, longest=longest)
 
 
 @app.command(name="--install-completion")
@@ -295,7 +295,7 @@ def _install_completion(
         shell: The shell; left out, the one that this runs in.
         output: Where to write instead of where the shell looks for it.
     """
-    return _write_completion(_screen(), shell=shell, output=output)
+    return _write_completion(_standard_streams(), shell=shell, path=output)
 
 
 def parse(arguments: Sequence[str]) -> _Command | None:
@@ -324,18 +324,18 @@ def _refuse_options(texts: Sequence[str]) -> None:
             raise UsageError(f"unknown option: {text}")
 
 
-def _session(pacing: Pacing) -> PlayAISession:
+def _open_session(pacing: Pacing) -> PlayAISession:
     missing = [name for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID") if not os.environ.get(name)]
     if missing:
         raise UsageError(f"{' and '.join(missing)} must be set in the environment")
     return PlayAISession(pacing=pacing)
 
 
-def _screen() -> Screen:
-    return Screen(sys.stdout, sys.stderr)
+def _standard_streams() -> Output:
+    return Output(sys.stdout, sys.stderr)
 
 
-async def _write_completion(screen: Screen, *, shell: _Shell | None, output: Path | None) -> Exit:
+async def _write_completion(output: Output, *, shell: _Shell | None, path: Path | None) -> ExitCode:
     """Write a completion script where the shell looks for one; print its path, and what is left to do.
 
     The shell's own start-up file is left alone, though cyclopts would add to it: fish finds the script without that,
@@ -343,10 +343,9 @@ async def _write_completion(screen: Screen, *, shell: _Shell | None, output: Pat
     keeps is theirs to edit, and would outlive this program.
 
     Args:
-        app: What is to be completed.
-        screen: Where to tell.
+        output: Where to tell.
         shell: Which one, or None for the one that this runs in.
-        output: Where to write instead, or None.
+        path: Where to write instead, or None.
 
     Returns:
         The exit status.
@@ -359,13 +358,13 @@ async def _write_completion(screen: Screen, *, shell: _Shell | None, output: Pat
         found = shell or detect_shell()
     except ShellDetectionError:
         raise UsageError("which shell this is cannot be told; say it with --shell") from None
-    path = app.install_completion(shell=found, output=output, add_to_startup=False)
-    screen.result(str(path))
+    written = app.install_completion(shell=found, output=path, add_to_startup=False)
+    output.result(str(written))
     if found == "bash":
-        screen.note("bash finds it there by the package bash-completion; otherwise ~/.bashrc needs this line:")
-        screen.note(f"source {shlex.quote(str(path))}")
+        output.message("bash finds it there by the package bash-completion; otherwise ~/.bashrc needs this line:")
+        output.message(f"source {shlex.quote(str(written))}")
     if found == "zsh":
-        screen.note("For zsh to find it, ~/.zshrc needs this line above compinit, if it is not there yet:")
-        screen.note(f"fpath=({path.parent} $fpath)")
-    screen.note("It works in shells that are started from now on.")
-    return Exit.FINE
+        output.message("For zsh to find it, ~/.zshrc needs this line above compinit, if it is not there yet:")
+        output.message(f"fpath=({written.parent} $fpath)")
+    output.message("It works in shells that are started from now on.")
+    return ExitCode.SUCCESS

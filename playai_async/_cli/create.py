@@ -15,18 +15,18 @@ from uuid import UUID
 
 import attrs
 
-from playai_async._cli.errors import Exit, UsageError
-from playai_async._cli.output import Screen
-from playai_async._cli.results import Ends, Results, Tally, status_of
-from playai_async._cli.wait import STANDARD_INPUT, see_out
+from playai_async._cli.errors import ExitCode, UsageError
+from playai_async._cli.output import Output
+from playai_async._cli.results import JobCounts, OutcomeRecorder, Reporter, exit_code_of
+from playai_async._cli.wait import STANDARD_INPUT, wait_and_download
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession
 
-__all__ = ["Plan", "create", "parameters_from", "read_text"]
+__all__ = ["FollowUp", "build_parameters", "create", "read_text"]
 
 
-def parameters_from(text: str, voice: str, *, model: str, output_format: str | None) -> TtsParameters:
+def build_parameters(text: str, voice: str, *, model: str, output_format: str | None) -> TtsParameters:
     """Put the parameters of a job together.
 
     Args:
@@ -49,86 +49,88 @@ def parameters_from(text: str, voice: str, *, model: str, output_format: str | N
 
 
 @attrs.frozen
-class Plan:
+class FollowUp:
     """What is to be done with a job once there is one.
 
     Attributes:
-        waiting: Whether to wait for it.
+        wait: Whether to wait for it.
         timeout: Seconds for that, or None.
         directory: Where to put its audio, or None.
     """
 
-    waiting: bool
+    wait: bool
     timeout: float | None
     directory: Path | None
 
-    def command(self, job_id: UUID) -> str:
+    def wait_command(self, job_id: UUID) -> str:
         """Return the command line that takes up where this one was cut off."""
         to_download = "" if self.directory is None else f" --download {shlex.quote(str(self.directory))}"
         return f"playai-async wait {job_id}{to_download}"
 
 
-async def create(playai: PlayAISession, parameters: TtsParameters, results: Results, plan: Plan) -> Exit:
+async def create(playai: PlayAISession, parameters: TtsParameters, reporter: Reporter, follow_up: FollowUp) -> ExitCode:
     """Create a job, tell of it, and do what else is wanted.
 
     Args:
         playai: A session, which is closed in the end.
         parameters: What the job is created from.
-        results: Where to tell.
-        plan: What is to be done once there is one.
+        reporter: Where to tell.
+        follow_up: What is to be done once there is one.
 
     Returns:
         The exit status.
     """
-    screen = results.screen
-    tally = Tally(1, downloading=None if plan.directory is None else 0, job="being created")
-    async with playai, screen.showing(lambda: tally.drawn(playai.stats)):
+    output = reporter.output
+    counts = JobCounts(1, downloading=None if follow_up.directory is None else 0, job="being created")
+    async with playai, output.show_progress(lambda: counts.view(playai.stats)):
         try:
             job = await playai.create_job(parameters)
         except PlayAIError as error:
-            results.tell(error)
-            return status_of(error)
+            reporter.report(error)
+            return exit_code_of(error)
         except asyncio.CancelledError:
-            _warn_of_a_request_under_way(playai, screen)
+            _warn_if_job_may_exist(playai, output)
             raise
-        tally.job = str(job.id)
-        with _never_without_its_id(screen, job.id, plan):
-            if plan.waiting:
-                ends = Ends(results, tally)
-                status = await see_out(playai, [job], ends, timeout=plan.timeout, directory=plan.directory)
-                if status in {Exit.ERROR, Exit.TIMED_OUT}:
-                    _tell_how_to_go_on(screen, job.id, plan)
+        counts.job = str(job.id)
+        with _printing_id_on_failure(output, job.id, follow_up):
+            if follow_up.wait:
+                recorder = OutcomeRecorder(reporter, counts)
+                status = await wait_and_download(
+                    playai, [job], recorder, timeout=follow_up.timeout, directory=follow_up.directory
+                )
+                if status in {ExitCode.ERROR, ExitCode.TIMED_OUT}:
+                    _print_wait_command(output, job.id, follow_up)
                 return status
-            results.tell(job)
-            return status_of(job)
+            reporter.report(job)
+            return exit_code_of(job)
 
 
-def _warn_of_a_request_under_way(playai: PlayAISession, screen: Screen) -> None:
+def _warn_if_job_may_exist(playai: PlayAISession, output: Output) -> None:
     stats = playai.stats
     if stats.requests > stats.throttled + stats.transient_failures:
-        _note(screen, "playai-async: interrupted while the job was being created; it may exist all the same")
+        _message(output, "playai-async: interrupted while the job was being created; it may exist all the same")
 
 
 @contextlib.contextmanager
-def _never_without_its_id(screen: Screen, job_id: UUID, plan: Plan) -> Generator[None, None, None]:
+def _printing_id_on_failure(output: Output, job_id: UUID, follow_up: FollowUp) -> Generator[None, None, None]:
     """Tell the job's id on standard error where the block is cut off before it could."""
     try:
         yield
     except asyncio.CancelledError:
-        _note(screen, f"playai-async: job {job_id} goes on; to wait for it: {plan.command(job_id)}")
+        _message(output, f"playai-async: job {job_id} goes on; to wait for it: {follow_up.wait_command(job_id)}")
         raise
     except Exception:  # such as a full disk, or a reader of the results that has gone
-        _tell_how_to_go_on(screen, job_id, plan)
+        _print_wait_command(output, job_id, follow_up)
         raise
 
 
-def _tell_how_to_go_on(screen: Screen, job_id: UUID, plan: Plan) -> None:
-    _note(screen, f"playai-async: job {job_id} was created; to wait for it: {plan.command(job_id)}")
+def _print_wait_command(output: Output, job_id: UUID, follow_up: FollowUp) -> None:
+    _message(output, f"playai-async: job {job_id} was created; to wait for it: {follow_up.wait_command(job_id)}")
 
 
-def _note(screen: Screen, line: str) -> None:
+def _message(output: Output, line: str) -> None:
     with contextlib.suppress(OSError):  # or it would take the place of what is being raised
-        screen.note(line)  # as it is: a path in it is to be pasted
+        output.message(line)  # as it is: a path in it is to be pasted
 
 
 def read_text(name: str, stdin: TextIO | None) -> str:

@@ -10,9 +10,9 @@ from uuid import UUID
 
 import attrs
 
-from playai_async._cli.errors import Exit
-from playai_async._cli.output import Screen
-from playai_async._cli.results import Results, Tally, id_of
+from playai_async._cli.errors import ExitCode
+from playai_async._cli.output import Output
+from playai_async._cli.results import JobCounts, Reporter, id_of
 from playai_async._exceptions import PlayAIError
 from playai_async._session import PlayAISession
 from playai_async._settings import Pacing, Polling
@@ -31,27 +31,27 @@ POLLING = Polling(initial=Polling().initial / SPEED, maximum=Polling().maximum /
 
 
 @attrs.frozen
-class _End:
+class _DemoResult:
     """How one wait ended, and what it took; without state and lateness, where it was lost: the job went on."""
 
     job_id: UUID
     state: str | None
     seconds: float
     polls: int
-    late: float | None
+    lag: float | None
 
     @property
     def row(self) -> tuple[str, ...]:
         """What the table shows of it."""
-        late = "-" if self.late is None else f"{self.late:.2f}"
-        return str(self.job_id), self.state or "lost", f"{self.seconds:.1f}", str(self.polls), late
+        lag = "-" if self.lag is None else f"{self.lag:.2f}"
+        return str(self.job_id), self.state or "lost", f"{self.seconds:.1f}", str(self.polls), lag
 
 
-async def demo(screen: Screen, *, jobs: int, longest: float) -> Exit:
+async def demo(output: Output, *, jobs: int, longest: float) -> ExitCode:
     """Wait for jobs on the emulator, all at once, and show what it took.
 
     Args:
-        screen: Where to show it.
+        output: Where to show it.
         jobs: How many, at least one; their lengths are spread evenly, and one of them fails.
         longest: Seconds that the longest takes.
 
@@ -60,11 +60,11 @@ async def demo(screen: Screen, *, jobs: int, longest: float) -> Exit:
     """
     began = asyncio.get_running_loop().time()
     async with Emulator(QUOTA, WINDOW) as emulator:
-        screen.result(f"{jobs} jobs on the emulator at {emulator.base_url}, not on the service.")
-        screen.result(
+        output.result(f"{jobs} jobs on the emulator at {emulator.base_url}, not on the service.")
+        output.result(
             f"Known quota: {QUOTA} requests every {WINDOW:g} s. All of it goes {SPEED} times as fast as usual."
         )
-        screen.result("")
+        output.result("")
         playai = PlayAISession(
             "demo-key",
             "demo-user",
@@ -72,78 +72,80 @@ async def demo(screen: Screen, *, jobs: int, longest: float) -> Exit:
             polling=POLLING,
             pacing=Pacing(requests_per_window=QUOTA, window=WINDOW),
         )
-        ends = await _ends(emulator, playai, screen, jobs=jobs, longest=longest)
+        results = await _wait_for_all(emulator, playai, output, jobs=jobs, longest=longest)
         took = asyncio.get_running_loop().time() - began
-        screen.table(("Job", "State", "Seconds", "Polls", "Late (s)"), [end.row for end in ends])
-        screen.result("")
-        for line in _totals(emulator.stats, ends, took=took):
-            screen.result(line)
-    return Exit.FINE if all(end.state for end in ends) else Exit.ERROR
+        output.table(("Job", "State", "Seconds", "Polls", "Late (s)"), [result.row for result in results])
+        output.result("")
+        for line in _summary(emulator.stats, results, took=took):
+            output.result(line)
+    return ExitCode.SUCCESS if all(result.state for result in results) else ExitCode.ERROR
 
 
-async def _ends(emulator: Emulator, playai: PlayAISession, screen: Screen, *, jobs: int, longest: float) -> list[_End]:
+async def _wait_for_all(
+    emulator: Emulator, playai: PlayAISession, output: Output, *, jobs: int, longest: float
+) -> list[_DemoResult]:
     clock = asyncio.get_running_loop().time
     lengths: dict[UUID, float] = {}
     for number in range(jobs):
         seconds = longest * (number + 1) / jobs
         lengths[emulator.add_job(duration=seconds, fails=number == jobs // 2)] = seconds
-    tally = Tally(jobs)
-    ends: list[_End] = []
+    counts = JobCounts(jobs)
+    results: list[_DemoResult] = []
     async with (
         playai,
-        screen.showing(lambda: tally.drawn(playai.stats)),
+        output.show_progress(lambda: counts.view(playai.stats)),
         contextlib.aclosing(playai.as_completed(lengths, timeout=None, return_exceptions=True)) as ended,
     ):
         async for outcome in ended:
             job_id = id_of(outcome)
-            late: float | None = None
+            lag: float | None = None
             state: str | None = None
-            tally.add(outcome)
+            counts.add(outcome)
             if isinstance(outcome, PlayAIError):
-                Results(screen).tell(outcome, job_id)
+                Reporter(output).report(outcome, job_id)
             else:
                 # The emulator counts what is due within a microsecond as due.
-                late = max(0.0, clock() - emulator.finishes_at(job_id))
+                lag = max(0.0, clock() - emulator.finishes_at(job_id))
                 state = outcome.output.status
-            ends.append(_End(job_id, state, lengths[job_id], emulator.requests_of(job_id), late))
-    return ends
+            results.append(_DemoResult(job_id, state, lengths[job_id], emulator.requests_of(job_id), lag))
+    return results
 
 
-def _totals(stats: EmulatorStats, ends: Sequence[_End], *, took: float) -> list[str]:
-    late = [end.late for end in ends if end.late is not None] or [0.0]
-    each = stats.requests / len(ends)
+def _summary(stats: EmulatorStats, results: Sequence[_DemoResult], *, took: float) -> list[str]:
+    lag = [result.lag for result in results if result.lag is not None] or [0.0]
+    each = stats.requests / len(results)
     return [
         f"{stats.requests} requests to the emulator, {each:.1f} a job; {stats.throttled} answered with 429.",
-        f"{sum(end.state is None for end in ends)} waits lost.",
-        f"Noticed {sum(late) / len(late):.2f} s late on average, {max(late):.2f} s at most; {took:.1f} s in all.",
+        f"{sum(result.state is None for result in results)} waits lost.",
+        f"Noticed {sum(lag) / len(lag):.2f} s late on average, {max(lag):.2f} s at most; {took:.1f} s in all.",
     ]
 
 
-_STEP = 5.0
+_SECONDS_BETWEEN_JOBS = 5.0
 """Seconds between the ends of the jobs to try: time to copy an id and see one end."""
 
 
-async def emulate(emulator: Emulator, screen: Screen, *, jobs: int) -> NoReturn:
+async def emulate(emulator: Emulator, output: Output, *, jobs: int) -> NoReturn:
     """Serve until cancelled.
 
     Args:
         emulator: The emulator, not started.
-        screen: Where to say how to reach it.
+        output: Where to say how to reach it.
         jobs: How many jobs to make; they end one after another, the last of several by failing.
     """
     async with emulator:
-        screen.note(f"The emulator, not the service, is at {emulator.base_url}")
-        screen.note("Ctrl-C ends it.")
-        screen.note("To use it from another terminal:")
-        screen.result(f"export PLAYAI_BASE_URL={emulator.base_url}")
-        screen.result("export PLAYAI_API_KEY=anything")
-        screen.result("export PLAYAI_USER_ID=anything")
-        screen.note('To make audio: playai-async create --voice v --text "Hello." --download out/')
+        output.message(f"The emulator, not the service, is at {emulator.base_url}")
+        output.message("Ctrl-C ends it.")
+        output.message("To use it from another terminal:")
+        output.result(f"export PLAYAI_BASE_URL={emulator.base_url}")
+        output.result("export PLAYAI_API_KEY=anything")
+        output.result("export PLAYAI_USER_ID=anything")
+        output.message('To make audio: playai-async create --voice v --text "Hello." --download out/')
         if jobs:
-            screen.note("Jobs to wait for: playai-async wait ID")
+            output.message("Jobs to wait for: playai-async wait ID")
         for number in range(1, jobs + 1):
             fails = number == jobs > 1
-            job_id = emulator.add_job(duration=number * _STEP, fails=fails)
-            screen.result(f"{job_id} {'fails' if fails else 'completes'} after {number * _STEP:.0f} s")
+            job_id = emulator.add_job(duration=number * _SECONDS_BETWEEN_JOBS, fails=fails)
+            output.result(f"{job_id} {'fails' if fails else 'completes'} after {number * _SECONDS_BETWEEN_JOBS:.0f} s")
         while True:
             await asyncio.Event().wait()

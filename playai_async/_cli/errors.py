@@ -11,13 +11,13 @@ from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
 
 from playai_async._api.credentials import Credentials
 
-__all__ = ["Exit", "UsageError", "complaint", "discreet", "gravest"]
+__all__ = ["ExitCode", "UsageError", "describe", "redact", "worst"]
 
 
-class Exit(IntEnum):
+class ExitCode(IntEnum):
     """What the shell is told; scripts rely on the numbers."""
 
-    FINE = 0
+    SUCCESS = 0
     JOB_FAILED = 1
     USAGE = 2
     ERROR = 3
@@ -32,22 +32,22 @@ class UsageError(Exception):
 
 
 # An error leaves a job's end unknown, a timeout only puts it off, and a failure is an answer.
-_GRAVEST_FIRST = (Exit.ERROR, Exit.TIMED_OUT, Exit.JOB_FAILED, Exit.FINE)
+_WORST_FIRST = (ExitCode.ERROR, ExitCode.TIMED_OUT, ExitCode.JOB_FAILED, ExitCode.SUCCESS)
 
 
-def gravest(statuses: Iterable[Exit]) -> Exit:
+def worst(statuses: Iterable[ExitCode]) -> ExitCode:
     """Return what to report where jobs ended in different ways; of none at all, that it is fine."""
-    return min(statuses, key=_GRAVEST_FIRST.index, default=Exit.FINE)
+    return min(statuses, key=_WORST_FIRST.index, default=ExitCode.SUCCESS)
 
 
-_NAME = re.compile(r"--[a-zA-Z]+(?:-[a-zA-Z]+)*|-[a-zA-Z]")
+_OPTION_NAME = re.compile(r"--[a-zA-Z]+(?:-[a-zA-Z]+)*|-[a-zA-Z]")
 """What an option is called; one letter behind one hyphen, since what is joined to it may be its value."""
 
 _QUOTED_OPTION = re.compile(r'"(--?[^"\s]*)"')
 """Which versions of cyclopts quote, and others do not."""
 
 
-def complaint(error: Exception) -> str:
+def describe(error: Exception) -> str:
     """Say what is wrong.
 
     Args:
@@ -65,13 +65,13 @@ def complaint(error: Exception) -> str:
         if name == "ID":
             return f"{command} needs an id, or - for {'an id' if command == 'get' else 'ids'} on standard input"
         if error.argument.required and name not in (error.unused_tokens or ()):
-            _, separator, guess = _words_of(error).partition(" Did you mean ")
+            _, separator, guess = _message_of(error).partition(" Did you mean ")
             return f"{name} is missing{'.' if separator else ''}{separator}{guess}"
         return f"{name} needs a value"
-    return _words_of(error)
+    return _message_of(error)
 
 
-def discreet(words: str, arguments: Sequence[str]) -> str:
+def redact(words: str, arguments: Sequence[str]) -> str:
     """Take out of a complaint what may be a key.
 
     Args:
@@ -84,11 +84,11 @@ def discreet(words: str, arguments: Sequence[str]) -> str:
     for argument in arguments:
         for text in (argument, argument.partition("=")[2]):  # `--text=--api-key=...` has two options in it
             if text.startswith("-"):
-                found = _NAME.match(text)
+                found = _OPTION_NAME.match(text)
                 words = words.replace(text, found[0] if found else text[:2])
     key, user_id = (os.environ.get(name, "") for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID"))
     return Credentials(key.rpartition(" ")[2], user_id).redact(words)  # a key may have its scheme before it
 
 
-def _words_of(error: Exception) -> str:
+def _message_of(error: Exception) -> str:
     return _QUOTED_OPTION.sub(r"\1", str(error))

@@ -18,8 +18,8 @@ from typing import Any, ParamSpec, TypeVar
 from cyclopts import CycloptsError
 
 from playai_async._cli.app import parse
-from playai_async._cli.errors import Exit, UsageError, complaint, discreet
-from playai_async._cli.output import Screen, one_line
+from playai_async._cli.errors import ExitCode, UsageError, describe, redact
+from playai_async._cli.output import Output, one_line
 from playai_async._exceptions import ConfigurationError
 
 __all__ = ["command_line", "run"]
@@ -39,30 +39,30 @@ def command_line(arguments: Sequence[str]) -> int:
             stream.reconfigure(errors="backslashreplace")  # better than to end on a letter that a locale lacks
     try:
         command = parse(arguments)
-        return Exit.FINE if command is None else run(command)
+        return ExitCode.SUCCESS if command is None else run(command)
     except (CycloptsError, UsageError, ConfigurationError) as error:
-        return _complain(complaint(error), arguments, Exit.USAGE)
+        return _print_error(describe(error), arguments, ExitCode.USAGE)
     except KeyboardInterrupt:
-        return Exit.INTERRUPTED
+        return ExitCode.INTERRUPTED
     except BrokenPipeError:  # whoever read the results has seen enough
-        return Exit.ERROR
+        return ExitCode.ERROR
     except OSError as error:
-        return _complain(str(error), arguments, Exit.ERROR)
+        return _print_error(str(error), arguments, ExitCode.ERROR)
     except Exception:  # noqa: BLE001 - a bug; but Python's own status for one means "a job failed" here
         traceback.print_exc()
-        return Exit.ERROR
+        return ExitCode.ERROR
     finally:
-        _abandon_broken_streams()
+        _discard_unwritten_output()
 
 
-def _complain(words: str, arguments: Sequence[str], status: Exit) -> Exit:
+def _print_error(words: str, arguments: Sequence[str], status: ExitCode) -> ExitCode:
     with contextlib.suppress(OSError):  # standard error is the last place to say anything
-        for line in discreet(words, arguments).splitlines():
-            Screen(sys.stdout, sys.stderr).note(f"playai-async: {one_line(line)}")
+        for line in redact(words, arguments).splitlines():
+            Output(sys.stdout, sys.stderr).message(f"playai-async: {one_line(line)}")
     return status
 
 
-def _abandon_broken_streams() -> None:
+def _discard_unwritten_output() -> None:
     # What a stream still holds Python would try to write once more on its way out, and complain of it.
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
@@ -74,14 +74,14 @@ def _abandon_broken_streams() -> None:
                 os.dup2(nowhere.fileno(), stream.fileno())
 
 
-_ENDING = frozenset(number for number in signal.Signals if number.name in {"SIGHUP", "SIGTERM"})
+_SIGNALS = frozenset(number for number in signal.Signals if number.name in {"SIGHUP", "SIGTERM"})
 """What ends a process whose terminal is closed, or that was told to end; not every platform has both."""
 
 _P = ParamSpec("_P")
 _T = TypeVar("_T")
 
 
-def run(command: Coroutine[Any, Any, Exit]) -> Exit:
+def run(command: Coroutine[Any, Any, ExitCode]) -> ExitCode:
     """Run a command to its end, or until a signal tells it to end; then it is cancelled first.
 
     Returns:
@@ -91,49 +91,49 @@ def run(command: Coroutine[Any, Any, Exit]) -> Exit:
         KeyboardInterrupt: Ctrl-C was pressed.
     """
     with asyncio.Runner() as runner:
-        runner.get_loop().set_default_executor(_DaemonThreads())
-        return runner.run(_until_told_to_end(command))
+        runner.get_loop().set_default_executor(_DaemonThreadExecutor())
+        return runner.run(_run_until_signal(command))
 
 
-async def _until_told_to_end(command: Coroutine[Any, Any, Exit]) -> Exit:
+async def _run_until_signal(command: Coroutine[Any, Any, ExitCode]) -> ExitCode:
     task = asyncio.ensure_future(command)
-    told: list[Exit] = []
+    received: list[ExitCode] = []
 
     def end(number: int) -> None:
-        if not told:  # a closed terminal may say so twice, and the second time would cut the cleaning up short
-            told.append(Exit(128 + number))
+        if not received:  # a closed terminal may say so twice, and the second time would cut the cleaning up short
+            received.append(ExitCode(128 + number))
             task.cancel()
 
-    with _hearing(end):
+    with _handling_signals(end):
         try:
             return await task
         except (asyncio.CancelledError, OSError):  # the latter where the terminal is gone that was to be tidied up
-            if not told:
+            if not received:
                 raise
-            return told[0]
+            return received[0]
 
 
 @contextlib.contextmanager
-def _hearing(end: Callable[[int], None]) -> Generator[None, None, None]:
+def _handling_signals(end: Callable[[int], None]) -> Generator[None, None, None]:
     """Call back at the signals that would end the process, for as long as the block runs.
 
     Those that are ignored, as by `nohup`, or that somebody else handles are left alone.
     """
     loop = asyncio.get_running_loop()
-    heard: list[signal.Signals] = []
+    handled: list[signal.Signals] = []
     with contextlib.suppress(NotImplementedError, RuntimeError):  # not on this platform; not in this thread
-        for number in _ENDING:
+        for number in _SIGNALS:
             if signal.getsignal(number) is signal.SIG_DFL:
                 loop.add_signal_handler(number, end, number)
-                heard.append(number)
+                handled.append(number)
     try:
         yield
     finally:
-        for number in heard:
+        for number in handled:
             loop.remove_signal_handler(number)
 
 
-class _DaemonThreads(ThreadPoolExecutor):
+class _DaemonThreadExecutor(ThreadPoolExecutor):
     """Threads that nobody waits for.
 
     A host name is resolved in a thread, which nothing can interrupt: with a dead name server the loop, and then the
@@ -142,11 +142,11 @@ class _DaemonThreads(ThreadPoolExecutor):
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
         future = Future[_T]()
-        Thread(target=_fulfil, args=(future, partial(fn, *args, **kwargs)), daemon=True).start()
+        Thread(target=_run_call, args=(future, partial(fn, *args, **kwargs)), daemon=True).start()
         return future
 
 
-def _fulfil(future: Future[_T], call: Callable[[], _T]) -> None:
+def _run_call(future: Future[_T], call: Callable[[], _T]) -> None:
     if not future.set_running_or_notify_cancel():
         return
     try:

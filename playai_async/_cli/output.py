@@ -19,18 +19,18 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Drawing", "Screen", "one_line", "progress"]
+__all__ = ["Output", "Renderable", "one_line", "progress_view"]
 
-Drawing: TypeAlias = RenderableType
+Renderable: TypeAlias = RenderableType
 """Something to show."""
 
-_NARROWEST = 80
+_MIN_TABLE_WIDTH = 80
 """Columns. A table that does not fit is better wrapped by the terminal than cut here."""
 
-_BAR = 24
+_BAR_WIDTH = 24
 """Columns of the progress bar, so that it fits a terminal of 40 with room for what is typed, such as ^C."""
 
-_REFRESHES = 8
+_REFRESHES_PER_SECOND = 8
 """A second. Fewer look stuck, and more only flicker."""
 
 
@@ -40,7 +40,7 @@ def one_line(text: object) -> str:
     return " ".join(printable.split())
 
 
-def progress(*, done: int, total: int, lines: Sequence[tuple[str, str]]) -> Drawing:
+def progress_view(*, done: int, total: int, lines: Sequence[tuple[str, str]]) -> Renderable:
     """Draw a bar, and below it lines of a name and a text.
 
     Args:
@@ -57,13 +57,13 @@ def progress(*, done: int, total: int, lines: Sequence[tuple[str, str]]) -> Draw
     grid.add_column(overflow="ellipsis")
     # Not by `min_width`, which older versions of rich take without the padding, and newer with it.
     width = max(map(len, names))
-    grid.add_row(names[0].ljust(width), ProgressBar(total=max(total, 1), completed=done, width=_BAR))
+    grid.add_row(names[0].ljust(width), ProgressBar(total=max(total, 1), completed=done, width=_BAR_WIDTH))
     for name, text in lines:
         grid.add_row(name.ljust(width), Text(text, no_wrap=True))
     return grid
 
 
-class Screen:
+class Output:
     """The two streams of one command.
 
     Args:
@@ -74,7 +74,7 @@ class Screen:
     def __init__(self, out: IO[str] | None, err: IO[str] | None) -> None:
         self._out = out
         self._err = _console(err)
-        self._progress: _Progress | None = None
+        self._progress: _LiveProgress | None = None
 
     def result(self, line: str) -> None:
         """Write a line of results, at once.
@@ -84,13 +84,13 @@ class Screen:
         """
         if self._out is None:
             return
-        with self._above_progress() if self._out.isatty() else contextlib.nullcontext():
+        with self._progress_hidden() if self._out.isatty() else contextlib.nullcontext():
             self._out.write(line + "\n")
             self._out.flush()
 
-    def note(self, line: str) -> None:
+    def message(self, line: str) -> None:
         """Write a line to standard error, above any progress."""
-        with self._above_progress():
+        with self._progress_hidden():
             self._err.print(line, soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
@@ -102,11 +102,11 @@ class Screen:
             table.add_row(*row)
         if self._out is not None:
             console = _console(self._out)
-            console.width = max(_NARROWEST, console.width)
+            console.width = max(_MIN_TABLE_WIDTH, console.width)
             console.print(table)
 
     @contextlib.asynccontextmanager
-    async def showing(self, render: Callable[[], Drawing]) -> AsyncGenerator[None, None]:
+    async def show_progress(self, render: Callable[[], Renderable]) -> AsyncGenerator[None, None]:
         """Show progress for as long as the block runs, if standard error is a terminal; then wipe it off.
 
         Nothing is shown where another program reads the results: what that one writes to the same terminal, as the
@@ -115,49 +115,49 @@ class Screen:
         Args:
             render: Draws the progress as it is now.
         """
-        if not self._err.is_terminal or _another_program_reads(self._out):
+        if not self._err.is_terminal or _is_piped(self._out):
             yield
             return
-        progress = self._progress = _Progress(self._err, render)
-        refreshing = asyncio.create_task(progress.keep_refreshing())
+        progress = self._progress = _LiveProgress(self._err, render)
+        refreshing = asyncio.create_task(progress.refresh_forever())
         try:
             yield
         finally:
             self._progress = None
             refreshing.cancel()
             await asyncio.gather(refreshing, return_exceptions=True)
-            progress.wipe()
+            progress.hide()
 
     @contextlib.contextmanager
-    def _above_progress(self) -> Generator[None, None, None]:
+    def _progress_hidden(self) -> Generator[None, None, None]:
         progress = self._progress
         if progress is None:
             yield
             return
-        progress.wipe()
+        progress.hide()
         try:
             yield
         finally:
-            progress.draw_again()
+            progress.show_again()
 
 
-class _Progress:
+class _LiveProgress:
     """Progress on a terminal, redrawn in place."""
 
-    def __init__(self, console: Console, render: Callable[[], Drawing]) -> None:
+    def __init__(self, console: Console, render: Callable[[], Renderable]) -> None:
         self._console = console
         self._render = render
         self._live: Live | None = None
         self._may_draw = True
         self._draw()
 
-    def wipe(self) -> None:
+    def hide(self) -> None:
         """Take it off the terminal, if it is there."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
-    def draw_again(self) -> None:
+    def show_again(self) -> None:
         """Put it back: at once, if that was not done since the last refresh, and else at the next.
 
         A drawing takes a millisecond or two, which thousands of lines one after another must not each cost.
@@ -166,10 +166,10 @@ class _Progress:
             self._may_draw = False
             self._draw()
 
-    async def keep_refreshing(self) -> None:
+    async def refresh_forever(self) -> None:
         """Draw it as it is now, again and again."""
         while True:
-            await asyncio.sleep(1 / _REFRESHES)
+            await asyncio.sleep(1 / _REFRESHES_PER_SECOND)
             self._may_draw = True
             if self._live is None:
                 self._draw()
@@ -189,7 +189,7 @@ class _Progress:
         self._live.start(refresh=True)
 
 
-def _another_program_reads(stream: IO[str] | None) -> bool:
+def _is_piped(stream: IO[str] | None) -> bool:
     if stream is None:
         return False
     try:

@@ -13,13 +13,13 @@ from uuid import UUID
 import attrs
 
 from playai_async._api.converter import JobConverter
-from playai_async._cli.errors import Exit
-from playai_async._cli.output import Drawing, Screen, one_line, progress
+from playai_async._cli.errors import ExitCode
+from playai_async._cli.output import Output, Renderable, one_line, progress_view
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, Failed, TtsJob
 from playai_async._telemetry.stats import SessionStats
 
-__all__ = ["Ends", "Outcome", "Results", "Tally", "id_of", "status_of"]
+__all__ = ["JobCounts", "Outcome", "OutcomeRecorder", "Reporter", "exit_code_of", "id_of"]
 
 Outcome: TypeAlias = TtsJob | PlayAIError | OSError
 """A job as it ended; or what kept us from learning that, or from keeping its audio."""
@@ -35,21 +35,21 @@ def id_of(outcome: TtsJob | PlayAIError) -> UUID:
     return outcome.job_id
 
 
-def status_of(outcome: Outcome) -> Exit:
+def exit_code_of(outcome: Outcome) -> ExitCode:
     """Return the exit status that one job's end calls for."""
     match outcome:
         case WaitTimeoutError():
-            return Exit.TIMED_OUT
+            return ExitCode.TIMED_OUT
         case TtsJob(output=Failed()):
-            return Exit.JOB_FAILED
+            return ExitCode.JOB_FAILED
         case TtsJob():
-            return Exit.FINE
+            return ExitCode.SUCCESS
         case _:
-            return Exit.ERROR
+            return ExitCode.ERROR
 
 
 @attrs.frozen
-class Results:
+class Reporter:
     """Tells how each job stands: jobs on standard output, errors on standard error.
 
     Args:
@@ -57,11 +57,11 @@ class Results:
         as_json: Whether a job is a JSON object, as the service has it, rather than a line to read.
     """
 
-    screen: Screen
+    output: Output
     as_json: bool = False
     _converter: JobConverter = attrs.field(factory=JobConverter, init=False)
 
-    def tell(self, outcome: Outcome, job_id: UUID | None = None, *, file: Path | None = None) -> None:
+    def report(self, outcome: Outcome, job_id: UUID | None = None, *, file: Path | None = None) -> None:
         """Write one line about one job.
 
         Args:
@@ -74,17 +74,17 @@ class Results:
             OSError: It can't be written.
         """
         if not isinstance(outcome, TtsJob):
-            words = _described(outcome)
-            self.screen.note(words if job_id is None or str(job_id) in words else f"{job_id}: {words}")
+            words = _describe(outcome)
+            self.output.message(words if job_id is None or str(job_id) in words else f"{job_id}: {words}")
         elif self.as_json:
             # ASCII alone, so that no locale can garble it or stop it.
-            self.screen.result(json.dumps(self._converter.unstructure(outcome)))
+            self.output.result(json.dumps(self._converter.unstructure(outcome)))
         else:
             place = "" if not isinstance(outcome.output, Completed) else f" {file or outcome.output.url}"
-            self.screen.result(one_line(f"{outcome.id} {outcome.output.status}{place}"))
+            self.output.result(one_line(f"{outcome.id} {outcome.output.status}{place}"))
 
 
-def _described(error: PlayAIError | OSError) -> str:
+def _describe(error: PlayAIError | OSError) -> str:
     if not isinstance(error, PlayAIError):
         return one_line(f"the audio cannot be saved: {error}")
     words = one_line(error)
@@ -94,7 +94,7 @@ def _described(error: PlayAIError | OSError) -> str:
 
 
 @attrs.define
-class Tally:
+class JobCounts:
     """How many of the jobs ended, and how.
 
     Attributes:
@@ -117,10 +117,10 @@ class Tally:
 
     def add(self, outcome: Outcome) -> None:
         """Count one job's end."""
-        match status_of(outcome):
-            case Exit.FINE:
+        match exit_code_of(outcome):
+            case ExitCode.SUCCESS:
                 self.completed += 1
-            case Exit.JOB_FAILED:
+            case ExitCode.JOB_FAILED:
                 self.failed += 1
             case _:
                 self.errors += 1
@@ -130,7 +130,7 @@ class Tally:
         """How many ended, in whatever way."""
         return self.completed + self.failed + self.errors
 
-    def drawn(self, stats: SessionStats) -> Drawing:
+    def view(self, stats: SessionStats) -> Renderable:
         """Draw how the jobs stand and what that took."""
         waiting = self.total - self.done - (self.downloading or 0)
         lines = [] if self.job is None else [("Job", self.job)]
@@ -147,23 +147,23 @@ class Tally:
         if stats.pause_reason is not None:
             pace = f"{stats.pause_reason} for {stats.paused_for:.1f} s; {pace}"
         lines += [("Requests", requests), ("Pace", pace)]
-        return progress(done=self.done, total=self.total, lines=lines)
+        return progress_view(done=self.done, total=self.total, lines=lines)
 
 
 @attrs.define
-class Ends:
+class OutcomeRecorder:
     """Takes note of each job's end: counts it, tells of it, and keeps what it does to the exit status; not the job.
 
     Args:
-        results: Where to tell.
+        reporter: Where to tell.
         tally: Where to count.
     """
 
-    results: Results
-    tally: Tally
-    statuses: set[Exit] = attrs.field(factory=set[Exit], init=False)
+    reporter: Reporter
+    counts: JobCounts
+    exit_codes: set[ExitCode] = attrs.field(factory=set[ExitCode], init=False)
 
-    def add(self, job_id: UUID, outcome: Outcome, *, file: Path | None = None) -> None:
+    def record(self, job_id: UUID, outcome: Outcome, *, file: Path | None = None) -> None:
         """Take note of one.
 
         Args:
@@ -174,6 +174,6 @@ class Ends:
         Raises:
             OSError: It can't be told.
         """
-        self.tally.add(outcome)
-        self.statuses.add(status_of(outcome))
-        self.results.tell(outcome, job_id, file=file)
+        self.counts.add(outcome)
+        self.exit_codes.add(exit_code_of(outcome))
+        self.reporter.report(outcome, job_id, file=file)

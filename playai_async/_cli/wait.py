@@ -14,23 +14,32 @@ from uuid import UUID
 
 import attrs
 
-from playai_async._cli.errors import Exit, UsageError, gravest
-from playai_async._cli.results import Ends, Outcome, Results, Tally, id_of, status_of
+from playai_async._cli.errors import ExitCode, UsageError, worst
+from playai_async._cli.results import JobCounts, Outcome, OutcomeRecorder, Reporter, exit_code_of, id_of
 from playai_async._exceptions import PlayAIError
 from playai_async._models import Completed, TtsJob, job_id_of
 from playai_async._session import PlayAISession
 from playai_async._settings import Pacing
 
-__all__ = ["STANDARD_INPUT", "Downloads", "downloads", "get", "read_ids", "see_out", "usable_directory", "wait"]
+__all__ = [
+    "STANDARD_INPUT",
+    "Downloader",
+    "get",
+    "open_downloader",
+    "prepare_directory",
+    "read_ids",
+    "wait",
+    "wait_and_download",
+]
 
 
-async def get(playai: PlayAISession, job_id: UUID, results: Results) -> Exit:
+async def get(playai: PlayAISession, job_id: UUID, reporter: Reporter) -> ExitCode:
     """Ask for one job once; whatever its state, an answer is fine.
 
     Args:
         playai: A session, which is closed in the end.
         job_id: The job.
-        results: Where to tell.
+        reporter: Where to tell.
 
     Returns:
         The exit status.
@@ -39,40 +48,42 @@ async def get(playai: PlayAISession, job_id: UUID, results: Results) -> Exit:
         try:
             job = await playai.get_job(job_id)
         except PlayAIError as error:
-            results.tell(error, job_id)
-            return status_of(error)
-        results.tell(job)
-        return Exit.FINE
+            reporter.report(error, job_id)
+            return exit_code_of(error)
+        reporter.report(job)
+        return ExitCode.SUCCESS
 
 
 async def wait(
-    playai: PlayAISession, job_ids: Sequence[UUID], results: Results, *, timeout: float | None, directory: Path | None
-) -> Exit:
+    playai: PlayAISession, job_ids: Sequence[UUID], reporter: Reporter, *, timeout: float | None, directory: Path | None
+) -> ExitCode:
     """Wait for jobs, all at once, and tell of each as it ends.
 
     Args:
         playai: A session, which is closed in the end.
         job_ids: The jobs, each one once.
-        results: Where to tell.
+        reporter: Where to tell.
         timeout: Seconds for each wait, or None for no deadline.
         directory: Where to put the audio, or None.
 
     Returns:
         The exit status: of several ends, the gravest.
     """
-    tally = Tally(len(job_ids), downloading=None if directory is None else 0)
-    async with playai, results.screen.showing(lambda: tally.drawn(playai.stats)):
-        return await see_out(playai, job_ids, Ends(results, tally), timeout=timeout, directory=directory)
+    counts = JobCounts(len(job_ids), downloading=None if directory is None else 0)
+    async with playai, reporter.output.show_progress(lambda: counts.view(playai.stats)):
+        return await wait_and_download(
+            playai, job_ids, OutcomeRecorder(reporter, counts), timeout=timeout, directory=directory
+        )
 
 
-async def see_out(
+async def wait_and_download(
     playai: PlayAISession,
     jobs: Sequence[UUID | TtsJob],
-    ends: Ends,
+    recorder: OutcomeRecorder,
     *,
     timeout: float | None,
     directory: Path | None,
-) -> Exit:
+) -> ExitCode:
     """Wait for jobs, and download their audio if that is wanted.
 
     No job is kept once it has ended, however many there are.
@@ -80,7 +91,7 @@ async def see_out(
     Args:
         playai: A session.
         jobs: The jobs.
-        ends: Takes note of each one's end.
+        recorder: Takes note of each one's end.
         timeout: Seconds for each wait, or None for no deadline; downloads take as long as they take.
         directory: Where to put the audio, or None.
 
@@ -93,19 +104,19 @@ async def see_out(
     A cancellation lets go of all waits and downloads, and leaves no part of a file behind.
     """
     async with (
-        downloads(playai, directory, ends) as downloading,
+        open_downloader(playai, directory, recorder) as downloader,
         contextlib.aclosing(playai.as_completed(jobs, timeout=timeout, return_exceptions=True)) as ended,
     ):
         async for outcome in ended:
-            await downloading.take(outcome)
-    return gravest(ends.statuses)
+            await downloader.add(outcome)
+    return worst(recorder.exit_codes)
 
 
-_AT_ONCE = Pacing().max_in_flight
+_MAX_STARTED = Pacing().max_in_flight
 """Downloads begun at once. The session lets half as many run; each further one would only hold a file open."""
 
 
-def usable_directory(path: Path) -> Path:
+def prepare_directory(path: Path) -> Path:
     """Find a directory for files, or make one.
 
     Args:
@@ -129,77 +140,79 @@ def usable_directory(path: Path) -> Path:
 
 
 @attrs.frozen
-class Downloads:
+class Downloader:
     """Sees ended waits through: those of completed jobs once their audio is in a file, all others at once.
 
     Args:
         playai: Downloads.
         directory: Where the files go, or None where none are wanted.
-        ends: Takes note of each job's end.
+        recorder: Takes note of each job's end.
         tasks: In which downloads run.
     """
 
     _playai: PlayAISession
     _directory: Path | None
-    _ends: Ends
+    _recorder: OutcomeRecorder
     _tasks: asyncio.TaskGroup
-    _room: asyncio.Semaphore = attrs.field(factory=lambda: asyncio.Semaphore(_AT_ONCE), init=False)
+    _slots: asyncio.Semaphore = attrs.field(factory=lambda: asyncio.Semaphore(_MAX_STARTED), init=False)
 
-    async def take(self, outcome: TtsJob | PlayAIError) -> None:
+    async def add(self, outcome: TtsJob | PlayAIError) -> None:
         """See one through; returns at once, but for when too many are on their way: then the next ones wait outside.
 
         Raises:
             OSError: An end can't be told.
         """
         if self._directory is None or not (isinstance(outcome, TtsJob) and isinstance(outcome.output, Completed)):
-            self._ends.add(id_of(outcome), outcome)
+            self._recorder.record(id_of(outcome), outcome)
             return
-        await self._room.acquire()
+        await self._slots.acquire()
         self._tasks.create_task(self._download(outcome, self._directory))
 
     async def _download(self, job: TtsJob, directory: Path) -> None:
-        tally = self._ends.tally
+        counts = self._recorder.counts
         outcome: Outcome = job
         file: Path | None = None
-        tally.downloading = (tally.downloading or 0) + 1
+        counts.downloading = (counts.downloading or 0) + 1
         try:
             # Named as one, or a directory that is gone by now would come back as a file.
-            place = os.path.join(directory, "")  # noqa: PTH118 - a path drops the separator at its end
-            file = await self._playai.download(job, place, on_progress=self._counting())
+            target = os.path.join(directory, "")  # noqa: PTH118 - a path drops the separator at its end
+            file = await self._playai.download(job, target, on_progress=self._byte_counter())
         except (PlayAIError, OSError) as error:
             outcome = error
         finally:
-            tally.downloading -= 1
-            self._room.release()
-        self._ends.add(job.id, outcome, file=file)
+            counts.downloading -= 1
+            self._slots.release()
+        self._recorder.record(job.id, outcome, file=file)
 
-    def _counting(self) -> Callable[[int, int | None], None]:
+    def _byte_counter(self) -> Callable[[int, int | None], None]:
         """Count the bytes of one download, which starts over where it must."""
-        tally, counted = self._ends.tally, 0
+        counts, counted = self._recorder.counts, 0
 
         def count(received: int, _: int | None) -> None:
             nonlocal counted
-            tally.received += received - counted
+            counts.received += received - counted
             counted = received
 
         return count
 
 
 @contextlib.asynccontextmanager
-async def downloads(playai: PlayAISession, directory: Path | None, ends: Ends) -> AsyncGenerator[Downloads, None]:
+async def open_downloader(
+    playai: PlayAISession, directory: Path | None, recorder: OutcomeRecorder
+) -> AsyncGenerator[Downloader, None]:
     """Download for as long as the block runs, and until all is there; an error in the block ends all downloads.
 
     Args:
         playai: Downloads.
         directory: Where the files go, or None where none are wanted.
-        ends: Takes note of each job's end.
+        recorder: Takes note of each job's end.
 
     Raises:
         OSError: An end could not be told.
     """
     try:
         async with asyncio.TaskGroup() as tasks:
-            yield Downloads(playai, directory, ends, tasks)
+            yield Downloader(playai, directory, recorder, tasks)
     except ExceptionGroup as group:
         raise group.exceptions[0] from None  # the others are the same again: nobody reads the results any more
 

@@ -15,9 +15,9 @@ import pytest
 
 from playai_async import Completed, TtsJob
 from playai_async._cli import wait
-from playai_async._cli.output import Screen
-from playai_async._cli.results import Ends, Results, Tally
-from playai_async._cli.wait import see_out
+from playai_async._cli.output import Output
+from playai_async._cli.results import JobCounts, OutcomeRecorder, Reporter
+from playai_async._cli.wait import wait_and_download
 from playai_async.emulator import Emulator, Reset, Slow, Status
 from tests.cli.conftest import Broken, Shell, Terminal, files_in
 
@@ -136,7 +136,7 @@ async def test_no_more_downloads_are_begun_than_can_be_of_use(
     emulator: Emulator, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each holds a file open: with thousands of jobs that are done, those would run out; all are had in the end."""
-    monkeypatch.setattr(wait, "_AT_ONCE", 3)
+    monkeypatch.setattr(wait, "_MAX_STARTED", 3)
     jobs = [emulator.add_job(input={"text": "x"}) for _ in range(12)]
     emulator.inject(Slow(5), times=None, endpoint="audio")
     command = asyncio.create_task(shell.run("wait", *jobs, "--download", tmp_path))
@@ -190,10 +190,12 @@ class Endless:
 async def test_ended_jobs_are_not_kept(shell: Shell, directory: Path | None) -> None:
     """However many come: but for those whose audio is on its way, each is forgotten once it is told."""
     playai: Any = Endless(500)
-    tally = Tally(500)
-    await see_out(playai, [], Ends(Results(Screen(shell.out, None)), tally), timeout=None, directory=directory)
-    assert tally.completed == shell.out.getvalue().count("\n") == 500
-    assert playai.most_alive <= (3 if directory is None else wait._AT_ONCE + 2)
+    counts = JobCounts(500)
+    await wait_and_download(
+        playai, [], OutcomeRecorder(Reporter(Output(shell.out, None)), counts), timeout=None, directory=directory
+    )
+    assert counts.completed == shell.out.getvalue().count("\n") == 500
+    assert playai.most_alive <= (3 if directory is None else wait._MAX_STARTED + 2)
 
 
 class Flushed(io.StringIO):

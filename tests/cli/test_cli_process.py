@@ -15,7 +15,7 @@ import pytest
 
 import playai_async.__main__
 from playai_async._cli import main
-from playai_async._cli.errors import Exit
+from playai_async._cli.errors import ExitCode
 from tests.cli.conftest import PROGRAM, Shell, environment
 
 SECONDS = 30
@@ -134,7 +134,7 @@ def test_ctrl_c_while_importing_is_quiet(monkeypatch: pytest.MonkeyPatch) -> Non
 
 async def test_an_executor_s_call_returns_what_it_brought() -> None:
     """Or raises it, as any executor's does."""
-    executor = main._DaemonThreads()
+    executor = main._DaemonThreadExecutor()
     assert executor.submit(divmod, 7, 2).result(SECONDS) == (3, 1)
     with pytest.raises(ZeroDivisionError):
         executor.submit(divmod, 7, 0).result(SECONDS)
@@ -145,7 +145,7 @@ def test_a_cancelled_call_is_not_made() -> None:
     future = Future[None]()
     future.cancel()
     made = threading.Event()
-    main._fulfil(future, made.set)
+    main._run_call(future, made.set)
     assert not made.is_set()
 
 
@@ -153,13 +153,13 @@ def test_a_command_runs_with_threads_that_nobody_joins() -> None:
     """Its loop ends though a call is still under way."""
     go_on = threading.Event()
 
-    async def leave_a_call_behind() -> Exit:
+    async def leave_a_call_behind() -> ExitCode:
         asyncio.get_running_loop().run_in_executor(None, go_on.wait, SECONDS)
         await asyncio.sleep(0)
-        return Exit.FINE
+        return ExitCode.SUCCESS
 
     began = time.monotonic()
-    assert main.run(leave_a_call_behind()) is Exit.FINE
+    assert main.run(leave_a_call_behind()) is ExitCode.SUCCESS
     assert time.monotonic() - began < 5
     go_on.set()
 
@@ -167,8 +167,8 @@ def test_a_command_runs_with_threads_that_nobody_joins() -> None:
 def test_a_command_also_runs_off_the_main_thread() -> None:
     """Where no signal can be heard."""
 
-    async def fine() -> Exit:
-        return Exit.FINE
+    async def fine() -> ExitCode:
+        return ExitCode.SUCCESS
 
     with ThreadPoolExecutor() as threads:
-        assert threads.submit(main.run, fine()).result(SECONDS) is Exit.FINE
+        assert threads.submit(main.run, fine()).result(SECONDS) is ExitCode.SUCCESS

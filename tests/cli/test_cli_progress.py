@@ -14,8 +14,8 @@ from typing import IO
 import pytest
 
 from playai_async import SessionStats
-from playai_async._cli.output import Drawing, Screen, progress
-from playai_async._cli.results import Tally
+from playai_async._cli.output import Output, Renderable, progress_view
+from playai_async._cli.results import JobCounts
 from playai_async.emulator import Emulator, Status
 from tests.cli.conftest import KEY, USER, Broken, Shell, Terminal
 
@@ -154,7 +154,7 @@ async def test_there_is_no_progress_where_another_program_reads_the_results(
     monkeypatch.chdir(tmp_path)
     err = Terminal()
     with out_to(kind) as out:
-        async with Screen(out, err).showing(lambda: progress(done=0, total=0, lines=[("Jobs", "none")])):
+        async with Output(out, err).show_progress(lambda: progress_view(done=0, total=0, lines=[("Jobs", "none")])):
             assert ("none" in err.getvalue()) == drawn
 
 
@@ -173,7 +173,7 @@ async def test_progress_gives_way_when_the_block_fails() -> None:
     err = Terminal()
 
     async def fail() -> None:
-        async with Screen(None, err).showing(lambda: progress(done=0, total=0, lines=[("Jobs", "none")])):
+        async with Output(None, err).show_progress(lambda: progress_view(done=0, total=0, lines=[("Jobs", "none")])):
             await asyncio.sleep(1)
             raise ZeroDivisionError
 
@@ -186,12 +186,12 @@ async def test_progress_gives_way_when_the_block_fails() -> None:
 async def test_closed_streams_are_nowhere(emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """A descriptor closed by the parent is None in Python: what is meant for it goes to no other either."""
     out = Terminal()
-    nowhere = Screen(None, None)
+    nowhere = Output(None, None)
     nowhere.result("one")
     nowhere.table(["a"], [["b"]])
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", None)
-    nowhere.note("two")
+    nowhere.message("two")
     assert out.getvalue() == ""
 
 
@@ -212,7 +212,7 @@ async def test_a_narrow_terminal_gets_progress_that_fits(
 async def test_a_table_that_nobody_reads_is_a_broken_pipe() -> None:
     """As any other result is, and not an end of rich's own."""
     with pytest.raises(BrokenPipeError):
-        Screen(Broken(BrokenPipeError()), None).table(["a"], [["b"]])
+        Output(Broken(BrokenPipeError()), None).table(["a"], [["b"]])
 
 
 async def test_a_burst_of_lines_costs_few_drawings() -> None:
@@ -220,17 +220,17 @@ async def test_a_burst_of_lines_costs_few_drawings() -> None:
     terminal = Terminal()
     drawings = 0
 
-    def drawn() -> Drawing:
+    def drawn() -> Renderable:
         nonlocal drawings
         drawings += 1
-        return progress(done=0, total=0, lines=[("Jobs", "many")])
+        return progress_view(done=0, total=0, lines=[("Jobs", "many")])
 
-    screen = Screen(terminal, terminal)
-    async with screen.showing(drawn):
+    output = Output(terminal, terminal)
+    async with output.show_progress(drawn):
         before = drawings
         for number in range(500):
-            screen.result(f"result {number}")
-            screen.note(f"error {number}")
+            output.result(f"result {number}")
+            output.message(f"error {number}")
         burst = drawings - before
         await asyncio.sleep(1)
         assert terminal.lines()[-1].split() == ["Jobs", "many"]
@@ -243,7 +243,7 @@ async def test_ninety_thousand_jobs_fit_80_columns(monkeypatch: pytest.MonkeyPat
     """Whatever the numbers: a line that wrapped could not be wiped off, and one that is cut says too little."""
     monkeypatch.setenv("COLUMNS", "80")
     err = Terminal()
-    tally = Tally(
+    counts = JobCounts(
         99_999, completed=30_000, failed=20_000, errors=10_000, downloading=32, received=10**13, job=str(USER)
     )
     stats = SessionStats(
@@ -258,7 +258,7 @@ async def test_ninety_thousand_jobs_fit_80_columns(monkeypatch: pytest.MonkeyPat
         queued=99_999,
         pause_reason="throttled",
     )
-    async with Screen(None, err).showing(lambda: tally.drawn(stats)):
+    async with Output(None, err).show_progress(lambda: counts.view(stats)):
         shown = [line.rstrip() for line in err.shows() if line.strip()]
     assert [line.split()[0] for line in shown] == ["60000", "Job", "Jobs", "Audio", "Requests", "Pace"]
     assert shown[2].endswith(" 39967 waiting, 30000 completed, 20000 failed, 10000 errors")

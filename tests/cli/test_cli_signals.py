@@ -13,7 +13,7 @@ from uuid import UUID
 import pytest
 
 from playai_async._cli import main
-from playai_async._cli.errors import Exit
+from playai_async._cli.errors import ExitCode
 from playai_async.emulator import Emulator, Slow
 from tests.cli.conftest import PROGRAM, environment, files_in
 
@@ -188,7 +188,7 @@ def test_a_command_that_is_told_to_end_cleans_up(number: signal.Signals, error: 
     """To its end, though it is told twice; what is wrong with a terminal that is gone doesn't change the status."""
     cleaned: list[bool] = []
 
-    async def told_twice() -> Exit:
+    async def told_twice() -> ExitCode:
         os.kill(os.getpid(), number)
         try:
             await asyncio.sleep(SECONDS)
@@ -197,7 +197,7 @@ def test_a_command_that_is_told_to_end_cleans_up(number: signal.Signals, error: 
             await asyncio.sleep(0.1)
             cleaned.append(True)
             raise error from None
-        return Exit.FINE
+        return ExitCode.SUCCESS
 
     assert main.run(told_twice()) == SIGNALS[number]
     assert cleaned
@@ -208,18 +208,18 @@ def test_a_signal_that_somebody_handles_is_theirs() -> None:
     """Or that is ignored: the command goes on."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
-    async def hang_up() -> Exit:
+    async def hang_up() -> ExitCode:
         os.kill(os.getpid(), signal.SIGHUP)
         await asyncio.sleep(0.01)
-        return Exit.FINE
+        return ExitCode.SUCCESS
 
-    assert main.run(hang_up()) is Exit.FINE
+    assert main.run(hang_up()) is ExitCode.SUCCESS
 
 
 def test_an_error_that_no_signal_brought_is_raised() -> None:
     """A full disk, say."""
 
-    async def fail() -> Exit:
+    async def fail() -> ExitCode:
         raise OSError("full")
 
     with pytest.raises(OSError, match="full"):

@@ -11,7 +11,7 @@ import pytest
 
 from playai_async import __version__
 from playai_async._cli import app, main
-from playai_async._cli.errors import Exit
+from playai_async._cli.errors import ExitCode
 from tests.cli.conftest import KEY, USER, Broken, Shell
 
 ID = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
@@ -231,7 +231,7 @@ def test_a_letter_that_the_locale_lacks_is_written_otherwise(monkeypatch: pytest
 def test_a_bug_is_an_error_with_a_traceback(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """And not the status that Python gives it, which here means that a job failed."""
 
-    async def demo(*_: object, **__: object) -> Exit:
+    async def demo(*_: object, **__: object) -> ExitCode:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(app, "demo", demo)

@@ -6,8 +6,8 @@ from uuid import UUID
 import pytest
 
 from playai_async import SessionClosedError
-from playai_async._cli.output import Screen
-from playai_async._cli.results import Results
+from playai_async._cli.output import Output
+from playai_async._cli.results import Reporter
 from playai_async.emulator import Emulator, Malformed, Status
 from tests.cli.conftest import KEY, USER, Broken, Shell, Terminal
 from tests.emulator.plain_client import PlainClient
@@ -131,7 +131,7 @@ async def test_an_error_is_one_line_and_stops_no_other(emulator: Emulator, shell
 
 def test_an_error_that_names_no_job_comes_after_the_id(shell: Shell) -> None:
     """So that one of many waits can be told from the others."""
-    Results(Screen(shell.out, shell.err)).tell(SessionClosedError("The session was closed.", job_id=NO_JOB), NO_JOB)
+    Reporter(Output(shell.out, shell.err)).report(SessionClosedError("The session was closed.", job_id=NO_JOB), NO_JOB)
     assert (shell.out.getvalue(), shell.err.getvalue()) == ("", f"{NO_JOB}: The session was closed.\n")
 
 
