@@ -1,6 +1,6 @@
-"""The entry point of `playai-async` and of `python -m playai_async`.
+"""The entry point of `playai-async` and `python -m playai_async`.
 
-It must import nothing of the command line before it has seen that its libraries are there.
+The command line is imported inside `main`, because cyclopts and rich come with an extra that may not be installed.
 """
 
 from __future__ import annotations
@@ -15,18 +15,14 @@ _INTERRUPTED = 130
 
 
 def main() -> int:
-    """Run the command line that the process was started with.
-
-    Returns:
-        The exit status.
-    """
+    """Run the command line in `sys.argv` and return the exit code."""
     try:
-        from playai_async._cli.main import command_line  # noqa: PLC0415 - an extra, which may not be installed
+        from playai_async._cli.main import command_line  # noqa: PLC0415 - needs an extra
     except ModuleNotFoundError as error:
         if (error.name or "").partition(".")[0] not in _LIBRARIES:
             raise
         sys.stderr.write(
-            "playai-async: the command line is an extra; install it with: pip install 'playai-async[cli]'\n"
+            "playai-async: the command line needs the extra 'cli'; install it with: pip install 'playai-async[cli]'\n"
         )
         return _USAGE
     except KeyboardInterrupt:

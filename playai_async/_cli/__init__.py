@@ -1,6 +1,44 @@
-"""The command line `playai-async`: the one part of the package that needs cyclopts and rich (extra `cli`).
+"""The command line `playai-async`, installed with the extra `cli`.
 
-From the top down: `main` (a command line from beginning to end), `app` (commands and options), `create`, `wait` and
-`emulator` (what the commands do), `results` (how jobs are reported and counted), `output` (what is seen), and `errors`
-(exit codes and messages). Nothing else in the package may import it.
+How a command runs
+------------------
+1. `playai_async.__main__` imports `main` and passes the arguments. If cyclopts or rich is missing, `__main__` prints
+   how to install the extra and exits with code 2.
+2. `app` declares the commands, their options and their help texts for cyclopts. The function of a command checks the
+   arguments, reads ids or text from standard input, creates the session and returns a coroutine. So every mistake in
+   the arguments or settings is found before the event loop starts and before any request is sent.
+3. `main` runs the coroutine in an event loop. The coroutine comes from `create`, `wait` (which has `get` and `wait`) or
+   `emulator` (which has `emulate` and `demo`). Each of these coroutines closes the session it was given.
+4. As jobs finish, `results` prints each job, counts it for the progress display, and keeps its exit code. No finished
+   job is kept in memory, so `wait` can handle thousands of jobs.
+5. `main` returns the exit code.
+
+Output
+------
+Results go to standard output, one line for each job: text for people, or JSON for programs. Each line is flushed at
+once. Errors and hints go to standard error. `output` draws progress on standard error if standard error is a terminal
+and standard output is not a pipe. The display is removed before each line of output and at the end.
+
+Exit codes
+----------
+`errors.ExitCode` lists the exit codes. If jobs finish in different ways, an error comes before a timeout, and a timeout
+before a failed job. Wrong usage and wrong settings exit with code 2. A bug prints a traceback and exits with code 3,
+because Python's own exit code for an exception, 1, means that a job failed.
+
+Signals
+-------
+SIGINT, SIGTERM and SIGHUP cancel the command. Cancellation ends all waits, removes partial files and closes the
+session. Then the process exits with 128 plus the number of the signal. A signal that the parent process ignores (as
+`nohup` does) stays ignored. A job costs money: if `create` is cancelled after it created the job, it prints the job id
+on standard error.
+
+Secrets
+-------
+The API key and the user id are read from the environment only. `errors.redact` removes both from each error message,
+and also the value of any option, because the value may be a key.
+
+Limits
+------
+Only this package imports cyclopts and rich, and only `__main__` imports this package. The commands use `PlayAISession`
+as any other program does, and know nothing of polling, pacing or HTTP.
 """

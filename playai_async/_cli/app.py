@@ -1,7 +1,7 @@
-"""The commands and their options; what they do is in the modules beside.
+"""The commands, their options and their help texts, declared for cyclopts.
 
-The home of cyclopts. A command here reads what it was given and returns the coroutine that does the work, so that all
-that is wrong with the command line, the ids or the settings is found before anything runs.
+The function of a command checks its arguments and returns the coroutine that does the work. So every mistake in the
+arguments, the ids or the settings is found before anything runs.
 """
 
 from __future__ import annotations
@@ -36,17 +36,19 @@ __all__ = ["parse"]
 _Command: TypeAlias = Coroutine[Any, Any, ExitCode]
 _Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 _POLLING = Polling()
-_LOOKS_LIKE_OPTION = re.compile(r"--?[a-zA-Z]\S*")
-"""What was hardly meant to be spoken, and would be paid for."""
 
+_LOOKS_LIKE_OPTION = re.compile(r"--?[a-zA-Z]\S*")
+"""A text that looks like an option. It is refused, because a typing error would be spoken and paid for."""
+
+# The examples stand under "Usage examples": cyclopts would leave out a section that is called "Examples".
 app = App(
     name="playai-async",
     version=__version__,
     suppress_keyboard_interrupt=False,
     help_format="plaintext",
-    help="""Create PlayAI text-to-speech jobs, wait for them, download their audio.
+    help="""Create PlayAI text-to-speech jobs, wait for them and download the audio.
 
-In use:
+Usage examples:
 
     export PLAYAI_API_KEY=... PLAYAI_USER_ID=...
     playai-async create --voice VOICE --file story.txt --download audio/
@@ -55,51 +57,52 @@ In use:
     playai-async wait --json - < ids.txt | jq -r .output.url
     playai-async demo
 
-Results go to standard output, errors and progress to standard error; there is
-no progress where a pipe takes the results to another program.
+Results go to standard output. Errors and progress go to standard error.
+If standard output is a pipe, no progress is shown.
 
-Environment:
+Environment variables:
 
-    PLAYAI_API_KEY    the key, which no option takes
+    PLAYAI_API_KEY    the API key; there is no option for the key
     PLAYAI_USER_ID    the user id
-    PLAYAI_BASE_URL   where the service is, if elsewhere, such as the emulator
+    PLAYAI_BASE_URL   the URL of the service or of an emulator
+                      (default: https://api.play.ai)
 
-Exit status:
+Exit codes:
 
-      0  fine (get: answered; create: created; wait: all completed)
+      0  success (get: answered; create: created; wait: all jobs completed)
       1  a job failed
-      2  the command line, the ids or the settings are wrong; nothing was sent
+      2  wrong command line, ids or settings; nothing was sent
       3  an error
-      4  timed out; a job that was created goes on
-    129  its terminal was closed (SIGHUP)
-    130  interrupted (SIGINT, as by Ctrl-C)
-    143  told to end (SIGTERM)
+      4  timed out; the job keeps running
+    129  the terminal was closed (SIGHUP)
+    130  interrupted (SIGINT, for example by Ctrl-C)
+    143  terminated (SIGTERM)
 
-Where several hold, 3 comes before 4, and 4 before 1.
+If several apply, 3 comes before 4, and 4 before 1.
 """,
 )
 
 app["--version"].help = "Show the version of this program."
 
 
-def _positive(_: object, value: object) -> None:
+def _check_seconds(_: object, value: object) -> None:
     check_number("the time", value)
 
 
 def _parse_path(_: object, tokens: Sequence[Token]) -> Path:
-    if not tokens[0].value:  # which as a path would be the current directory
-        raise UsageError(f"{tokens[0].keyword} takes a path, and was given an empty name")
+    if not tokens[0].value:  # Path("") would be the current directory
+        raise UsageError(f"{tokens[0].keyword} needs a path, but the value is empty")
     return Path(tokens[0].value)
 
 
-# A hyphen may lead, or cyclopts would take "-", or a text that is a list, for an option.
+# Values may start with a hyphen: otherwise cyclopts would read "-" or a text that starts with "- " as an option.
 _Ids = Parameter(name="ID", required=True, allow_leading_hyphen=True)
 _Json = Annotated[bool, Parameter(name="--json", negative="")]
-_Seconds = Annotated[float, Parameter(validator=_positive)]
+_Seconds = Annotated[float, Parameter(validator=_check_seconds)]
 _Count = Annotated[int, Parameter(validator=Number(gte=1))]
 _Jobs = Annotated[int, Parameter(validator=Number(gte=1, lte=1_000))]
 _Extra = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
-# Paths, so that the shell completes them.
+# These are paths, so that the shell completes file names.
 _Directory = Annotated[Path | None, Parameter(name="--download", converter=_parse_path)]
 _File = Annotated[Path | None, Parameter(converter=_parse_path, allow_leading_hyphen=True)]
 _Flag = Annotated[bool, Parameter(negative="")]
@@ -120,37 +123,37 @@ def _create(
     download: _Directory = None,
     as_json: _Json = False,
 ) -> _Command:
-    """Create a job from a text; wait for it, and download its audio, if told to.
+    """Create a job from a text. Optionally wait and download the audio.
 
-    Prints the job's id and its state; with --wait or --download once, as wait
-    does, when it is done. The id is also told if that is interrupted or fails.
-    A file is named by the job's id: DIR/ID.ending; the JSON has no path.
+    Prints the id and the state of the job. With --wait or --download, prints them
+    when the job is done, as wait does. If create fails or is interrupted after the
+    job was created, it prints the job id on standard error.
 
-    In use:
+    Usage examples:
 
         playai-async create --voice VOICE --file story.txt --download audio/
         playai-async create --voice VOICE --text "Hello." --output-format wav
         echo Hello. | playai-async create --voice VOICE --file - --wait --json
 
-    Exit status: 0 created, and completed if it was waited for, 1 the job failed, 2
-    wrong usage or settings, 3 an error, 4 timed out, 129, 130 or 143 interrupted.
+    Exit codes: 0 created (and completed, if waited for), 1 the job failed, 2 wrong
+    usage or settings, 3 error, 4 timed out, 129, 130 or 143 ended by a signal.
 
     Args:
-        voice: The id of a voice.
-        text: The text to speak.
-        file: A file with the text, in UTF-8, or - for standard input.
-        model: The model that speaks.
-        output_format: The audio format, such as mp3 or wav; left out, the service chooses.
-        wait: Wait until the job is done, for ten minutes at most.
-        download: Wait, and put the audio into this directory, made if missing, as DIR/ID.ending.
-        as_json: Print the job as a JSON object on one line, in the service's own field names.
+        voice: Id of the voice.
+        text: Text to speak.
+        file: File with the text in UTF-8, or - for standard input.
+        model: Model to use.
+        output_format: Audio format, such as mp3 or wav. If left out, the service chooses.
+        wait: Wait until the job is done, for up to 10 minutes.
+        download: Wait, then save the audio in this directory as DIR/ID.EXT. Creates the directory if needed.
+        as_json: Print the job as one line of JSON, with the field names of the service.
     """
     if (text is None) == (file is None):
-        raise UsageError("create takes either --text or --file")
+        raise UsageError("create needs either --text or --file")
     if text == STANDARD_INPUT:
-        raise UsageError("--text takes the text itself; for standard input there is --file -")
+        raise UsageError("--text takes the text itself; to read standard input, use --file -")
     if text is not None and _LOOKS_LIKE_OPTION.fullmatch(text):
-        raise UsageError(f"--text was given an option, {text}; to have that spoken, use --file")
+        raise UsageError(f"the value of --text looks like an option: {text}; to send that text, use --file")
     content = text if text is not None else read_text(str(file), sys.stdin)
     parameters = build_parameters(content, voice, model=model, output_format=output_format)
     playai = _open_session(Pacing())
@@ -161,25 +164,26 @@ def _create(
 
 @app.command(name="get")
 def _get(job_id: Annotated[str, _Ids], /, *extra: _Extra, as_json: _Json = False) -> _Command:
-    """Ask for the state of a job, once.
+    """Print the current state of one job.
 
-    Prints the job's id, its state and, once completed, the address of the audio.
+    Sends one request. Prints the id and the state of the job and, if the job is
+    completed, the URL of the audio.
 
-    In use:
+    Usage examples:
 
         playai-async get 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42
 
     Args:
-        job_id: The job's id, or - for the first word of a line on standard input.
-        extra: Refused; taken so that it is said in the words of this program.
-        as_json: Print the job as a JSON object on one line, in the service's own field names.
+        job_id: Job id, or - to read one from standard input (the first word of the line).
+        extra: Accepted only to print a clear error for a second id.
+        as_json: Print the job as one line of JSON, with the field names of the service.
     """
     _refuse_options([job_id, *extra])
     if extra:
-        raise UsageError("get takes one id; wait takes many")
+        raise UsageError("get takes one id; for several ids, use wait")
     job_ids = read_ids([job_id], sys.stdin)
     if len(job_ids) != 1:
-        raise UsageError(f"get takes one id, and standard input has {len(job_ids)}")
+        raise UsageError(f"get takes one id, but standard input has {len(job_ids)}")
     return get(_open_session(Pacing()), job_ids[0], Reporter(_standard_streams(), as_json))
 
 
@@ -191,29 +195,29 @@ def _wait(
     download: _Directory = None,
     requests_per_minute: _Count | None = None,
 ) -> _Command:
-    """Wait until jobs are done, all at once; print each as it ends.
+    """Wait for any number of jobs at once. Print each job when it is done.
 
-    Prints a job's id, its state and, if completed, the address of the audio, or
-    the path of the file once that was downloaded; with --json no path, but the file
-    is named by the job's id: DIR/ID.ending. An error goes to standard error, as a
-    line that names the job, and does not stop the others.
+    Prints the id and the state of each job. For a completed job, also prints the
+    URL of the audio or, with --download, the path of the audio file. JSON always
+    has the URL. Errors go to standard error, one line with the job id. An error
+    does not stop other waits.
 
-    In use:
+    Usage examples:
 
         playai-async wait 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42 --timeout 60
         playai-async wait --json - < ids.txt | jq -r .output.url
         playai-async wait --download audio/ --requests-per-minute 60 - < ids.txt
 
-    Exit status: 0 all completed, 1 a job failed, 2 wrong usage or settings, 3 an
-    error, 4 a wait timed out, 129, 130 or 143 interrupted; where several hold, 3
+    Exit codes: 0 all jobs completed, 1 a job failed, 2 wrong usage or settings,
+    3 error, 4 timed out, 129, 130 or 143 ended by a signal. If several apply, 3
     comes before 4, and 4 before 1.
 
     Args:
-        job_ids: Ids of jobs, or - for the first word of each line on standard input, such as create prints.
-        timeout: Seconds for each job.
-        as_json: Print each job as a JSON object on one line, in the service's own field names; errors have none.
-        download: Put the audio of completed jobs into this directory, made if missing, as DIR/ID.ending.
-        requests_per_minute: What of the quota of the key may be spent here; never exceeded. Left out, it is learned.
+        job_ids: Job ids, or - to read ids from standard input (the first word of each line).
+        timeout: Seconds to wait for each job.
+        as_json: Print each job as one line of JSON, with the field names of the service.
+        download: Save the audio of completed jobs in this directory as DIR/ID.EXT. Creates the directory if needed.
+        requests_per_minute: Known quota: never send more requests per minute. If left out, the quota is learned.
     """
     _refuse_options(job_ids)
     found = read_ids(job_ids, sys.stdin)
@@ -235,22 +239,22 @@ def _emulate(
     retry_after: Annotated[bool, Parameter(negative="")] = False,
     jobs: Annotated[int, Parameter(validator=Number(gte=0))] = 5,
 ) -> _Command:
-    """Run the emulator: the service on this machine, to try things out.
+    """Run an emulator of the service on this machine, for tests and trials.
 
-    Prints what to set in the environment to use it, and a few jobs to wait for;
-    serves until Ctrl-C.
+    Prints the environment variables to set and the ids of some test jobs. Runs
+    until Ctrl-C.
 
-    In use:
+    Usage examples:
 
         playai-async emulate --quota 60 --create-quota 20
 
     Args:
-        port: The port to listen on; 0 for a free one.
-        quota: Requests for jobs a window, past which comes 429; left out, there is no limit.
-        create_quota: The same for requests that create jobs.
-        window: Seconds that a window takes.
-        retry_after: Say in each 429 when to come back, which the service does not promise.
-        jobs: How many jobs to make, ending 5 s after one another.
+        port: Port to listen on. 0 chooses a free port.
+        quota: Status requests per window; more are answered with 429. If left out, there is no limit.
+        create_quota: Create requests per window; more are answered with 429. If left out, there is no limit.
+        window: Seconds in a window.
+        retry_after: Send Retry-After with each 429. The real service does not promise this header.
+        jobs: Number of test jobs. They finish 5 s apart.
     """
     try:
         emulator = Emulator(quota, window, create_quota=create_quota, port=port, retry_after=retry_after)
@@ -261,19 +265,19 @@ def _emulate(
 
 @app.command(name="demo")
 def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0) -> _Command:
-    """See a few dozen jobs waited for at once, on the emulator.
+    """Run a demo: wait for 28 jobs at once on the emulator.
 
-    It needs neither a key nor a network, and takes a quarter of a minute. Shows
-    how many requests that took, and how soon each job's end was noticed.
+    Needs no API key and no network. Takes about 15 seconds. Shows the number of
+    requests and the lag: the time from the end of a job to the end of its wait.
 
-    In use:
+    Usage examples:
 
         playai-async demo
         playai-async demo --jobs 100 --longest 30
 
     Args:
-        jobs: How many jobs, up to 1,000.
-        longest: Seconds that the longest of them takes.
+        jobs: Number of jobs, up to 1,000.
+        longest: Seconds that the longest job takes.
     """
     return demo(_standard_streams(), jobs=jobs, longest=longest)
 
@@ -282,38 +286,38 @@ def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0) -> _Command:
 def _install_completion(
     *, shell: _Shell | None = None, output: Annotated[Path | None, Parameter(name=["--output", "-o"])] = None
 ) -> _Command:
-    """Write a script with which the shell completes commands and options.
+    """Install shell completion of commands and options.
 
-    Prints the path of the script, and tells what is left to do; no start-up file
-    of the shell is changed.
+    Prints the path of the completion script and what is left to do. Does not
+    change any start-up file of the shell.
 
-    In use:
+    Usage examples:
 
         playai-async --install-completion --shell bash
 
     Args:
-        shell: The shell; left out, the one that this runs in.
-        output: Where to write instead of where the shell looks for it.
+        shell: Shell to complete in. If left out, the current shell.
+        output: Path of the script. If left out, the directory where the shell looks for completion scripts.
     """
     return _write_completion(_standard_streams(), shell=shell, path=output)
 
 
 def parse(arguments: Sequence[str]) -> _Command | None:
-    """Read a command line.
+    """Parse a command line.
 
     Args:
-        arguments: What follows the program's name.
+        arguments: The arguments after the name of the program.
 
     Returns:
-        What to run, or None where help or the version was asked for, and shown.
+        The coroutine of the command, or None if help or the version was printed.
 
     Raises:
-        CycloptsError, UsageError, ConfigurationError: It makes no sense, or cannot work.
+        CycloptsError, UsageError, ConfigurationError: The command line, its input or the settings are wrong.
     """
     if not arguments:
-        raise UsageError("a command is missing; see: playai-async --help")
+        raise UsageError("no command given; see: playai-async --help")
     if "=" in arguments[0]:
-        raise UsageError("the command comes first, and the key and the user id from the environment")
+        raise UsageError("the command must come first; set the key and the user id in the environment")
     command: _Command | None = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
     return command
 
@@ -327,7 +331,8 @@ def _refuse_options(texts: Sequence[str]) -> None:
 def _open_session(pacing: Pacing) -> PlayAISession:
     missing = [name for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID") if not os.environ.get(name)]
     if missing:
-        raise UsageError(f"{' and '.join(missing)} must be set in the environment")
+        one = len(missing) == 1
+        raise UsageError(f"environment variable{'' if one else 's'} not set: {' and '.join(missing)}")
     return PlayAISession(pacing=pacing)
 
 
@@ -336,35 +341,22 @@ def _standard_streams() -> Output:
 
 
 async def _write_completion(output: Output, *, shell: _Shell | None, path: Path | None) -> ExitCode:
-    """Write a completion script where the shell looks for one; print its path, and what is left to do.
+    """Write a completion script, and print its path and the remaining steps.
 
-    The shell's own start-up file is left alone, though cyclopts would add to it: fish finds the script without that,
-    bash does with the help of a package, and for zsh and a bash without it a line is said. A file that somebody else
-    keeps is theirs to edit, and would outlive this program.
-
-    Args:
-        output: Where to tell.
-        shell: Which one, or None for the one that this runs in.
-        path: Where to write instead, or None.
-
-    Returns:
-        The exit status.
-
-    Raises:
-        UsageError: It can't be told which shell this is.
-        OSError: The script can't be written.
+    The start-up file of the shell is not changed, although cyclopts could do that: the line would stay there after this
+    program is uninstalled. fish needs no such line, and bash needs none if the package bash-completion is installed.
     """
     try:
         found = shell or detect_shell()
     except ShellDetectionError:
-        raise UsageError("which shell this is cannot be told; say it with --shell") from None
+        raise UsageError("the shell cannot be detected; name it with --shell") from None
     written = app.install_completion(shell=found, output=path, add_to_startup=False)
     output.result(str(written))
     if found == "bash":
-        output.message("bash finds it there by the package bash-completion; otherwise ~/.bashrc needs this line:")
+        output.message("If the package bash-completion is not installed, add this line to ~/.bashrc:")
         output.message(f"source {shlex.quote(str(written))}")
     if found == "zsh":
-        output.message("For zsh to find it, ~/.zshrc needs this line above compinit, if it is not there yet:")
+        output.message("Add this line to ~/.zshrc, above compinit, if it is not there yet:")
         output.message(f"fpath=({written.parent} $fpath)")
-    output.message("It works in shells that are started from now on.")
+    output.message("Completion works in each shell that you start from now on.")
     return ExitCode.SUCCESS

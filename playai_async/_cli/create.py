@@ -1,6 +1,6 @@
-"""`create`: a job from a text, and on request the wait for it and its audio.
+"""The command `create`: create a job from a text, and optionally wait and download the audio.
 
-A job costs money: whatever happens once there is one, its id is told.
+A job costs money. If anything fails after the job was created, the job id is printed all the same.
 """
 
 from __future__ import annotations
@@ -26,17 +26,38 @@ from playai_async._session import PlayAISession
 __all__ = ["FollowUp", "build_parameters", "create", "read_text"]
 
 
-def build_parameters(text: str, voice: str, *, model: str, output_format: str | None) -> TtsParameters:
-    """Put the parameters of a job together.
+def read_text(name: str, stdin: TextIO | None) -> str:
+    """Read the text to speak. A byte order mark is removed; everything else stays as it is.
 
     Args:
-        text: What to speak.
-        voice: The id of a voice.
-        model: The model; the service knows which there are.
-        output_format: The audio format, likewise; None for the service's choice.
+        name: A file, or `-` for standard input.
+        stdin: Standard input. Python sets it to None if the descriptor is closed.
 
     Raises:
-        UsageError: The text or the voice is empty, or one of them is no text: the shell had bytes that are none.
+        UsageError: The text cannot be read, is not UTF-8 (in any locale), or is blank.
+    """
+    source = "standard input" if name == STANDARD_INPUT else name
+    try:
+        data = _read_all(stdin) if name == STANDARD_INPUT else Path(name).read_bytes()
+        text = data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        raise UsageError(f"{source} is not UTF-8 text") from None
+    except OSError as error:
+        raise UsageError(f"{source} cannot be read: {error.strerror}") from None
+    if not text.strip():
+        raise UsageError(f"{source} contains no text")
+    return text
+
+
+def _read_all(stdin: TextIO | None) -> bytes:
+    return b"" if stdin is None else stdin.buffer.read()
+
+
+def build_parameters(text: str, voice: str, *, model: str, output_format: str | None) -> TtsParameters:
+    """Build the parameters of a job. The service checks the model and the format.
+
+    Raises:
+        UsageError: The text or the voice is blank, or a value has bytes from the shell that are not UTF-8.
     """
     for option, value in (("text", text), ("voice", voice), ("model", model), ("output-format", output_format or "")):
         try:
@@ -50,12 +71,12 @@ def build_parameters(text: str, voice: str, *, model: str, output_format: str | 
 
 @attrs.frozen
 class FollowUp:
-    """What is to be done with a job once there is one.
+    """What to do after the job was created.
 
     Attributes:
-        wait: Whether to wait for it.
-        timeout: Seconds for that, or None.
-        directory: Where to put its audio, or None.
+        wait: Whether to wait for the job.
+        timeout: Seconds to wait, or None for no deadline.
+        directory: Where to save the audio, or None for no download.
     """
 
     wait: bool
@@ -63,23 +84,13 @@ class FollowUp:
     directory: Path | None
 
     def wait_command(self, job_id: UUID) -> str:
-        """Return the command line that takes up where this one was cut off."""
-        to_download = "" if self.directory is None else f" --download {shlex.quote(str(self.directory))}"
-        return f"playai-async wait {job_id}{to_download}"
+        """Return the command line that waits for the job and does the rest of the work."""
+        download = "" if self.directory is None else f" --download {shlex.quote(str(self.directory))}"
+        return f"playai-async wait {job_id}{download}"
 
 
 async def create(playai: PlayAISession, parameters: TtsParameters, reporter: Reporter, follow_up: FollowUp) -> ExitCode:
-    """Create a job, tell of it, and do what else is wanted.
-
-    Args:
-        playai: A session, which is closed in the end.
-        parameters: What the job is created from.
-        reporter: Where to tell.
-        follow_up: What is to be done once there is one.
-
-    Returns:
-        The exit status.
-    """
+    """Create a job, do the follow-up, and print the job. Closes the session."""
     output = reporter.output
     counts = JobCounts(1, downloading=None if follow_up.directory is None else 0, job="being created")
     async with playai, output.show_progress(lambda: counts.view(playai.stats)):
@@ -93,33 +104,33 @@ async def create(playai: PlayAISession, parameters: TtsParameters, reporter: Rep
             raise
         counts.job = str(job.id)
         with _printing_id_on_failure(output, job.id, follow_up):
-            if follow_up.wait:
-                recorder = OutcomeRecorder(reporter, counts)
-                status = await wait_and_download(
-                    playai, [job], recorder, timeout=follow_up.timeout, directory=follow_up.directory
-                )
-                if status in {ExitCode.ERROR, ExitCode.TIMED_OUT}:
-                    _print_wait_command(output, job.id, follow_up)
-                return status
-            reporter.report(job)
-            return exit_code_of(job)
+            if not follow_up.wait:
+                reporter.report(job)
+                return exit_code_of(job)
+            recorder = OutcomeRecorder(reporter, counts)
+            code = await wait_and_download(
+                playai, [job], recorder, timeout=follow_up.timeout, directory=follow_up.directory
+            )
+            if code in {ExitCode.ERROR, ExitCode.TIMED_OUT}:
+                _print_wait_command(output, job.id, follow_up)
+            return code
 
 
 def _warn_if_job_may_exist(playai: PlayAISession, output: Output) -> None:
     stats = playai.stats
     if stats.requests > stats.throttled + stats.transient_failures:
-        _message(output, "playai-async: interrupted while the job was being created; it may exist all the same")
+        _message(output, "playai-async: interrupted while the job was being created; the job may exist")
 
 
 @contextlib.contextmanager
 def _printing_id_on_failure(output: Output, job_id: UUID, follow_up: FollowUp) -> Generator[None, None, None]:
-    """Tell the job's id on standard error where the block is cut off before it could."""
+    """Print the job id on standard error if the block fails or is cancelled before the job was printed."""
     try:
         yield
     except asyncio.CancelledError:
-        _message(output, f"playai-async: job {job_id} goes on; to wait for it: {follow_up.wait_command(job_id)}")
+        _message(output, f"playai-async: job {job_id} keeps running; to wait for it: {follow_up.wait_command(job_id)}")
         raise
-    except Exception:  # such as a full disk, or a reader of the results that has gone
+    except Exception:  # for example a full disk, or a closed pipe
         _print_wait_command(output, job_id, follow_up)
         raise
 
@@ -129,35 +140,5 @@ def _print_wait_command(output: Output, job_id: UUID, follow_up: FollowUp) -> No
 
 
 def _message(output: Output, line: str) -> None:
-    with contextlib.suppress(OSError):  # or it would take the place of what is being raised
-        output.message(line)  # as it is: a path in it is to be pasted
-
-
-def read_text(name: str, stdin: TextIO | None) -> str:
-    """Read a text to speak, as it is but for a byte order mark.
-
-    Args:
-        name: A file, or `-` for standard input.
-        stdin: Standard input, or None.
-
-    Returns:
-        The text, which is not blank.
-
-    Raises:
-        UsageError: It can't be read, or is not UTF-8, whatever the locale; or there is nothing in it.
-    """
-    source = "standard input" if name == STANDARD_INPUT else name
-    try:
-        data = _all_of(stdin) if name == STANDARD_INPUT else Path(name).read_bytes()
-        text = data.decode("utf-8-sig")
-    except UnicodeDecodeError:
-        raise UsageError(f"{source} is not UTF-8 text") from None
-    except OSError as error:
-        raise UsageError(f"{source} cannot be read: {error.strerror}") from None
-    if not text.strip():
-        raise UsageError(f"{source} has no text in it")
-    return text
-
-
-def _all_of(stdin: TextIO | None) -> bytes:
-    return b"" if stdin is None else stdin.buffer.read()
+    with contextlib.suppress(OSError):  # an error here would replace the exception that is being handled
+        output.message(line)  # not through `one_line`: a path with two spaces must stay as it is

@@ -1,4 +1,4 @@
-"""`demo`: many jobs at once under one quota, on the emulator, ending with a table of what each one took."""
+"""The commands that run the emulator: `emulate` serves until Ctrl-C, and `demo` waits for many jobs at once."""
 
 from __future__ import annotations
 
@@ -20,19 +20,48 @@ from playai_async.emulator import Emulator, EmulatorStats
 
 __all__ = ["demo", "emulate"]
 
+_SECONDS_BETWEEN_JOBS = 5.0
+"""Seconds between the ends of the test jobs: enough to copy an id and to wait for its job."""
+
 SPEED = 20
-"""How much faster than life it goes: 28 jobs of up to four minutes in 12 s, with windows and pauses to match."""
+"""How many times faster the demo runs: 28 jobs of up to 4 minutes, the window and the polls fit into 12 s."""
 
 QUOTA = 60
-"""Requests a window: what the service publishes for comparable requests."""
+"""Requests per window, as the service publishes it for comparable requests."""
 
 WINDOW = Pacing().window / SPEED
 POLLING = Polling(initial=Polling().initial / SPEED, maximum=Polling().maximum / SPEED, timeout=None)
 
 
+async def emulate(emulator: Emulator, output: Output, *, jobs: int) -> NoReturn:
+    """Start the emulator and serve until cancelled.
+
+    Args:
+        emulator: The emulator, not started.
+        output: Shows how to use the emulator.
+        jobs: Number of test jobs. They finish one after another; if there are several, the last one fails.
+    """
+    async with emulator:
+        output.message(f"The emulator (not the real service) listens on {emulator.base_url}")
+        output.message("Press Ctrl-C to stop.")
+        output.message("To use the emulator, run this in another terminal:")
+        output.result(f"export PLAYAI_BASE_URL={emulator.base_url}")
+        output.result("export PLAYAI_API_KEY=anything")
+        output.result("export PLAYAI_USER_ID=anything")
+        output.message('To create audio: playai-async create --voice v --text "Hello." --download out/')
+        if jobs:
+            output.message("To wait for a test job: playai-async wait ID")
+        for number in range(1, jobs + 1):
+            fails = number == jobs > 1
+            job_id = emulator.add_job(duration=number * _SECONDS_BETWEEN_JOBS, fails=fails)
+            output.result(f"{job_id} {'fails' if fails else 'completes'} after {number * _SECONDS_BETWEEN_JOBS:.0f} s")
+        while True:
+            await asyncio.Event().wait()
+
+
 @attrs.frozen
 class _DemoResult:
-    """How one wait ended, and what it took; without state and lateness, where it was lost: the job went on."""
+    """The result of one wait. `state` and `lag` are None if the wait was lost: it failed while the job was running."""
 
     job_id: UUID
     state: str | None
@@ -42,27 +71,26 @@ class _DemoResult:
 
     @property
     def row(self) -> tuple[str, ...]:
-        """What the table shows of it."""
         lag = "-" if self.lag is None else f"{self.lag:.2f}"
         return str(self.job_id), self.state or "lost", f"{self.seconds:.1f}", str(self.polls), lag
 
 
 async def demo(output: Output, *, jobs: int, longest: float) -> ExitCode:
-    """Wait for jobs on the emulator, all at once, and show what it took.
+    """Wait for jobs on the emulator, all at once, and print a table of the waits.
 
     Args:
-        output: Where to show it.
-        jobs: How many, at least one; their lengths are spread evenly, and one of them fails.
-        longest: Seconds that the longest takes.
+        output: Shows the table.
+        jobs: Number of jobs, at least one. Their durations are spread evenly, and one job fails.
+        longest: Seconds that the longest job takes.
 
     Returns:
-        The exit status: an error if any wait was lost.
+        `ERROR` if a wait was lost, else `SUCCESS`.
     """
-    began = asyncio.get_running_loop().time()
+    started = asyncio.get_running_loop().time()
     async with Emulator(QUOTA, WINDOW) as emulator:
-        output.result(f"{jobs} jobs on the emulator at {emulator.base_url}, not on the service.")
+        output.result(f"{jobs} jobs on the emulator at {emulator.base_url} (not on the real service).")
         output.result(
-            f"Known quota: {QUOTA} requests every {WINDOW:g} s. All of it goes {SPEED} times as fast as usual."
+            f"Known quota: {QUOTA} requests every {WINDOW:g} s. Everything runs {SPEED} times faster than usual."
         )
         output.result("")
         playai = PlayAISession(
@@ -73,10 +101,10 @@ async def demo(output: Output, *, jobs: int, longest: float) -> ExitCode:
             pacing=Pacing(requests_per_window=QUOTA, window=WINDOW),
         )
         results = await _wait_for_all(emulator, playai, output, jobs=jobs, longest=longest)
-        took = asyncio.get_running_loop().time() - began
-        output.table(("Job", "State", "Seconds", "Polls", "Late (s)"), [result.row for result in results])
+        elapsed = asyncio.get_running_loop().time() - started
+        output.table(("Job", "State", "Seconds", "Polls", "Lag (s)"), [result.row for result in results])
         output.result("")
-        for line in _summary(emulator.stats, results, took=took):
+        for line in _summary(emulator.stats, results, elapsed=elapsed):
             output.result(line)
     return ExitCode.SUCCESS if all(result.state for result in results) else ExitCode.ERROR
 
@@ -85,18 +113,18 @@ async def _wait_for_all(
     emulator: Emulator, playai: PlayAISession, output: Output, *, jobs: int, longest: float
 ) -> list[_DemoResult]:
     clock = asyncio.get_running_loop().time
-    lengths: dict[UUID, float] = {}
+    durations: dict[UUID, float] = {}
     for number in range(jobs):
         seconds = longest * (number + 1) / jobs
-        lengths[emulator.add_job(duration=seconds, fails=number == jobs // 2)] = seconds
+        durations[emulator.add_job(duration=seconds, fails=number == jobs // 2)] = seconds
     counts = JobCounts(jobs)
     results: list[_DemoResult] = []
     async with (
         playai,
         output.show_progress(lambda: counts.view(playai.stats)),
-        contextlib.aclosing(playai.as_completed(lengths, timeout=None, return_exceptions=True)) as ended,
+        contextlib.aclosing(playai.as_completed(durations, timeout=None, return_exceptions=True)) as outcomes,
     ):
-        async for outcome in ended:
+        async for outcome in outcomes:
             job_id = id_of(outcome)
             lag: float | None = None
             state: str | None = None
@@ -104,48 +132,18 @@ async def _wait_for_all(
             if isinstance(outcome, PlayAIError):
                 Reporter(output).report(outcome, job_id)
             else:
-                # The emulator counts what is due within a microsecond as due.
+                # The lag may be negative: the emulator finishes a job up to a microsecond early.
                 lag = max(0.0, clock() - emulator.finishes_at(job_id))
                 state = outcome.output.status
-            results.append(_DemoResult(job_id, state, lengths[job_id], emulator.requests_of(job_id), lag))
+            results.append(_DemoResult(job_id, state, durations[job_id], emulator.requests_of(job_id), lag))
     return results
 
 
-def _summary(stats: EmulatorStats, results: Sequence[_DemoResult], *, took: float) -> list[str]:
-    lag = [result.lag for result in results if result.lag is not None] or [0.0]
-    each = stats.requests / len(results)
+def _summary(stats: EmulatorStats, results: Sequence[_DemoResult], *, elapsed: float) -> list[str]:
+    lags = [result.lag for result in results if result.lag is not None] or [0.0]
+    per_job = stats.requests / len(results)
     return [
-        f"{stats.requests} requests to the emulator, {each:.1f} a job; {stats.throttled} answered with 429.",
+        f"{stats.requests} requests, {per_job:.1f} per job; {stats.throttled} rate limited (429).",
         f"{sum(result.state is None for result in results)} waits lost.",
-        f"Noticed {sum(lag) / len(lag):.2f} s late on average, {max(lag):.2f} s at most; {took:.1f} s in all.",
+        f"Lag {sum(lags) / len(lags):.2f} s on average, {max(lags):.2f} s at most; {elapsed:.1f} s in total.",
     ]
-
-
-_SECONDS_BETWEEN_JOBS = 5.0
-"""Seconds between the ends of the jobs to try: time to copy an id and see one end."""
-
-
-async def emulate(emulator: Emulator, output: Output, *, jobs: int) -> NoReturn:
-    """Serve until cancelled.
-
-    Args:
-        emulator: The emulator, not started.
-        output: Where to say how to reach it.
-        jobs: How many jobs to make; they end one after another, the last of several by failing.
-    """
-    async with emulator:
-        output.message(f"The emulator, not the service, is at {emulator.base_url}")
-        output.message("Ctrl-C ends it.")
-        output.message("To use it from another terminal:")
-        output.result(f"export PLAYAI_BASE_URL={emulator.base_url}")
-        output.result("export PLAYAI_API_KEY=anything")
-        output.result("export PLAYAI_USER_ID=anything")
-        output.message('To make audio: playai-async create --voice v --text "Hello." --download out/')
-        if jobs:
-            output.message("Jobs to wait for: playai-async wait ID")
-        for number in range(1, jobs + 1):
-            fails = number == jobs > 1
-            job_id = emulator.add_job(duration=number * _SECONDS_BETWEEN_JOBS, fails=fails)
-            output.result(f"{job_id} {'fails' if fails else 'completes'} after {number * _SECONDS_BETWEEN_JOBS:.0f} s")
-        while True:
-            await asyncio.Event().wait()

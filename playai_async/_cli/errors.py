@@ -1,4 +1,8 @@
-"""How a command ends: its exit status, and what of several to report."""
+"""Exit codes, usage errors, and error messages without secrets.
+
+An error may quote any part of the command line. So secrets are removed from the final message and not in each place
+that raises.
+"""
 
 from __future__ import annotations
 
@@ -15,7 +19,7 @@ __all__ = ["ExitCode", "UsageError", "describe", "redact", "worst"]
 
 
 class ExitCode(IntEnum):
-    """What the shell is told; scripts rely on the numbers."""
+    """The exit codes of the program. Scripts rely on the numbers."""
 
     SUCCESS = 0
     JOB_FAILED = 1
@@ -28,42 +32,34 @@ class ExitCode(IntEnum):
 
 
 class UsageError(Exception):
-    """The command line, or what it was given to read, makes no sense; found before any request."""
+    """The command line or its input is wrong. No request was sent."""
 
 
-# An error leaves a job's end unknown, a timeout only puts it off, and a failure is an answer.
+# After an error the state of the job is unknown. A timeout can be repeated. A failed job is an answer.
 _WORST_FIRST = (ExitCode.ERROR, ExitCode.TIMED_OUT, ExitCode.JOB_FAILED, ExitCode.SUCCESS)
 
-
-def worst(statuses: Iterable[ExitCode]) -> ExitCode:
-    """Return what to report where jobs ended in different ways; of none at all, that it is fine."""
-    return min(statuses, key=_WORST_FIRST.index, default=ExitCode.SUCCESS)
-
-
 _OPTION_NAME = re.compile(r"--[a-zA-Z]+(?:-[a-zA-Z]+)*|-[a-zA-Z]")
-"""What an option is called; one letter behind one hyphen, since what is joined to it may be its value."""
+"""The name of an option. A short name has one letter, because the letters after it may be its value."""
 
 _QUOTED_OPTION = re.compile(r'"(--?[^"\s]*)"')
-"""Which versions of cyclopts quote, and others do not."""
+"""An option in quotes, as some versions of cyclopts print it."""
+
+
+def worst(codes: Iterable[ExitCode]) -> ExitCode:
+    """Return the exit code for several jobs; `SUCCESS` if there are none."""
+    return min(codes, key=_WORST_FIRST.index, default=ExitCode.SUCCESS)
 
 
 def describe(error: Exception) -> str:
-    """Say what is wrong.
-
-    Args:
-        error: What was found.
-
-    Returns:
-        A sentence; the error's own, where that is plain enough.
-    """
+    """Return the message for a usage error, in the words of this program where those of cyclopts are unclear."""
     command = " ".join(error.command_chain or ()) if isinstance(error, CycloptsError) else ""
     if isinstance(error, UnusedCliTokensError):
-        hint = "; the text goes after --text, in quotes" if command == "create" else ""
-        return f"unexpected: {' '.join(error.unused_tokens or ())}{hint}"
+        hint = "; put the text after --text, in quotes" if command == "create" else ""
+        return f"unexpected argument: {' '.join(error.unused_tokens or ())}{hint}"
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.argument.name
         if name == "ID":
-            return f"{command} needs an id, or - for {'an id' if command == 'get' else 'ids'} on standard input"
+            return f"{command} needs a job id, or - to read {'one' if command == 'get' else 'ids'} from standard input"
         if error.argument.required and name not in (error.unused_tokens or ()):
             _, separator, guess = _message_of(error).partition(" Did you mean ")
             return f"{name} is missing{'.' if separator else ''}{separator}{guess}"
@@ -71,23 +67,23 @@ def describe(error: Exception) -> str:
     return _message_of(error)
 
 
-def redact(words: str, arguments: Sequence[str]) -> str:
-    """Take out of a complaint what may be a key.
+def redact(message: str, arguments: Sequence[str]) -> str:
+    """Remove everything from an error message that may be a secret.
 
     Args:
-        words: The complaint.
-        arguments: The command line: of an option in it, the name is left, and nothing that follows.
+        message: The error message.
+        arguments: The command line. Of each option only the name stays in the message.
 
     Returns:
-        The complaint, without the environment's key and user id either.
+        The message without values of options and without the key and the user id from the environment.
     """
     for argument in arguments:
-        for text in (argument, argument.partition("=")[2]):  # `--text=--api-key=...` has two options in it
+        for text in (argument, argument.partition("=")[2]):  # `--text=--api-key=...` contains two options
             if text.startswith("-"):
                 found = _OPTION_NAME.match(text)
-                words = words.replace(text, found[0] if found else text[:2])
+                message = message.replace(text, found[0] if found else text[:2])
     key, user_id = (os.environ.get(name, "") for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID"))
-    return Credentials(key.rpartition(" ")[2], user_id).redact(words)  # a key may have its scheme before it
+    return Credentials(key.rpartition(" ")[2], user_id).redact(message)  # the key may start with its scheme, "Bearer "
 
 
 def _message_of(error: Exception) -> str:

@@ -1,4 +1,4 @@
-"""A command line from its beginning to its end: the streams it writes to, what it ends on, and its exit status."""
+"""The process: run one command line in an event loop, handle signals, and return the exit code."""
 
 from __future__ import annotations
 
@@ -24,19 +24,22 @@ from playai_async._exceptions import ConfigurationError
 
 __all__ = ["command_line", "run"]
 
+_SIGNALS = frozenset(number for number in signal.Signals if number.name in {"SIGHUP", "SIGTERM"})
+"""The signals that cancel a command, beside SIGINT. Some platforms have no SIGHUP."""
+
+_P = ParamSpec("_P")
+_T = TypeVar("_T")
+
 
 def command_line(arguments: Sequence[str]) -> int:
-    """Run a command line to its end.
+    """Run a command line and return the exit code.
 
     Args:
-        arguments: What follows the program's name.
-
-    Returns:
-        The exit status.
+        arguments: The arguments after the name of the program.
     """
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):
-            stream.reconfigure(errors="backslashreplace")  # better than to end on a letter that a locale lacks
+            stream.reconfigure(errors="backslashreplace")  # do not fail on a character that the locale cannot encode
     try:
         command = parse(arguments)
         return ExitCode.SUCCESS if command is None else run(command)
@@ -44,51 +47,46 @@ def command_line(arguments: Sequence[str]) -> int:
         return _print_error(describe(error), arguments, ExitCode.USAGE)
     except KeyboardInterrupt:
         return ExitCode.INTERRUPTED
-    except BrokenPipeError:  # whoever read the results has seen enough
+    except BrokenPipeError:  # the reader of the results has closed the pipe, as `head` does
         return ExitCode.ERROR
     except OSError as error:
         return _print_error(str(error), arguments, ExitCode.ERROR)
-    except Exception:  # noqa: BLE001 - a bug; but Python's own status for one means "a job failed" here
+    except Exception:  # noqa: BLE001 - a bug; Python's own exit code 1 would mean that a job failed
         traceback.print_exc()
         return ExitCode.ERROR
     finally:
         _discard_unwritten_output()
 
 
-def _print_error(words: str, arguments: Sequence[str], status: ExitCode) -> ExitCode:
-    with contextlib.suppress(OSError):  # standard error is the last place to say anything
-        for line in redact(words, arguments).splitlines():
+def _print_error(message: str, arguments: Sequence[str], code: ExitCode) -> ExitCode:
+    with contextlib.suppress(OSError):  # if standard error fails, there is no other place for the message
+        for line in redact(message, arguments).splitlines():
             Output(sys.stdout, sys.stderr).message(f"playai-async: {one_line(line)}")
-    return status
+    return code
 
 
 def _discard_unwritten_output() -> None:
-    # What a stream still holds Python would try to write once more on its way out, and complain of it.
+    # Python flushes both streams at exit, and prints an error of its own if that fails.
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue
         try:
             stream.flush()
         except OSError:
-            with open(os.devnull, "wb") as nowhere:  # noqa: PTH123 - a descriptor is all that is wanted
-                os.dup2(nowhere.fileno(), stream.fileno())
-
-
-_SIGNALS = frozenset(number for number in signal.Signals if number.name in {"SIGHUP", "SIGTERM"})
-"""What ends a process whose terminal is closed, or that was told to end; not every platform has both."""
-
-_P = ParamSpec("_P")
-_T = TypeVar("_T")
+            with open(os.devnull, "wb") as devnull:  # noqa: PTH123 - only the descriptor is needed
+                os.dup2(devnull.fileno(), stream.fileno())
 
 
 def run(command: Coroutine[Any, Any, ExitCode]) -> ExitCode:
-    """Run a command to its end, or until a signal tells it to end; then it is cancelled first.
+    """Run a command in an event loop until it returns or a signal arrives.
+
+    SIGTERM and SIGHUP cancel the command, and `run` waits until it has cleaned up.
 
     Returns:
-        The exit status: the command's own, or the one that stands for SIGTERM or SIGHUP.
+        The exit code of the command, or that of the signal.
 
     Raises:
-        KeyboardInterrupt: Ctrl-C was pressed.
+        KeyboardInterrupt: SIGINT (Ctrl-C) arrived; the command has cleaned up.
     """
     with asyncio.Runner() as runner:
         runner.get_loop().set_default_executor(_DaemonThreadExecutor())
@@ -99,32 +97,29 @@ async def _run_until_signal(command: Coroutine[Any, Any, ExitCode]) -> ExitCode:
     task = asyncio.ensure_future(command)
     received: list[ExitCode] = []
 
-    def end(number: int) -> None:
-        if not received:  # a closed terminal may say so twice, and the second time would cut the cleaning up short
+    def on_signal(number: int) -> None:
+        if not received:  # a closed terminal may send SIGHUP twice; a second cancellation would interrupt the cleanup
             received.append(ExitCode(128 + number))
             task.cancel()
 
-    with _handling_signals(end):
+    with _handling_signals(on_signal):
         try:
             return await task
-        except (asyncio.CancelledError, OSError):  # the latter where the terminal is gone that was to be tidied up
+        except (asyncio.CancelledError, OSError):  # OSError: the terminal with the progress display is closed
             if not received:
                 raise
             return received[0]
 
 
 @contextlib.contextmanager
-def _handling_signals(end: Callable[[int], None]) -> Generator[None, None, None]:
-    """Call back at the signals that would end the process, for as long as the block runs.
-
-    Those that are ignored, as by `nohup`, or that somebody else handles are left alone.
-    """
+def _handling_signals(on_signal: Callable[[int], None]) -> Generator[None, None, None]:
+    """Call `on_signal` for SIGTERM and SIGHUP, except where a signal is ignored (as by `nohup`) or has a handler."""
     loop = asyncio.get_running_loop()
     handled: list[signal.Signals] = []
-    with contextlib.suppress(NotImplementedError, RuntimeError):  # not on this platform; not in this thread
+    with contextlib.suppress(NotImplementedError, RuntimeError):  # not on this platform, or not in the main thread
         for number in _SIGNALS:
             if signal.getsignal(number) is signal.SIG_DFL:
-                loop.add_signal_handler(number, end, number)
+                loop.add_signal_handler(number, on_signal, number)
                 handled.append(number)
     try:
         yield
@@ -134,10 +129,10 @@ def _handling_signals(end: Callable[[int], None]) -> Generator[None, None, None]
 
 
 class _DaemonThreadExecutor(ThreadPoolExecutor):
-    """Threads that nobody waits for.
+    """Run each call in a daemon thread, so that the process can exit while a call is blocked.
 
-    A host name is resolved in a thread, which nothing can interrupt: with a dead name server the loop, and then the
-    interpreter, would wait for half a minute to join it, Ctrl-C or not.
+    asyncio resolves host names in a thread that cannot be interrupted. If the name server does not answer, the default
+    executor would delay the exit by half a minute, even after Ctrl-C.
     """
 
     def submit(self, fn: Callable[_P, _T], /, *args: _P.args, **kwargs: _P.kwargs) -> Future[_T]:
@@ -151,5 +146,5 @@ def _run_call(future: Future[_T], call: Callable[[], _T]) -> None:
         return
     try:
         future.set_result(call())
-    except Exception as error:  # noqa: BLE001 - it is the caller's
+    except Exception as error:  # noqa: BLE001 - passed to the caller through the future
         future.set_exception(error)

@@ -1,6 +1,6 @@
-"""Where a command writes: results on standard output, all else on standard error, progress only on a terminal.
+"""Output of a command: results on standard output, messages and progress on standard error.
 
-The home of rich. This module must not know what a result is, nor talk to a session.
+Only this module imports rich. It does not know what a result is, and does not use a session.
 """
 
 from __future__ import annotations
@@ -22,40 +22,37 @@ from rich.text import Text
 __all__ = ["Output", "Renderable", "one_line", "progress_view"]
 
 Renderable: TypeAlias = RenderableType
-"""Something to show."""
+"""Something that rich can draw."""
 
 _MIN_TABLE_WIDTH = 80
-"""Columns. A table that does not fit is better wrapped by the terminal than cut here."""
+"""Columns. In a narrower terminal a table wraps; rich would cut its cells instead."""
 
 _BAR_WIDTH = 24
-"""Columns of the progress bar, so that it fits a terminal of 40 with room for what is typed, such as ^C."""
+"""Columns of the progress bar. It fits a terminal of 40 columns, with room for typed characters such as ^C."""
 
 _REFRESHES_PER_SECOND = 8
-"""A second. Fewer look stuck, and more only flicker."""
+"""A slower display looks stuck, and a faster one flickers."""
 
 
 def one_line(text: object) -> str:
-    """Make a text fit for a line of its own: the service's words may hold line breaks and terminal commands."""
+    """Replace line breaks and terminal escape sequences, which a message of the service may contain, by spaces."""
     printable = "".join(character if character.isprintable() else " " for character in str(text))
     return " ".join(printable.split())
 
 
 def progress_view(*, done: int, total: int, lines: Sequence[tuple[str, str]]) -> Renderable:
-    """Draw a bar, and below it lines of a name and a text.
+    """Draw a progress bar with lines of text below.
 
     Args:
-        done: How much of it is done.
-        total: How much there is.
-        lines: Names and texts.
-
-    Returns:
-        What `Screen.showing` shows.
+        done: Number of finished items.
+        total: Number of all items.
+        lines: A label and a text for each line.
     """
     grid = Table.grid(padding=(0, 2))
     names = [f"{done} of {total}", *(name for name, _ in lines)]
     grid.add_column(style="cyan", no_wrap=True)
     grid.add_column(overflow="ellipsis")
-    # Not by `min_width`, which older versions of rich take without the padding, and newer with it.
+    # `min_width` of a column does not serve: it includes the padding in newer versions of rich, but not in older ones.
     width = max(map(len, names))
     grid.add_row(names[0].ljust(width), ProgressBar(total=max(total, 1), completed=done, width=_BAR_WIDTH))
     for name, text in lines:
@@ -64,11 +61,11 @@ def progress_view(*, done: int, total: int, lines: Sequence[tuple[str, str]]) ->
 
 
 class Output:
-    """The two streams of one command.
+    """The two output streams of a command.
 
     Args:
-        out: Where results go; None, as Python has it for a closed descriptor: nowhere.
-        err: Where all else goes.
+        out: Standard output, for results. Python sets it to None if the descriptor is closed; results are then dropped.
+        err: Standard error, for messages and progress; None likewise.
     """
 
     def __init__(self, out: IO[str] | None, err: IO[str] | None) -> None:
@@ -77,10 +74,10 @@ class Output:
         self._progress: _LiveProgress | None = None
 
     def result(self, line: str) -> None:
-        """Write a line of results, at once.
+        """Write a line to standard output and flush it.
 
         Raises:
-            OSError: It can't be written; a `BrokenPipeError` where the reader has gone.
+            OSError: The line cannot be written; `BrokenPipeError` if the reader has closed the pipe.
         """
         if self._out is None:
             return
@@ -89,15 +86,15 @@ class Output:
             self._out.flush()
 
     def message(self, line: str) -> None:
-        """Write a line to standard error, above any progress."""
+        """Write a line to standard error, above the progress display."""
         with self._progress_hidden():
             self._err.print(line, soft_wrap=True)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write a table as a result, 80 columns wide or wider, its first two columns to the left."""
+        """Write a table to standard output, at least 80 columns wide. The first two columns are left-aligned."""
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for index, column in enumerate(columns):
-            table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)  # noqa: PLR2004 - as said
+            table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)  # noqa: PLR2004 - see the docstring
         for row in rows:
             table.add_row(*row)
         if self._out is not None:
@@ -107,13 +104,13 @@ class Output:
 
     @contextlib.asynccontextmanager
     async def show_progress(self, render: Callable[[], Renderable]) -> AsyncGenerator[None, None]:
-        """Show progress for as long as the block runs, if standard error is a terminal; then wipe it off.
+        """Show progress while the block runs, if standard error is a terminal, and remove it at the end.
 
-        Nothing is shown where another program reads the results: what that one writes to the same terminal, as the
-        last of a pipe does, would be wiped off with it.
+        If standard output is a pipe, nothing is shown: the program that reads the pipe may write to the same terminal,
+        and removing the progress display would erase its lines.
 
         Args:
-            render: Draws the progress as it is now.
+            render: Draws the current progress.
         """
         if not self._err.is_terminal or _is_piped(self._out):
             yield
@@ -142,7 +139,7 @@ class Output:
 
 
 class _LiveProgress:
-    """Progress on a terminal, redrawn in place."""
+    """A progress display on a terminal, redrawn in place."""
 
     def __init__(self, console: Console, render: Callable[[], Renderable]) -> None:
         self._console = console
@@ -152,22 +149,20 @@ class _LiveProgress:
         self._draw()
 
     def hide(self) -> None:
-        """Take it off the terminal, if it is there."""
         if self._live is not None:
             self._live.stop()
             self._live = None
 
     def show_again(self) -> None:
-        """Put it back: at once, if that was not done since the last refresh, and else at the next.
+        """Draw the display again, now or at the next refresh.
 
-        A drawing takes a millisecond or two, which thousands of lines one after another must not each cost.
+        A drawing takes 1 or 2 ms. So between two refreshes only the first of many lines draws at once.
         """
         if self._may_draw:
             self._may_draw = False
             self._draw()
 
     async def refresh_forever(self) -> None:
-        """Draw it as it is now, again and again."""
         while True:
             await asyncio.sleep(1 / _REFRESHES_PER_SECOND)
             self._may_draw = True
@@ -177,8 +172,8 @@ class _LiveProgress:
                 self._live.refresh()
 
     def _draw(self) -> None:
-        # A new one each time: one that was stopped remembers its height, and would go up over what came after it.
-        # Standard output is left alone: rich would send what is written there to standard error.
+        # A new Live each time: a stopped one remembers its height and would overwrite the lines written since.
+        # Do not redirect standard output: rich would send it to standard error.
         self._live = Live(
             console=self._console,
             get_renderable=self._render,
@@ -194,20 +189,20 @@ def _is_piped(stream: IO[str] | None) -> bool:
         return False
     try:
         mode = os.fstat(stream.fileno()).st_mode
-    except (OSError, ValueError):  # it has no descriptor, or none that is open
+    except (OSError, ValueError):  # the stream has no descriptor, or the descriptor is closed
         return False
     return stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode)
 
 
 class _Console(Console):
-    """rich's, which on a broken pipe would leave the program by itself, with a status of its own."""
+    """A console that raises `BrokenPipeError`. The console of rich would exit the program with its own exit code."""
 
     def on_broken_pipe(self) -> None:
         raise BrokenPipeError
 
 
 def _console(stream: IO[str] | None) -> Console:
-    # Asked of the stream itself: rich takes FORCE_COLOR for a terminal, and would draw progress into a log file.
-    # And `stderr` says which one is missing where the stream is None: the default is to write to the other.
+    # Ask the stream whether it is a terminal: with FORCE_COLOR set, rich would draw progress into a log file.
+    # `stderr=True` matters if the stream is None: by default rich would then write to standard output.
     is_terminal = stream is not None and stream.isatty()
     return _Console(file=stream, stderr=True, force_terminal=is_terminal, markup=False, emoji=False, highlight=False)

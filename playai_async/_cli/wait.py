@@ -1,7 +1,4 @@
-"""`get` and `wait`: how jobs are asked for and waited for.
-
-Plain coroutines over a session and a screen; nothing here parses a command line or knows how progress is drawn.
-"""
+"""The commands `get` and `wait`: read job ids, ask or wait for the jobs, and download their audio."""
 
 from __future__ import annotations
 
@@ -23,27 +20,72 @@ from playai_async._settings import Pacing
 
 __all__ = [
     "STANDARD_INPUT",
-    "Downloader",
     "get",
-    "open_downloader",
     "prepare_directory",
     "read_ids",
     "wait",
     "wait_and_download",
 ]
 
+STANDARD_INPUT = "-"
+"""The argument that stands for standard input."""
 
-async def get(playai: PlayAISession, job_id: UUID, reporter: Reporter) -> ExitCode:
-    """Ask for one job once; whatever its state, an answer is fine.
+_MAX_STARTED = Pacing().max_in_flight
+"""Downloads started at once. The session runs half as many at a time. Each further download would only keep a file
+open."""
+
+
+def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
+    """Read job ids, in the given order and without duplicates.
 
     Args:
-        playai: A session, which is closed in the end.
-        job_id: The job.
-        reporter: Where to tell.
+        texts: Job ids, or `-` for the ids on standard input.
+        stdin: Standard input: the first word of each line is an id, so that the output of one command is the input of
+            the next. Blank lines are ignored. Python sets it to None if the descriptor is closed.
 
-    Returns:
-        The exit status.
+    Raises:
+        UsageError: Some ids are malformed. The message has one line for each of them.
     """
+    ids: dict[UUID, None] = {}
+    malformed: list[str] = []
+    for text in texts:
+        for candidate in _first_words(stdin) if text == STANDARD_INPUT else [text]:
+            try:
+                ids[job_id_of(candidate)] = None
+            except ValueError as error:
+                malformed.append(str(error))
+    if malformed:
+        raise UsageError("\n".join(malformed))
+    return list(ids)
+
+
+def _first_words(stdin: Iterable[str] | None) -> list[str]:
+    try:
+        # Some editors write a byte order mark at the start of a file.
+        return [words[0] for line in stdin or () if (words := line.lstrip("\ufeff").split())]
+    except UnicodeDecodeError:
+        raise UsageError("standard input is not text") from None
+
+
+def prepare_directory(path: Path) -> Path:
+    """Create a directory for downloads, with its parents, unless it exists, and return the path.
+
+    Raises:
+        UsageError: The directory cannot be created or written to, or the path is not a directory.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{path} is not a directory") from None
+    except OSError as error:
+        raise UsageError(f"the directory {path} cannot be created: {error.strerror}") from None
+    if not os.access(path, os.W_OK | os.X_OK):
+        raise UsageError(f"the directory {path} is not writable")
+    return path
+
+
+async def get(playai: PlayAISession, job_id: UUID, reporter: Reporter) -> ExitCode:
+    """Print one job, whatever its state is. Sends one request and closes the session."""
     async with playai:
         try:
             job = await playai.get_job(job_id)
@@ -57,23 +99,19 @@ async def get(playai: PlayAISession, job_id: UUID, reporter: Reporter) -> ExitCo
 async def wait(
     playai: PlayAISession, job_ids: Sequence[UUID], reporter: Reporter, *, timeout: float | None, directory: Path | None
 ) -> ExitCode:
-    """Wait for jobs, all at once, and tell of each as it ends.
+    """Wait for jobs at the same time, and print each job when it is done. Closes the session.
 
     Args:
-        playai: A session, which is closed in the end.
-        job_ids: The jobs, each one once.
-        reporter: Where to tell.
+        playai: The session.
+        job_ids: The job ids, without duplicates.
+        reporter: Prints the jobs.
         timeout: Seconds for each wait, or None for no deadline.
-        directory: Where to put the audio, or None.
-
-    Returns:
-        The exit status: of several ends, the gravest.
+        directory: Where to save the audio, or None for no download.
     """
     counts = JobCounts(len(job_ids), downloading=None if directory is None else 0)
+    recorder = OutcomeRecorder(reporter, counts)
     async with playai, reporter.output.show_progress(lambda: counts.view(playai.stats)):
-        return await wait_and_download(
-            playai, job_ids, OutcomeRecorder(reporter, counts), timeout=timeout, directory=directory
-        )
+        return await wait_and_download(playai, job_ids, recorder, timeout=timeout, directory=directory)
 
 
 async def wait_and_download(
@@ -84,71 +122,47 @@ async def wait_and_download(
     timeout: float | None,
     directory: Path | None,
 ) -> ExitCode:
-    """Wait for jobs, and download their audio if that is wanted.
+    """Wait for jobs, and download their audio if `directory` is given.
 
-    No job is kept once it has ended, however many there are.
+    A finished job is not kept in memory. Cancellation ends all waits and downloads and removes partial files.
 
     Args:
-        playai: A session.
-        jobs: The jobs.
-        recorder: Takes note of each one's end.
-        timeout: Seconds for each wait, or None for no deadline; downloads take as long as they take.
-        directory: Where to put the audio, or None.
+        playai: The session.
+        jobs: The jobs, or their ids.
+        recorder: Counts and prints each finished job.
+        timeout: Seconds for each wait, or None for no deadline. Downloads have no deadline.
+        directory: Where to save the audio, or None for no download.
 
     Returns:
-        The exit status: of several ends, the gravest.
+        The worst exit code of all jobs.
 
     Raises:
-        OSError: An end can't be told.
-
-    A cancellation lets go of all waits and downloads, and leaves no part of a file behind.
+        OSError: A result cannot be written.
     """
     async with (
-        open_downloader(playai, directory, recorder) as downloader,
-        contextlib.aclosing(playai.as_completed(jobs, timeout=timeout, return_exceptions=True)) as ended,
+        _open_downloader(playai, directory, recorder) as downloader,
+        contextlib.aclosing(playai.as_completed(jobs, timeout=timeout, return_exceptions=True)) as outcomes,
     ):
-        async for outcome in ended:
+        async for outcome in outcomes:
             await downloader.add(outcome)
     return worst(recorder.exit_codes)
 
 
-_MAX_STARTED = Pacing().max_in_flight
-"""Downloads begun at once. The session lets half as many run; each further one would only hold a file open."""
-
-
-def prepare_directory(path: Path) -> Path:
-    """Find a directory for files, or make one.
-
-    Args:
-        path: The directory; those above it are made, too.
-
-    Returns:
-        The same.
-
-    Raises:
-        UsageError: It can't be made or written to, or something else is there.
-    """
+@contextlib.asynccontextmanager
+async def _open_downloader(
+    playai: PlayAISession, directory: Path | None, recorder: OutcomeRecorder
+) -> AsyncGenerator[_Downloader, None]:
+    """Download while the block runs, then wait for the remaining downloads. An error in the block cancels them."""
     try:
-        path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{path} is not a directory") from None
-    except OSError as error:
-        raise UsageError(f"the directory {path} cannot be made: {error.strerror}") from None
-    if not os.access(path, os.W_OK | os.X_OK):
-        raise UsageError(f"the directory {path} cannot be written to")
-    return path
+        async with asyncio.TaskGroup() as tasks:
+            yield _Downloader(playai, directory, recorder, tasks)
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None  # all are the same error: the results cannot be written any more
 
 
 @attrs.frozen
-class Downloader:
-    """Sees ended waits through: those of completed jobs once their audio is in a file, all others at once.
-
-    Args:
-        playai: Downloads.
-        directory: Where the files go, or None where none are wanted.
-        recorder: Takes note of each job's end.
-        tasks: In which downloads run.
-    """
+class _Downloader:
+    """Records each finished wait: a completed job when its audio is saved, any other outcome at once."""
 
     _playai: PlayAISession
     _directory: Path | None
@@ -157,11 +171,7 @@ class Downloader:
     _slots: asyncio.Semaphore = attrs.field(factory=lambda: asyncio.Semaphore(_MAX_STARTED), init=False)
 
     async def add(self, outcome: TtsJob | PlayAIError) -> None:
-        """See one through; returns at once, but for when too many are on their way: then the next ones wait outside.
-
-        Raises:
-            OSError: An end can't be told.
-        """
+        """Record an outcome, or start its download. Blocks while too many downloads are running."""
         if self._directory is None or not (isinstance(outcome, TtsJob) and isinstance(outcome.output, Completed)):
             self._recorder.record(id_of(outcome), outcome)
             return
@@ -174,8 +184,8 @@ class Downloader:
         file: Path | None = None
         counts.downloading = (counts.downloading or 0) + 1
         try:
-            # Named as one, or a directory that is gone by now would come back as a file.
-            target = os.path.join(directory, "")  # noqa: PTH118 - a path drops the separator at its end
+            # The separator at the end says "directory". Without it, a deleted directory would be created as a file.
+            target = os.path.join(directory, "")  # noqa: PTH118 - a Path drops the separator
             file = await self._playai.download(job, target, on_progress=self._byte_counter())
         except (PlayAIError, OSError) as error:
             outcome = error
@@ -185,72 +195,12 @@ class Downloader:
         self._recorder.record(job.id, outcome, file=file)
 
     def _byte_counter(self) -> Callable[[int, int | None], None]:
-        """Count the bytes of one download, which starts over where it must."""
+        """Return a callback that adds the bytes of one download to the total; a restarted download counts once."""
         counts, counted = self._recorder.counts, 0
 
-        def count(received: int, _: int | None) -> None:
+        def on_progress(received: int, _: int | None) -> None:
             nonlocal counted
             counts.received += received - counted
             counted = received
 
-        return count
-
-
-@contextlib.asynccontextmanager
-async def open_downloader(
-    playai: PlayAISession, directory: Path | None, recorder: OutcomeRecorder
-) -> AsyncGenerator[Downloader, None]:
-    """Download for as long as the block runs, and until all is there; an error in the block ends all downloads.
-
-    Args:
-        playai: Downloads.
-        directory: Where the files go, or None where none are wanted.
-        recorder: Takes note of each job's end.
-
-    Raises:
-        OSError: An end could not be told.
-    """
-    try:
-        async with asyncio.TaskGroup() as tasks:
-            yield Downloader(playai, directory, recorder, tasks)
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None  # the others are the same again: nobody reads the results any more
-
-
-STANDARD_INPUT = "-"
-"""What stands for standard input."""
-
-
-def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
-    """Read the ids of jobs, each one once, in the order given.
-
-    Args:
-        texts: Ids, or `-` for those on standard input.
-        stdin: Standard input, an id as the first word of each line, so that what a command prints is input to the
-            next; blank lines do not count. None, as Python has it for a closed descriptor: nothing.
-
-    Returns:
-        The ids.
-
-    Raises:
-        UsageError: Some are malformed; it names every one of them.
-    """
-    ids: dict[UUID, None] = {}
-    malformed: list[str] = []
-    for text in texts:
-        for candidate in _first_words_of(stdin) if text == STANDARD_INPUT else [text]:
-            try:
-                ids[job_id_of(candidate)] = None
-            except ValueError as error:
-                malformed.append(str(error))
-    if malformed:
-        raise UsageError("\n".join(malformed))
-    return list(ids)
-
-
-def _first_words_of(stdin: Iterable[str] | None) -> list[str]:
-    try:
-        # A byte order mark, which some editors put at the start of a file, is no part of an id.
-        return [words[0] for line in stdin or () if (words := line.lstrip("\ufeff").split())]
-    except UnicodeDecodeError:
-        raise UsageError("standard input is not text") from None
+        return on_progress

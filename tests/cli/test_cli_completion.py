@@ -110,7 +110,7 @@ def test_a_shell_that_cannot_be_told_is_wrong_usage(shell: Shell, home: Path, mo
     before = files_below(home)
     ending = shell.run_to_the_end("--install-completion")
     assert (ending.status, ending.out) == (2, "")
-    assert ending.err == "playai-async: which shell this is cannot be told; say it with --shell\n"
+    assert ending.err == "playai-async: the shell cannot be detected; name it with --shell\n"
     assert files_below(home) == before
 
 

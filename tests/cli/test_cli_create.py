@@ -185,7 +185,7 @@ async def test_a_wait_that_is_interrupted_says_how_to_go_on(emulator: Emulator, 
         await asyncio.sleep(5)
         await cut_off(command)
     (line,) = shell.err.getvalue().splitlines()
-    assert line.startswith(f"playai-async: job {job} goes on; ")
+    assert line.startswith(f"playai-async: job {job} keeps running; ")
     assert line.endswith(f": playai-async wait {job} --download '{tmp_path}/to  here'")
     assert shell.out.getvalue() == ""
 
@@ -214,7 +214,7 @@ async def test_a_creation_that_is_interrupted_may_have_been_one(emulator: Emulat
     async with created(emulator, shell) as (_, command):
         await cut_off(command)
     assert shell.err.getvalue().splitlines() == [
-        "playai-async: interrupted while the job was being created; it may exist all the same"
+        "playai-async: interrupted while the job was being created; the job may exist"
     ]
 
 
@@ -248,7 +248,7 @@ async def test_progress_names_the_job(emulator: Emulator, shell: Shell) -> None:
     await asyncio.sleep(5)
     before = err.lines()
     assert before[1:3] == ["Job being created", "Jobs 1 waiting, 0 completed, 0 failed, 0 errors"]
-    assert before[4].startswith("Pace throttled for ")
+    assert before[4].startswith("Pacing throttled for ")
     await until(lambda: emulator.jobs)
     (job,) = emulator.jobs
     emulator.set_output(job, NEVER)
@@ -267,7 +267,7 @@ async def test_progress_names_the_job(emulator: Emulator, shell: Shell) -> None:
         (["--voice", "v", "--text", " \n"], "--text is empty"),
         (["--voice", "", "--text", "a"], "--voice is empty"),
         (["--voice", " ", "--text", "a"], "--voice is empty"),
-        (["--voice", "v", "--text", "--wait"], "--text was given an option, --wait"),
+        (["--voice", "v", "--text", "--wait"], "the value of --text looks like an option: --wait"),
         (["--voice", "v", "--text", "-"], "--file -"),
         (["--voice", "v", "--text", "\udcff"], "--text is not UTF-8 text"),
         (["--voice", "\udcff", "--text", "a"], "--voice is not UTF-8 text"),
@@ -275,9 +275,9 @@ async def test_progress_names_the_job(emulator: Emulator, shell: Shell) -> None:
         (["--voice", "v", "--text", "a", "--output-format", "\udcff"], "--output-format is not UTF-8 text"),
         (["--voice", "v", "--file", "no such file"], "no such file cannot be read: No such file or directory"),
         (["--voice", "v", "--file", "."], ". cannot be read: Is a directory"),
-        (["--voice", "v", "--file", "empty"], "empty has no text in it"),
+        (["--voice", "v", "--file", "empty"], "empty contains no text"),
         (["--voice", "v", "--file", "binary"], "binary is not UTF-8 text"),
-        (["--voice", "v", "--file", "-"], "standard input has no text in it"),
+        (["--voice", "v", "--file", "-"], "standard input contains no text"),
     ],
     ids=str,
 )
@@ -300,5 +300,5 @@ def test_what_makes_no_sense_is_not_sent(
 async def test_a_closed_standard_input_has_no_text(emulator: Emulator, shell: Shell) -> None:
     """It is None in Python."""
     shell.closed_stdin = True
-    with pytest.raises(UsageError, match="standard input has no text in it"):
+    with pytest.raises(UsageError, match="standard input contains no text"):
         await shell.run("create", "--voice", "v", "--file", "-")

@@ -31,7 +31,7 @@ async def test_it_shows_what_each_wait_took(shell: Shell) -> None:
     assert len({row[2] for row in table}) == 28
     noticed = [float(row[2]) + float(row[4]) for row in table]
     assert noticed == pytest.approx(sorted(noticed), abs=0.2)
-    assert re.search(r"^Job +State +Seconds +Polls +Late \(s\)$", ending.out, re.MULTILINE)
+    assert re.search(r"^Job +State +Seconds +Polls +Lag \(s\)$", ending.out, re.MULTILINE)
 
 
 async def test_its_totals_agree_with_its_table(shell: Shell) -> None:
@@ -41,10 +41,10 @@ async def test_its_totals_agree_with_its_table(shell: Shell) -> None:
     requests = sum(int(row[3]) for row in table)
     late = [float(row[4]) for row in table]
     assert ending.lines[-3:-1] == [
-        f"{requests} requests to the emulator, {requests / 28:.1f} a job; 0 answered with 429.",
+        f"{requests} requests, {requests / 28:.1f} per job; 0 rate limited (429).",
         "0 waits lost.",
     ]
-    match = re.fullmatch(r"Noticed (.*) s late on average, (.*) s at most; (.*) s in all\.", ending.lines[-1])
+    match = re.fullmatch(r"Lag (.*) s on average, (.*) s at most; (.*) s in total\.", ending.lines[-1])
     assert match
     assert float(match[1]) == pytest.approx(sum(late) / 28, abs=0.02)
     assert float(match[2]) == max(late)
@@ -65,7 +65,8 @@ async def test_it_fits_a_terminal_of_forty_lines(shell: Shell) -> None:
 async def test_it_says_that_it_is_not_the_service(shell: Shell) -> None:
     """In its first line, with the emulator's address."""
     ending = await shell.run("demo", "--jobs", 2, "--longest", 1)
-    assert re.fullmatch(r"2 jobs on the emulator at http://127\.0\.0\.1:\d+, not on the service\.", ending.lines[0])
+    first = r"2 jobs on the emulator at http://127\.0\.0\.1:\d+ \(not on the real service\)\."
+    assert re.fullmatch(first, ending.lines[0])
 
 
 @pytest.mark.parametrize("columns", ["20", "80", "200"])
@@ -85,9 +86,9 @@ async def test_it_shows_progress_on_a_terminal(shell: Shell) -> None:
     await asyncio.sleep(8)
     shown = [line.rstrip() for line in terminal.shows() if line]
     await running
-    assert [line.split()[0] for line in shown[-3:]] == ["Jobs", "Requests", "Pace"]
-    assert re.fullmatch(r"Pace +quota 60 a window; \d+ due", shown[-1])
-    assert not any(line.startswith(("Jobs", "Requests", "Pace")) for line in terminal.shows())
+    assert [line.split()[0] for line in shown[-3:]] == ["Jobs", "Requests", "Pacing"]
+    assert re.fullmatch(r"Pacing +quota 60 per window; \d+ queued", shown[-1])
+    assert not any(line.startswith(("Jobs", "Requests", "Pacing")) for line in terminal.shows())
 
 
 @pytest.mark.parametrize("jobs", [1, 100], ids=str)

@@ -282,10 +282,10 @@ async def test_bytes_that_come_again_are_counted_once(emulator: Emulator, shell:
 @pytest.mark.parametrize(
     ("name", "complaint"),
     [
-        ("", "--download takes a path"),
+        ("", "--download needs a path"),
         ("file", "file is not a directory"),
         ("file/below", "file/below is not a directory"),
-        ("x" * 300, "cannot be made: File name too long"),
+        ("x" * 300, "cannot be created: File name too long"),
     ],
     ids=["empty", "a file", "below a file", "too long"],
 )
@@ -310,7 +310,7 @@ def test_a_directory_that_cannot_be_written_to_is_wrong_usage(
     monkeypatch.setattr(os, "access", lambda path, mode: False)
     ending = shell.run_to_the_end("wait", ID, "--download", tmp_path)
     assert ending.status == 2
-    assert "cannot be written to" in ending.err
+    assert "is not writable" in ending.err
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["-"]], ids=["malformed id", "no key"])

@@ -42,8 +42,8 @@ async def test_it_says_what_to_set_and_what_to_try(shell: Shell, nothing_set: No
         ]
         address = lines[0].partition("=")[2]
         told = shell.err.getvalue().splitlines()
-        assert told[:2] == [f"The emulator, not the service, is at {address}", "Ctrl-C ends it."]
-        assert told[-1] == "Jobs to wait for: playai-async wait ID"
+        assert told[:2] == [f"The emulator (not the real service) listens on {address}", "Press Ctrl-C to stop."]
+        assert told[-1] == "To wait for a test job: playai-async wait ID"
         assert max(map(len, told)) <= 80
 
 
@@ -98,7 +98,7 @@ async def test_it_needs_no_jobs(shell: Shell) -> None:
     """A single one completes, and none leaves nothing to try."""
     async with emulating(shell, "--jobs", 0) as lines:
         assert len(lines) == 3
-        assert "Jobs to wait for" not in shell.err.getvalue()
+        assert "wait for a test job" not in shell.err.getvalue()
     shell.out.seek(0)
     shell.out.truncate()
     async with emulating(shell, "--jobs", 1) as lines:

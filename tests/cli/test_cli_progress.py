@@ -43,8 +43,8 @@ async def test_progress_counts_states_and_requests(emulator: Emulator, shell: Sh
     assert re.fullmatch(r"3 of 4 +━+[╸╺]?━*", shown[-4])
     assert shown[-3] == "Jobs 1 waiting, 1 completed, 1 failed, 1 errors"
     # A poll may have gone out since the last drawing.
-    assert shown[-2] in {f"Requests {drawn} sent, 0 answered with 429" for drawn in (sent - 1, sent)}
-    assert shown[-1] == "Pace quota not known; 0 due"
+    assert shown[-2] in {f"Requests {drawn} sent, 0 rate limited (429)" for drawn in (sent - 1, sent)}
+    assert shown[-1] == "Pacing quota unknown; 0 queued"
 
 
 async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> None:
@@ -57,7 +57,7 @@ async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> No
         await asyncio.sleep(10)
         second = err.lines()[-1]
         await asyncio.sleep(30)
-    pause = re.compile(r"Pace throttled for ([\d.]+) s; quota not known; 1 due")
+    pause = re.compile(r"Pacing throttled for ([\d.]+) s; quota unknown; 1 queued")
     left = [float(match[1]) for match in map(pause.fullmatch, (first, second)) if match]
     assert 29 < left[0] < 32.2
     assert left[0] - left[1] == pytest.approx(10, abs=0.15)
@@ -80,7 +80,7 @@ async def test_results_and_progress_share_a_terminal(emulator: Emulator, shell: 
     async with waiting(shell, *jobs):
         await asyncio.sleep(20)
         shown = terminal.lines()
-        assert [line.split()[0] for line in shown] == [str(jobs[0]), str(jobs[1]), "2", "Jobs", "Requests", "Pace"]
+        assert [line.split()[0] for line in shown] == [str(jobs[0]), str(jobs[1]), "2", "Jobs", "Requests", "Pacing"]
     assert [line.split()[:2] for line in terminal.lines()] == [[str(job), "COMPLETED"] for job in jobs]
 
 
@@ -109,7 +109,7 @@ async def test_a_warning_of_the_library_does_not_spoil_it(
         shown = err.lines()
         emulator.set_output(job, None)
     assert " ".join(shown[:-4]).startswith(f"Job {job} has a status that the contract does not list: 'QUEUED'")
-    assert [line.split()[0] for line in shown[-4:]] == ["0", "Jobs", "Requests", "Pace"]
+    assert [line.split()[0] for line in shown[-4:]] == ["0", "Jobs", "Requests", "Pacing"]
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
@@ -260,9 +260,9 @@ async def test_ninety_thousand_jobs_fit_80_columns(monkeypatch: pytest.MonkeyPat
     )
     async with Output(None, err).show_progress(lambda: counts.view(stats)):
         shown = [line.rstrip() for line in err.shows() if line.strip()]
-    assert [line.split()[0] for line in shown] == ["60000", "Job", "Jobs", "Audio", "Requests", "Pace"]
+    assert [line.split()[0] for line in shown] == ["60000", "Job", "Jobs", "Audio", "Requests", "Pacing"]
     assert shown[2].endswith(" 39967 waiting, 30000 completed, 20000 failed, 10000 errors")
     assert shown[3].endswith(" 32 downloading, 10000000.0 MB received")
-    assert shown[5].endswith("; 99999 due")
+    assert shown[5].endswith("; 99999 queued")
     assert max(map(len, shown)) <= 80
     assert not any("…" in line for line in shown)

@@ -100,7 +100,7 @@ def test_a_signal_does_not_lose_a_job_that_is_waited_for(number: signal.Signals)
     """It was paid for: a line says how to take it up, and no more than that."""
     status, out, errors, job = asyncio.run(_signalled_in_a_wait(number, seconds=SECONDS))
     assert (status, out) == (SIGNALS[number], "")
-    assert errors == f"playai-async: job {job} goes on; to wait for it: playai-async wait {job}\n"
+    assert errors == f"playai-async: job {job} keeps running; to wait for it: playai-async wait {job}\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no pseudo-terminals here")
