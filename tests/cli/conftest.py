@@ -1,4 +1,4 @@
-"""An emulator, an environment that leads to it, and commands run in the test's own loop, and so in its virtual time."""
+"""Fixtures: an emulator, an environment for it, and a shell that runs commands in the event loop of the test."""
 
 import io
 import json
@@ -23,13 +23,13 @@ PROGRAM = [sys.executable, "-W", "error", "-m", "playai_async"]
 
 
 class Terminal(io.StringIO):
-    """A stream that says it is a terminal, and knows what one would show."""
+    """A stream that claims to be a terminal and can tell what a terminal would show."""
 
     def isatty(self) -> bool:
         return True
 
     def shows(self) -> list[str]:
-        """What is left on the screen: enough of a terminal for line feeds, moves up, and erased lines."""
+        """Return the lines on the screen. Understands line feeds, moves up and erased lines."""
         lines, row, column = [""], 0, 0
         for token in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
             if token == "\n":
@@ -48,12 +48,12 @@ class Terminal(io.StringIO):
         return lines
 
     def lines(self) -> list[str]:
-        """The same, less blank lines, and with single blanks: how columns are set is rich's affair."""
+        """Return the same without blank lines and with single spaces, since rich decides the width of columns."""
         return [" ".join(line.split()) for line in self.shows() if line.strip()]
 
 
 class Broken(io.StringIO):
-    """A stream that fails; on a descriptor, where the program may redirect it."""
+    """A stream that fails. With a descriptor, so that the program can redirect it."""
 
     def __init__(self, error: OSError, descriptor: IO[bytes] | None = None) -> None:
         super().__init__()
@@ -69,8 +69,8 @@ class Broken(io.StringIO):
 
 
 @attrs.frozen
-class Ending:
-    """How a command ended."""
+class CommandResult:
+    """The exit code and the output of a command."""
 
     status: int
     out: str
@@ -87,26 +87,26 @@ class Ending:
 
 @attrs.define
 class Shell:
-    """Runs command lines with streams of its own."""
+    """Runs command lines with its own streams."""
 
     monkeypatch: pytest.MonkeyPatch
     out: io.StringIO = attrs.field(factory=io.StringIO)
     err: io.StringIO = attrs.field(factory=io.StringIO)
     closed_stdin: bool = False
 
-    async def run(self, *arguments: object, stdin: str = "") -> Ending:
-        """Run a command in this loop; a command line that is refused raises."""
+    async def run(self, *arguments: object, stdin: str = "") -> CommandResult:
+        """Run a command in this loop. Raises if the command line is refused."""
         self._connect(stdin)
         command = parse([str(argument) for argument in arguments])
         assert command is not None
         status = await command
-        return Ending(status, self.out.getvalue(), self.err.getvalue())
+        return CommandResult(status, self.out.getvalue(), self.err.getvalue())
 
-    def run_to_the_end(self, *arguments: object, stdin: str = "") -> Ending:
-        """Run a command line as the console script does, in a loop of its own."""
+    def run_main(self, *arguments: object, stdin: str = "") -> CommandResult:
+        """Run a command line as the console script does, in its own event loop."""
         self._connect(stdin)
         status = command_line([str(argument) for argument in arguments])
-        return Ending(status, self.out.getvalue(), self.err.getvalue())
+        return CommandResult(status, self.out.getvalue(), self.err.getvalue())
 
     def _connect(self, stdin: str) -> None:
         text = None if self.closed_stdin else io.TextIOWrapper(io.BytesIO(stdin.encode()), encoding="utf-8")
@@ -115,48 +115,48 @@ class Shell:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """The environment, with these settings and no others of this program."""
+    """Return the environment with these settings and no others of this program."""
     return {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")} | settings
 
 
 def files_in(directory: Path) -> list[str]:
-    """The names of all files in a directory, part files among them."""
+    """List the names of all files in a directory, including partial files."""
     return sorted(path.name for path in directory.iterdir())
 
 
 @pytest.fixture
 def shell(monkeypatch: pytest.MonkeyPatch) -> Shell:
-    """A shell whose streams are no terminals."""
+    """A shell whose streams are not terminals."""
     return Shell(monkeypatch)
 
 
 @pytest.fixture
 def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A key and a user id in the environment, and no more."""
+    """An API key and a user id in the environment, and no other settings."""
     monkeypatch.setenv("PLAYAI_API_KEY", KEY)
     monkeypatch.setenv("PLAYAI_USER_ID", USER)
     monkeypatch.delenv("PLAYAI_BASE_URL", raising=False)
 
 
 @pytest.fixture
-def nothing_set(monkeypatch: pytest.MonkeyPatch) -> None:
-    """An environment without a word for this program."""
+def no_settings(monkeypatch: pytest.MonkeyPatch) -> None:
+    """An environment without any setting of this program."""
     for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID", "PLAYAI_BASE_URL"):
         monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture
 async def emulator(credentials: None, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Emulator]:
-    """A running emulator that insists on the environment's credentials, and that the environment leads to."""
+    """A running emulator that checks the credentials and that PLAYAI_BASE_URL points to."""
     async with Emulator(api_key=KEY, user_id=USER) as emulator:
         monkeypatch.setenv("PLAYAI_BASE_URL", emulator.base_url)
         yield emulator
 
 
 @pytest.fixture
-def emulated() -> Iterator[tuple[subprocess.Popen[str], dict[str, str], list[str]]]:
-    """`emulate` as a process, the settings it prints, and its jobs."""
-    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+def emulate_process() -> Iterator[tuple[subprocess.Popen[str], dict[str, str], list[str]]]:
+    """A process that runs `emulate`, the settings it prints, and its test jobs."""
+    with subprocess.Popen(  # noqa: S603 - fixed arguments
         [*PROGRAM, "emulate"], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout

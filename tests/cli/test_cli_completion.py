@@ -1,4 +1,4 @@
-"""`playai-async --install-completion`: the shell completes commands and options."""
+"""`playai-async --install-completion`: shell completion of commands and options."""
 
 import shutil
 import subprocess
@@ -15,12 +15,12 @@ SCRIPTS = {
     "zsh": ".zsh/completions/_cyclopts_playai-async",
     "fish": ".config/fish/completions/playai-async.fish",
 }
-"""Where each shell looks."""
+"""Where each shell looks for completion scripts."""
 
 
 @pytest.fixture
 def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    """A home directory with nothing but start-up files."""
+    """A home directory with only start-up files."""
     for name in (".bashrc", ".zshrc", ".profile"):
         (tmp_path / name).write_text("# mine\n")
     monkeypatch.setenv("HOME", str(tmp_path))
@@ -30,29 +30,30 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def files_below(home: Path) -> set[str]:
-    """All files there, by their paths."""
+    """List all files below a directory, by relative path."""
     return {path.relative_to(home).as_posix() for path in home.rglob("*") if path.is_file()}
 
 
 @pytest.mark.parametrize("name", SCRIPTS)
-def test_a_script_is_written_where_the_shell_looks_and_nothing_else_is(
-    shell: Shell, home: Path, nothing_set: None, name: str
-) -> None:
-    """Its path is the result; nobody's start-up file is touched, and for none is a setting or a key needed."""
+def test_it_writes_a_script_and_changes_no_other_file(shell: Shell, home: Path, no_settings: None, name: str) -> None:
+    """It prints the path, needs no settings, and leaves start-up files alone."""
     before = files_below(home)
-    ending = shell.run_to_the_end("--install-completion", "--shell", name)
+    result = shell.run_main("--install-completion", "--shell", name)
     (script,) = files_below(home) - before
-    assert script in {SCRIPTS[name], SCRIPTS[name].replace("_cyclopts_", "_")}  # by the version of cyclopts
-    assert (ending.status, ending.out) == (0, f"{home / script}\n")
+    assert script in {
+        SCRIPTS[name],
+        SCRIPTS[name].replace("_cyclopts_", "_"),
+    }  # the name depends on the version of cyclopts
+    assert (result.status, result.out) == (0, f"{home / script}\n")
     assert all((home / path).read_text() == "# mine\n" for path in before)
-    assert ("fpath=" in ending.err) == (name == "zsh")
+    assert ("fpath=" in result.err) == (name == "zsh")
     assert all(word in (home / script).read_text() for word in ("create", "wait", "download", "output-format"))
 
 
-@pytest.mark.skipif(BASH is None, reason="there is no bash here")
-def test_bash_completes_with_it(shell: Shell, home: Path) -> None:
-    """A command from its beginning, an option of that command, and a path where one is wanted."""
-    shell.run_to_the_end("--install-completion", "--shell", "bash")
+@pytest.mark.skipif(BASH is None, reason="needs bash")
+def test_bash_completes_commands_options_and_paths(shell: Shell, home: Path) -> None:
+    """The script works in a real bash."""
+    shell.run_main("--install-completion", "--shell", "bash")
     (home / "story.txt").write_text("")
     (home / "audio").mkdir()
     asked = """
@@ -64,7 +65,7 @@ for words in "playai-async cr" "playai-async create --vo" "playai-async wait --d
     echo "${COMPREPLY[@]}"
 done
 """
-    answer = subprocess.run(  # noqa: S603 - its arguments are ours
+    answer = subprocess.run(  # noqa: S603 - fixed arguments
         [str(BASH), "-c", asked, "bash", str(home / SCRIPTS["bash"])],
         capture_output=True,
         text=True,
@@ -76,41 +77,41 @@ done
     assert (answer.stdout.split(), answer.stderr) == (completed, "")
 
 
-@pytest.mark.skipif(BASH is None, reason="there is no bash here")
-def test_bash_without_its_package_is_told_a_line_that_works(shell: Shell, home: Path, tmp_path: Path) -> None:
-    """Which can be pasted, whatever the path."""
+@pytest.mark.skipif(BASH is None, reason="needs bash")
+def test_the_line_for_bashrc_works(shell: Shell, home: Path, tmp_path: Path) -> None:
+    """The printed line can be pasted, also with a space in the path."""
     output = tmp_path / "my own" / "playai-async.bash"
-    ending = shell.run_to_the_end("--install-completion", "--shell", "bash", "--output", output)
-    assert "bash-completion" in ending.err
-    (line,) = [line for line in ending.err.splitlines() if line.startswith("source ")]
-    answer = subprocess.run(  # noqa: S603 - its arguments are ours
+    result = shell.run_main("--install-completion", "--shell", "bash", "--output", output)
+    assert "bash-completion" in result.err
+    (line,) = [line for line in result.err.splitlines() if line.startswith("source ")]
+    answer = subprocess.run(  # noqa: S603 - fixed arguments
         [str(BASH), "-c", f"{line}; complete -p playai-async"], capture_output=True, text=True, check=True, timeout=30
     )
     assert "_playai_async" in answer.stdout
 
 
-def test_it_may_go_elsewhere(shell: Shell, home: Path, tmp_path: Path) -> None:
-    """Such as into a package."""
+def test_output_sets_the_path_of_the_script(shell: Shell, home: Path, tmp_path: Path) -> None:
+    """For example to put the script into a package."""
     output = tmp_path / "new" / "playai-async.bash"
-    ending = shell.run_to_the_end("--install-completion", "--shell", "bash", "-o", output)
-    assert (ending.status, ending.out) == (0, f"{output}\n")
+    result = shell.run_main("--install-completion", "--shell", "bash", "-o", output)
+    assert (result.status, result.out) == (0, f"{output}\n")
     assert not (home / ".local").exists()
 
 
-def test_the_shell_is_found_out(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the environment, where no option says it."""
+def test_the_current_shell_is_the_default(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is detected from the environment."""
     monkeypatch.setenv("FISH_VERSION", "4.0")
-    assert shell.run_to_the_end("--install-completion").out == f"{home / SCRIPTS['fish']}\n"
+    assert shell.run_main("--install-completion").out == f"{home / SCRIPTS['fish']}\n"
 
 
-def test_a_shell_that_cannot_be_told_is_wrong_usage(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said in a line; cyclopts' own command would end with the status that here means a failed job."""
+def test_an_unknown_shell_is_a_usage_error(shell: Shell, home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One line, exit code 2. The command of cyclopts would exit with 1, which means a failed job."""
     monkeypatch.setattr(subprocess, "run", _no_ps)
     monkeypatch.setenv("SHELL", "/bin/tcsh")
     before = files_below(home)
-    ending = shell.run_to_the_end("--install-completion")
-    assert (ending.status, ending.out) == (2, "")
-    assert ending.err == "playai-async: the shell cannot be detected; name it with --shell\n"
+    result = shell.run_main("--install-completion")
+    assert (result.status, result.out) == (2, "")
+    assert result.err == "playai-async: the shell cannot be detected; name it with --shell\n"
     assert files_below(home) == before
 
 
@@ -119,8 +120,8 @@ def _no_ps(*_: object, **__: object) -> None:
 
 
 def test_a_script_that_cannot_be_written_is_an_error(shell: Shell, home: Path) -> None:
-    """In a line that names the file."""
-    ending = shell.run_to_the_end("--install-completion", "--shell", "bash", "--output", home / ".bashrc" / "x")
-    assert (ending.status, ending.out) == (3, "")
-    (line,) = ending.err.splitlines()
+    """One line that names the file."""
+    result = shell.run_main("--install-completion", "--shell", "bash", "--output", home / ".bashrc" / "x")
+    assert (result.status, result.out) == (3, "")
+    (line,) = result.err.splitlines()
     assert ".bashrc" in line

@@ -1,4 +1,4 @@
-"""`playai-async create`: a job from a text, told of whatever happens."""
+"""`playai-async create`: creates a job and prints its id in every case."""
 
 import asyncio
 import json
@@ -12,7 +12,7 @@ import pytest
 
 from playai_async._cli.errors import UsageError
 from playai_async.emulator import Emulator, Hang, Slow, Status
-from tests.cli.conftest import KEY, USER, Broken, Ending, Shell, Terminal, files_in
+from tests.cli.conftest import KEY, USER, Broken, CommandResult, Shell, Terminal, files_in
 
 pytestmark = pytest.mark.looptime
 
@@ -24,7 +24,7 @@ NEVER: dict[str, Any] = {"status": "IN_PROGRESS"}
 async def created(
     emulator: Emulator, shell: Shell, *arguments: object
 ) -> AsyncIterator[tuple[UUID, asyncio.Task[Any]]]:
-    """A job that the command created, as soon as there is one, and the command, which goes on."""
+    """Return the job as soon as the command has created it, and the running command."""
     command = asyncio.create_task(shell.run(*SHORT, *arguments))
     while not emulator.jobs:
         await asyncio.sleep(0)
@@ -34,45 +34,45 @@ async def created(
 
 
 async def until(condition: Callable[[], object]) -> None:
-    """Let the others go on until it is so."""
+    """Yield to other tasks until the condition holds."""
     while not condition():
         await asyncio.sleep(0.01)
 
 
-async def cut_off(command: asyncio.Task[Ending]) -> None:
-    """Do what Ctrl-C does."""
+async def interrupt(command: asyncio.Task[CommandResult]) -> None:
+    """Cancel the command, as Ctrl-C does."""
     command.cancel()
     with pytest.raises(asyncio.CancelledError):
         await command
 
 
 async def test_it_prints_the_id_and_the_state_at_once(emulator: Emulator, shell: Shell) -> None:
-    """And does not wait; one request."""
-    ending = await shell.run(*SHORT)
+    """It does not wait, and sends one request."""
+    result = await shell.run(*SHORT)
     (job,) = emulator.jobs
-    assert (ending.status, ending.out, ending.err) == (0, f"{job} IN_PROGRESS\n", "")
+    assert (result.status, result.out, result.err) == (0, f"{job} IN_PROGRESS\n", "")
     assert emulator.stats.requests == 1
 
 
-async def test_what_is_asked_for_is_what_is_sent(emulator: Emulator, shell: Shell) -> None:
-    """Models and formats are the service's to know."""
-    ending = await shell.run(*SHORT, "--model", "Play9", "--output-format", "8track", "--json")
-    (document,) = ending.documents
+async def test_it_sends_the_options_unchanged(emulator: Emulator, shell: Shell) -> None:
+    """Only the service knows its models and formats."""
+    result = await shell.run(*SHORT, "--model", "Play9", "--output-format", "8track", "--json")
+    (document,) = result.documents
     (request,) = emulator.arrivals
     assert json.loads(request.body) == document["input"]
     assert document["input"] == {"text": "Hello.", "voice": "v", "model": "Play9", "outputFormat": "8track"}
     assert (document["id"], document["output"]) == (str(emulator.jobs[0]), {"status": "IN_PROGRESS"})
 
 
-async def test_left_out_is_what_the_library_leaves_out(emulator: Emulator, shell: Shell) -> None:
-    """The model has its default, and the format is the service's choice."""
+async def test_options_default_to_the_library_s_defaults(emulator: Emulator, shell: Shell) -> None:
+    """The model has a default; the service chooses the format."""
     await shell.run(*SHORT)
     assert json.loads(emulator.arrivals[0].body) == {"text": "Hello.", "voice": "v", "model": "PlayDialog"}
 
 
 @pytest.mark.parametrize("text", ["- one\n- two", "-5 degrees", "@file", "\ufeff", "{x}"], ids=repr)
-async def test_a_text_may_look_like_anything(emulator: Emulator, shell: Shell, text: str) -> None:
-    """But an option; it is sent as it is."""
+async def test_any_text_is_sent_unchanged(emulator: Emulator, shell: Shell, text: str) -> None:
+    """Except a text that looks like an option."""
     await shell.run("create", "--voice", "v", "--text", text)
     assert json.loads(emulator.arrivals[0].body)["text"] == text
 
@@ -85,7 +85,7 @@ async def test_a_text_may_look_like_anything(emulator: Emulator, shell: Shell, t
 async def test_the_text_may_come_from_a_file(
     emulator: Emulator, shell: Shell, tmp_path: Path, content: bytes, text: str
 ) -> None:
-    """Or from standard input, whatever the locale; it is sent as it is."""
+    """Or from standard input, in any locale. It is sent unchanged, without a byte order mark."""
     file = tmp_path / "story.txt"
     file.write_bytes(content)
     await shell.run("create", "--voice", "v", "--file", file)
@@ -93,28 +93,28 @@ async def test_the_text_may_come_from_a_file(
     assert [json.loads(request.body)["text"] for request in emulator.arrivals] == [text, text]
 
 
-async def test_waiting_prints_the_end(emulator: Emulator, shell: Shell) -> None:
-    """One line, as `wait` does, and nothing before it."""
+async def test_with_wait_it_prints_one_line_at_the_end(emulator: Emulator, shell: Shell) -> None:
+    """The same line as `wait` prints, and nothing before."""
     async with created(emulator, shell, "--wait") as (job, command):
         assert shell.out.getvalue() == ""
-        ending = await command
-    assert (ending.status, ending.err) == (0, "")
-    (line,) = ending.lines
+        result = await command
+    assert (result.status, result.err) == (0, "")
+    (line,) = result.lines
     assert line.startswith(f"{job} COMPLETED http://")
 
 
-async def test_waiting_for_a_document(emulator: Emulator, shell: Shell) -> None:
-    """The last one, as the service has it."""
-    ending = await shell.run(*SHORT, "--wait", "--json")
-    assert ending.documents[0]["output"]["status"] == "COMPLETED"
+async def test_with_wait_and_json_it_prints_the_finished_job(emulator: Emulator, shell: Shell) -> None:
+    """One JSON object, with the final state."""
+    result = await shell.run(*SHORT, "--wait", "--json")
+    assert result.documents[0]["output"]["status"] == "COMPLETED"
 
 
-async def test_downloading_waits(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """The line comes when the file is whole, and names it."""
-    ending = await shell.run(*SHORT, "--download", tmp_path / "new" / "out")
+async def test_with_download_it_waits_and_prints_the_path(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """The line is printed when the file is complete."""
+    result = await shell.run(*SHORT, "--download", tmp_path / "new" / "out")
     (job,) = emulator.jobs
     file = tmp_path / "new" / "out" / f"{job}.wav"
-    assert (ending.status, ending.out, ending.err) == (0, f"{job} COMPLETED {file}\n", "")
+    assert (result.status, result.out, result.err) == (0, f"{job} COMPLETED {file}\n", "")
     assert file.read_bytes() == emulator.audio_of(job)
 
 
@@ -122,115 +122,117 @@ async def test_downloading_waits(emulator: Emulator, shell: Shell, tmp_path: Pat
 async def test_a_failed_job_is_a_result(
     emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, option: str
 ) -> None:
-    """With a status of its own; there is nothing to download."""
+    """Exit code 1, and no download."""
     monkeypatch.chdir(tmp_path)
     async with created(emulator, shell, option) as (job, command):
         emulator.set_output(job, {"status": "FAILED"})
-        ending = await command
-    assert (ending.status, ending.out, ending.err) == (1, f"{job} FAILED\n", "")
+        result = await command
+    assert (result.status, result.out, result.err) == (1, f"{job} FAILED\n", "")
     assert emulator.audio_arrivals == ()
 
 
 @pytest.mark.parametrize("status", [400, 401, 403, 500], ids=str)
 async def test_a_refusal_is_an_error(emulator: Emulator, shell: Shell, status: int) -> None:
-    """One line in the service's words, without the credentials; no job is named, since there is none."""
+    """One line with the service's message and without credentials. There is no job id."""
     emulator.inject(Status(status, {"errorMessage": f"No\nto {KEY} of {USER}."}), endpoint="create")
-    ending = await shell.run(*SHORT, "--wait")
-    assert (ending.status, ending.out) == (3, "")
-    (line,) = ending.err.splitlines()
+    result = await shell.run(*SHORT, "--wait")
+    assert (result.status, result.out) == (3, "")
+    (line,) = result.err.splitlines()
     assert line.startswith(f"PlayAI answered {status} to create a job")
     assert KEY not in line
     assert USER not in line
     assert emulator.jobs == ()
 
 
-async def test_a_creation_that_takes_too_long_is_a_timeout(emulator: Emulator, shell: Shell) -> None:
-    """After the library's ten minutes; the line says that there may be a job."""
+async def test_create_times_out(emulator: Emulator, shell: Shell) -> None:
+    """After the library's default of ten minutes, exit code 4."""
     emulator.inject(Status(429, headers={"Retry-After": "3600"}), endpoint="create")
-    ending = await shell.run(*SHORT)
-    assert (ending.status, ending.out) == (4, "")
-    assert ending.err.startswith("No job was created within 600.0 s")
+    result = await shell.run(*SHORT)
+    assert (result.status, result.out) == (4, "")
+    assert result.err.startswith("No job was created within 600.0 s")
 
 
-async def test_a_wait_that_takes_too_long_names_the_job(emulator: Emulator, shell: Shell) -> None:
-    """And the command with which it can be waited for again."""
+async def test_a_timeout_prints_the_id_and_the_wait_command(emulator: Emulator, shell: Shell) -> None:
+    """The job keeps running and can be waited for again."""
     async with created(emulator, shell, "--wait") as (job, command):
         emulator.set_output(job, NEVER)
-        ending = await command
-    assert (ending.status, ending.out) == (4, "")
-    line, hint = ending.err.splitlines()
+        result = await command
+    assert (result.status, result.out) == (4, "")
+    line, hint = result.err.splitlines()
     assert str(job) in line
     assert "it goes on" in line
     assert hint == f"playai-async: job {job} was created; to wait for it: playai-async wait {job}"
 
 
 @pytest.mark.parametrize("endpoint", ["status", "audio"])
-async def test_an_error_after_the_creation_names_the_job(
+async def test_an_error_after_the_creation_prints_the_id(
     emulator: Emulator, shell: Shell, tmp_path: Path, endpoint: Any
 ) -> None:
-    """It was paid for, whatever comes after; the last line says how to take it up."""
+    """The job was paid for. The last line is the command to wait for it."""
     emulator.inject(Status(403), times=None, endpoint=endpoint)
-    ending = await shell.run(*SHORT, "--download", tmp_path)
-    assert (ending.status, ending.out) == (3, "")
-    line, hint = ending.err.splitlines()
+    result = await shell.run(*SHORT, "--download", tmp_path)
+    assert (result.status, result.out) == (3, "")
+    line, hint = result.err.splitlines()
     (job,) = emulator.jobs
     assert str(job) in line
     assert hint.endswith(f": playai-async wait {job} --download {tmp_path}")
 
 
-async def test_a_wait_that_is_interrupted_says_how_to_go_on(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """A line with the job's id, and a command that can be pasted."""
+async def test_an_interrupted_wait_prints_the_wait_command(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """With the job id and quotes where the shell needs them."""
     async with created(emulator, shell, "--download", tmp_path / "to  here") as (job, command):
         emulator.set_output(job, NEVER)
         await asyncio.sleep(5)
-        await cut_off(command)
+        await interrupt(command)
     (line,) = shell.err.getvalue().splitlines()
     assert line.startswith(f"playai-async: job {job} keeps running; ")
     assert line.endswith(f": playai-async wait {job} --download '{tmp_path}/to  here'")
     assert shell.out.getvalue() == ""
 
 
-async def test_a_download_that_is_interrupted_leaves_no_file(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """And the job's id, all the same."""
+async def test_an_interrupted_download_leaves_no_file(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """The job id is printed."""
     emulator.inject(Slow(30), endpoint="audio")
     async with created(emulator, shell, "--download", tmp_path) as (job, command):
         await until(lambda: files_in(tmp_path))
-        await cut_off(command)
+        await interrupt(command)
     assert f"playai-async wait {job} --download " in shell.err.getvalue()
     assert files_in(tmp_path) == []
 
 
-async def test_an_interruption_that_cannot_be_told_of_is_still_one(emulator: Emulator, shell: Shell) -> None:
-    """Standard error may be gone, too."""
+async def test_an_interruption_with_closed_standard_error_still_cancels(emulator: Emulator, shell: Shell) -> None:
+    """The message cannot be written, but the cancellation is raised."""
     shell.err = Broken(BrokenPipeError())
     async with created(emulator, shell, "--wait") as (_, command):
         await asyncio.sleep(0.1)
-        await cut_off(command)
+        await interrupt(command)
 
 
-async def test_a_creation_that_is_interrupted_may_have_been_one(emulator: Emulator, shell: Shell) -> None:
-    """The service has the request, and its answer will not be read."""
+async def test_an_interrupted_creation_warns_that_the_job_may_exist(emulator: Emulator, shell: Shell) -> None:
+    """The service has received the request."""
     emulator.inject(Hang(), endpoint="create")
     async with created(emulator, shell) as (_, command):
-        await cut_off(command)
+        await interrupt(command)
     assert shell.err.getvalue().splitlines() == [
         "playai-async: interrupted while the job was being created; the job may exist"
     ]
 
 
-async def test_a_pause_before_the_creation_is_interrupted_quietly(emulator: Emulator, shell: Shell) -> None:
-    """What was answered with 429 made no job."""
+async def test_an_interruption_during_a_pause_prints_nothing(emulator: Emulator, shell: Shell) -> None:
+    """A request that was answered with 429 created no job."""
     emulator.create_quota = 0
     command = asyncio.create_task(shell.run(*SHORT))
     await asyncio.sleep(2)
-    await cut_off(command)
+    await interrupt(command)
     assert emulator.stats.throttled > 0
     assert shell.err.getvalue() == ""
 
 
 @pytest.mark.parametrize("options", [[], ["--wait"]], ids=["at once", "waiting"])
-async def test_a_result_that_cannot_be_written_is_told_of(emulator: Emulator, shell: Shell, options: list[str]) -> None:
-    """The id is worth money: where nobody reads the results, it goes to standard error."""
+async def test_an_id_that_cannot_be_written_goes_to_standard_error(
+    emulator: Emulator, shell: Shell, options: list[str]
+) -> None:
+    """The job was paid for, so its id must not be lost."""
     shell.out = Broken(BrokenPipeError())
     with pytest.raises(BrokenPipeError):
         await shell.run(*SHORT, *options)
@@ -240,8 +242,8 @@ async def test_a_result_that_cannot_be_written_is_told_of(emulator: Emulator, sh
     ]
 
 
-async def test_progress_names_the_job(emulator: Emulator, shell: Shell) -> None:
-    """Once there is one; and it is wiped off in the end."""
+async def test_progress_shows_the_job(emulator: Emulator, shell: Shell) -> None:
+    """As soon as it exists. The display is removed at the end."""
     shell.err = err = Terminal()
     emulator.inject(Status(429, headers={"Retry-After": "10"}), endpoint="create")
     command = asyncio.create_task(shell.run(*SHORT, "--wait"))
@@ -260,7 +262,7 @@ async def test_progress_names_the_job(emulator: Emulator, shell: Shell) -> None:
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         (["--voice", "v"], "either --text or --file"),
         (["--voice", "v", "--text", "a", "--file", "b"], "either --text or --file"),
@@ -282,23 +284,23 @@ async def test_progress_names_the_job(emulator: Emulator, shell: Shell) -> None:
     ids=str,
 )
 @pytest.mark.usefixtures("credentials")
-def test_what_makes_no_sense_is_not_sent(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], complaint: str
+def test_a_usage_error_sends_nothing(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, arguments: list[str], message: str
 ) -> None:
-    """It is a mistake of usage, said in a line before anything is paid for, and names what is wrong."""
+    """One line that names the wrong value, exit code 2."""
     monkeypatch.chdir(tmp_path)
     Path("empty").write_text(" \n\n")
     Path("binary").write_bytes(b"\xff\xfb\x90\x00")
-    ending = shell.run_to_the_end("create", "--download", "out", *arguments)
-    assert (ending.status, ending.out) == (2, "")
-    (line,) = ending.err.splitlines()
+    result = shell.run_main("create", "--download", "out", *arguments)
+    assert (result.status, result.out) == (2, "")
+    (line,) = result.err.splitlines()
     assert line.startswith("playai-async: ")
-    assert complaint in line
+    assert message in line
     assert not Path("out").exists()
 
 
 async def test_a_closed_standard_input_has_no_text(emulator: Emulator, shell: Shell) -> None:
-    """It is None in Python."""
+    """Python sets it to None."""
     shell.closed_stdin = True
     with pytest.raises(UsageError, match="standard input contains no text"):
         await shell.run("create", "--voice", "v", "--file", "-")

@@ -1,4 +1,4 @@
-"""`playai-async wait --download`: audio into files, while other jobs are still waited for."""
+"""`playai-async wait --download`: saves audio while other jobs are still running."""
 
 import asyncio
 import io
@@ -28,17 +28,17 @@ ID = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
 
 
 def named(jobs: Sequence[UUID]) -> list[str]:
-    """The names of the files of jobs."""
+    """Return the file names of jobs."""
     return sorted(f"{job}.wav" for job in jobs)
 
 
-async def test_each_job_s_audio_is_in_a_file(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """Whole, alone in the directory, and named in the line instead of a link; nothing to download is no file."""
+async def test_it_saves_the_audio_of_each_completed_job(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """The line has the path instead of the URL. A failed job has no file."""
     jobs = [emulator.add_job(seconds, input={"text": "la " * number}) for number, seconds in enumerate((1, 5, 20), 50)]
     failing = emulator.add_job(1, fails=True)
-    ending = await shell.run("wait", "--download", tmp_path, failing, *jobs)
-    assert (ending.status, ending.err) == (1, "")
-    assert sorted(ending.lines) == sorted(
+    result = await shell.run("wait", "--download", tmp_path, failing, *jobs)
+    assert (result.status, result.err) == (1, "")
+    assert sorted(result.lines) == sorted(
         [f"{failing} FAILED", *(f"{job} COMPLETED {tmp_path}/{job}.wav" for job in jobs)]
     )
     assert files_in(tmp_path) == named(jobs)
@@ -46,19 +46,19 @@ async def test_each_job_s_audio_is_in_a_file(emulator: Emulator, shell: Shell, t
         assert (tmp_path / f"{job}.wav").read_bytes() == emulator.audio_of(job)
 
 
-async def test_json_stays_the_document_of_the_service(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """With the link and no path; what is in the directory has the id for a name."""
+async def test_json_has_the_url_and_not_the_path(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """It is the service's object. The file is named after the id."""
     job = emulator.add_job(1)
-    ending = await shell.run("wait", job, "--json", "--download", tmp_path)
-    (document,) = ending.documents
+    result = await shell.run("wait", job, "--json", "--download", tmp_path)
+    (document,) = result.documents
     assert set(document) == {"id", "createdAt", "input", "completedAt", "output"}
     assert set(document["output"]) == {"status", "url", "contentType", "fileSize", "duration"}
     assert document["output"]["url"].startswith(emulator.audio_url)
     assert files_in(tmp_path) == named([job])
 
 
-async def test_downloads_and_waits_go_on_side_by_side(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """A line comes when its file is complete; a slow one holds up neither other downloads nor other waits."""
+async def test_downloads_and_waits_run_at_the_same_time(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """A slow download delays neither other downloads nor other waits."""
     first, second, third = (emulator.add_job(seconds) for seconds in (0, 5, 20))
     emulator.inject(Slow(60), job_id=first, endpoint="audio")
     command = asyncio.create_task(shell.run("wait", first, second, third, "--download", tmp_path))
@@ -66,16 +66,14 @@ async def test_downloads_and_waits_go_on_side_by_side(emulator: Emulator, shell:
     assert [line.split()[0] for line in shell.out.getvalue().splitlines()] == [str(second), str(third)]
     assert {f"{second}.wav", f"{third}.wav"} < set(files_in(tmp_path))
     assert f"{first}.wav" not in files_in(tmp_path)
-    ending = await command
-    assert ending.status == 0
-    assert ending.lines[2].startswith(str(first))
+    result = await command
+    assert result.status == 0
+    assert result.lines[2].startswith(str(first))
     assert (tmp_path / f"{first}.wav").read_bytes() == emulator.audio_of(first)
 
 
-async def test_the_link_of_a_job_that_was_done_before_is_used_too(
-    emulator: Emulator, shell: Shell, tmp_path: Path
-) -> None:
-    """A known quota is not spent on a second request for it."""
+async def test_a_finished_job_needs_one_status_request(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """A known quota is not spent on a second request for the URL."""
     job = emulator.add_job()
     await shell.run("wait", job, "--download", tmp_path)
     assert emulator.requests_of(job) == 1
@@ -83,59 +81,57 @@ async def test_the_link_of_a_job_that_was_done_before_is_used_too(
 
 
 async def test_a_failed_download_stops_no_other(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """One line on standard error that names the job; status 3; no line and no file for it."""
+    """One line on standard error with the job id, exit code 3, and no file."""
     expired, fine, later = emulator.add_job(), emulator.add_job(), emulator.add_job(20)
     emulator.inject(Status(404), job_id=expired, endpoint="audio", times=None)
-    ending = await shell.run("wait", expired, fine, later, NO_JOB, "--download", tmp_path)
-    assert ending.status == 3
-    assert {line.split()[0] for line in ending.lines} == {str(fine), str(later)}
-    assert sorted(line.count(str(expired)) for line in ending.err.splitlines()) == [0, 1]
-    assert f"The audio of job {expired} could not be downloaded" in ending.err
+    result = await shell.run("wait", expired, fine, later, NO_JOB, "--download", tmp_path)
+    assert result.status == 3
+    assert {line.split()[0] for line in result.lines} == {str(fine), str(later)}
+    assert sorted(line.count(str(expired)) for line in result.err.splitlines()) == [0, 1]
+    assert f"The audio of job {expired} could not be downloaded" in result.err
     assert files_in(tmp_path) == named([fine, later])
 
 
-async def test_a_directory_that_is_gone_is_an_error_of_each_job(
-    emulator: Emulator, shell: Shell, tmp_path: Path
-) -> None:
-    """And is not taken for the name of a file; the rest of the waits go on."""
+async def test_a_deleted_directory_is_an_error_of_each_job(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """No file is created in its place, and the other waits continue."""
     directory = tmp_path / "out"
     first, second = emulator.add_job(10), emulator.add_job(15)
     command = asyncio.create_task(shell.run("wait", first, second, "--download", directory))
     await asyncio.sleep(5)
     directory.rmdir()
-    ending = await command
-    assert (ending.status, ending.out) == (3, "")
-    for job, line in zip((first, second), ending.err.splitlines(), strict=True):
+    result = await command
+    assert (result.status, result.out) == (3, "")
+    for job, line in zip((first, second), result.err.splitlines(), strict=True):
         assert line.startswith(f"{job}: the audio cannot be saved: ")
         assert "No such file or directory" in line
     assert not directory.exists()
 
 
-async def test_files_that_are_there_are_replaced(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """And a directory that is there is used, with what else is in it."""
+async def test_existing_files_are_replaced(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """Other files in the directory stay."""
     job = emulator.add_job()
     (tmp_path / f"{job}.wav").write_text("an older one")
     (tmp_path / "other").write_text("")
-    ending = await shell.run("wait", job, "--download", tmp_path)
-    assert ending.status == 0
+    result = await shell.run("wait", job, "--download", tmp_path)
+    assert result.status == 0
     assert (tmp_path / f"{job}.wav").read_bytes() == emulator.audio_of(job)
     assert files_in(tmp_path) == sorted([*named([job]), "other"])
 
 
-async def test_the_path_is_the_directory_s_as_it_was_given(
+async def test_a_relative_directory_gives_relative_paths(
     emulator: Emulator, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Relative, it stays relative; directories above it are made."""
+    """Missing parent directories are created."""
     monkeypatch.chdir(tmp_path)
     job = emulator.add_job()
-    ending = await shell.run("wait", job, "--download", "here/and/there/")
-    assert ending.out == f"{job} COMPLETED here/and/there/{job}.wav\n"
+    result = await shell.run("wait", job, "--download", "here/and/there/")
+    assert result.out == f"{job} COMPLETED here/and/there/{job}.wav\n"
 
 
-async def test_no_more_downloads_are_begun_than_can_be_of_use(
+async def test_the_number_of_started_downloads_is_limited(
     emulator: Emulator, shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Each holds a file open: with thousands of jobs that are done, those would run out; all are had in the end."""
+    """Each keeps a file open, and thousands would exhaust the descriptors. All files arrive in the end."""
     monkeypatch.setattr(wait, "_MAX_STARTED", 3)
     jobs = [emulator.add_job(input={"text": "x"}) for _ in range(12)]
     emulator.inject(Slow(5), times=None, endpoint="audio")
@@ -150,22 +146,20 @@ async def test_no_more_downloads_are_begun_than_can_be_of_use(
 
 
 @pytest.mark.parametrize("options", [[], ["--download"]], ids=["waiting", "downloading"])
-async def test_a_thousand_jobs_come_through(
-    emulator: Emulator, shell: Shell, tmp_path: Path, options: list[str]
-) -> None:
-    """From standard input, under a quota: a document and, if wanted, a file for each."""
+async def test_a_thousand_jobs_finish(emulator: Emulator, shell: Shell, tmp_path: Path, options: list[str]) -> None:
+    """Ids from standard input, under a quota, with and without downloads."""
     emulator.quota = 600
     jobs = [emulator.add_job(number / 10, input={"text": "x"}) for number in range(1000)]
     arguments = ["wait", "--json", "--requests-per-minute", "600", "-", *options, *([tmp_path] if options else [])]
-    ending = await shell.run(*arguments, stdin="\n".join(map(str, jobs)))
-    assert (ending.status, ending.err) == (0, "")
-    assert sorted(document["id"] for document in ending.documents) == sorted(map(str, jobs))
+    result = await shell.run(*arguments, stdin="\n".join(map(str, jobs)))
+    assert (result.status, result.err) == (0, "")
+    assert sorted(document["id"] for document in result.documents) == sorted(map(str, jobs))
     assert emulator.stats.throttled == 0
     assert files_in(tmp_path) == (named(jobs) if options else [])
 
 
 class Endless:
-    """As much of a session as waiting needs, with jobs that are done, each made when it is asked for."""
+    """A minimal session whose jobs are done and are created when they are asked for."""
 
     def __init__(self, jobs: int) -> None:
         self._jobs = jobs
@@ -187,8 +181,8 @@ class Endless:
 
 
 @pytest.mark.parametrize("directory", [None, Path("out")], ids=["waiting", "downloading"])
-async def test_ended_jobs_are_not_kept(shell: Shell, directory: Path | None) -> None:
-    """However many come: but for those whose audio is on its way, each is forgotten once it is told."""
+async def test_finished_jobs_are_not_kept_in_memory(shell: Shell, directory: Path | None) -> None:
+    """Except jobs whose audio is being downloaded."""
     playai: Any = Endless(500)
     counts = JobCounts(500)
     await wait_and_download(
@@ -199,7 +193,7 @@ async def test_ended_jobs_are_not_kept(shell: Shell, directory: Path | None) -> 
 
 
 class Flushed(io.StringIO):
-    """A stream that knows what was flushed."""
+    """A stream that records what was flushed."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -209,8 +203,8 @@ class Flushed(io.StringIO):
         self.seen = self.getvalue().splitlines()
 
 
-async def test_each_line_is_written_at_once(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """Whoever reads a pipe has it when it comes, and not when a buffer is full."""
+async def test_each_line_is_flushed_at_once(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """The reader of a pipe sees a line when the job is done, and not when a buffer is full."""
     shell.out = out = Flushed()
     jobs = [emulator.add_job(seconds) for seconds in (0, 20, 60)]
     command = asyncio.create_task(shell.run("wait", *jobs, "--download", tmp_path))
@@ -222,8 +216,8 @@ async def test_each_line_is_written_at_once(emulator: Emulator, shell: Shell, tm
     assert (counts, len(out.seen)) == ([1, 2], 3)
 
 
-async def test_an_interruption_leaves_whole_files_alone(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """No part file, no task; what was complete stays."""
+async def test_an_interruption_keeps_complete_files(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """It leaves no partial file and no task."""
     quick, slow, endless = emulator.add_job(), emulator.add_job(), emulator.add_job(float("inf"))
     emulator.inject(Slow(60), job_id=slow, endpoint="audio")
     command = asyncio.create_task(shell.run("wait", quick, slow, endless, "--download", tmp_path))
@@ -236,10 +230,8 @@ async def test_an_interruption_leaves_whole_files_alone(emulator: Emulator, shel
     assert shell.err.getvalue() == ""
 
 
-async def test_results_that_nobody_reads_end_the_other_downloads(
-    emulator: Emulator, shell: Shell, tmp_path: Path
-) -> None:
-    """At the first one, as the error that it is; nothing half-done is left."""
+async def test_a_broken_pipe_cancels_the_other_downloads(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """At the first line. No partial file is left."""
     jobs = [emulator.add_job(seconds) for seconds in (0, 0, 500)]
     emulator.inject(Slow(60), job_id=jobs[1], endpoint="audio")
     shell.out = Broken(BrokenPipeError())
@@ -250,7 +242,7 @@ async def test_results_that_nobody_reads_end_the_other_downloads(
 
 
 async def test_progress_counts_downloads_and_bytes(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """On a line of their own; a job is waited for until its audio is on its way, and completed once that is here."""
+    """On a separate line. A job counts as completed when its audio is saved."""
     shell.err = err = Terminal()
     jobs = [emulator.add_job(seconds, input={"text": "x" * 3000}) for seconds in (0, 0, 0, 100)]
     emulator.inject(Slow(50), job_id=jobs[0], endpoint="audio")
@@ -268,7 +260,7 @@ async def test_progress_counts_downloads_and_bytes(emulator: Emulator, shell: Sh
 
 
 async def test_bytes_that_come_again_are_counted_once(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """A download that starts over starts its count over."""
+    """A restarted download restarts its count."""
     shell.err = err = Terminal()
     job = emulator.add_job(input={"text": "x" * 3000})
     emulator.inject(Reset(midway=True), endpoint="audio", times=2)
@@ -280,7 +272,7 @@ async def test_bytes_that_come_again_are_counted_once(emulator: Emulator, shell:
 
 @pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize(
-    ("name", "complaint"),
+    ("name", "message"),
     [
         ("", "--download needs a path"),
         ("file", "file is not a directory"),
@@ -289,34 +281,32 @@ async def test_bytes_that_come_again_are_counted_once(emulator: Emulator, shell:
     ],
     ids=["empty", "a file", "below a file", "too long"],
 )
-def test_a_directory_that_cannot_be_is_wrong_usage(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, complaint: str
+def test_an_impossible_directory_is_a_usage_error(
+    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, message: str
 ) -> None:
-    """Said before anything is sent."""
+    """Before anything is sent."""
     monkeypatch.chdir(tmp_path)
     Path("file").write_text("")
-    ending = shell.run_to_the_end("wait", ID, "--download", name)
-    assert (ending.status, ending.out) == (2, "")
-    (line,) = ending.err.splitlines()
-    assert complaint in line
+    result = shell.run_main("wait", ID, "--download", name)
+    assert (result.status, result.out) == (2, "")
+    (line,) = result.err.splitlines()
+    assert message in line
     assert files_in(tmp_path) == ["file"]
 
 
 @pytest.mark.usefixtures("credentials")
-def test_a_directory_that_cannot_be_written_to_is_wrong_usage(
-    shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Better than an error for each job, ten minutes later."""
+def test_a_read_only_directory_is_a_usage_error(shell: Shell, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And not an error for each job, ten minutes later."""
     monkeypatch.setattr(os, "access", lambda path, mode: False)
-    ending = shell.run_to_the_end("wait", ID, "--download", tmp_path)
-    assert ending.status == 2
-    assert "is not writable" in ending.err
+    result = shell.run_main("wait", ID, "--download", tmp_path)
+    assert result.status == 2
+    assert "is not writable" in result.err
 
 
 @pytest.mark.parametrize("arguments", [["nonsense"], ["-"]], ids=["malformed id", "no key"])
-def test_nothing_is_made_where_something_else_is_wrong(
-    shell: Shell, tmp_path: Path, nothing_set: None, arguments: list[str]
+def test_no_directory_is_created_after_another_usage_error(
+    shell: Shell, tmp_path: Path, no_settings: None, arguments: list[str]
 ) -> None:
-    """The directory comes last."""
-    assert shell.run_to_the_end("wait", *arguments, "--download", tmp_path / "out").status == 2
+    """The directory is checked last."""
+    assert shell.run_main("wait", *arguments, "--download", tmp_path / "out").status == 2
     assert files_in(tmp_path) == []

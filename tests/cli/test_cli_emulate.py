@@ -1,4 +1,4 @@
-"""`playai-async emulate`: the emulator for another terminal."""
+"""`playai-async emulate`."""
 
 import asyncio
 import re
@@ -16,9 +16,9 @@ pytestmark = pytest.mark.looptime
 
 @asynccontextmanager
 async def emulating(shell: Shell, *arguments: object) -> AsyncIterator[list[str]]:
-    """The lines it printed, while it runs; then Ctrl-C."""
+    """Yield the printed lines while the command runs, then interrupt it."""
     serving = asyncio.create_task(shell.run("emulate", *arguments))
-    while shell.out.getvalue().count("\n") < 3:  # no sleep: its socket is opened in real time
+    while shell.out.getvalue().count("\n") < 3:  # no sleep: the socket is opened in real time
         await asyncio.sleep(0)
         assert not serving.done()
     yield shell.out.getvalue().splitlines()
@@ -27,8 +27,8 @@ async def emulating(shell: Shell, *arguments: object) -> AsyncIterator[list[str]
         await serving
 
 
-async def test_it_says_what_to_set_and_what_to_try(shell: Shell, nothing_set: None) -> None:
-    """Lines for a shell, and ids at the beginning of lines, on standard output; the rest on standard error."""
+async def test_it_prints_settings_and_test_jobs(shell: Shell, no_settings: None) -> None:
+    """Commands for a shell and ids go to standard output, explanations to standard error."""
     async with emulating(shell) as lines:
         assert re.fullmatch(r"export PLAYAI_BASE_URL=http://127\.0\.0\.1:\d+", lines[0])
         assert lines[1:3] == ["export PLAYAI_API_KEY=anything", "export PLAYAI_USER_ID=anything"]
@@ -41,52 +41,52 @@ async def test_it_says_what_to_set_and_what_to_try(shell: Shell, nothing_set: No
             "fails after 25 s",
         ]
         address = lines[0].partition("=")[2]
-        told = shell.err.getvalue().splitlines()
-        assert told[:2] == [f"The emulator (not the real service) listens on {address}", "Press Ctrl-C to stop."]
-        assert told[-1] == "To wait for a test job: playai-async wait ID"
-        assert max(map(len, told)) <= 80
+        messages = shell.err.getvalue().splitlines()
+        assert messages[:2] == [f"The emulator (not the real service) listens on {address}", "Press Ctrl-C to stop."]
+        assert messages[-1] == "To wait for a test job: playai-async wait ID"
+        assert max(map(len, messages)) <= 80
 
 
-async def test_what_it_says_to_set_works(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Waiting for its jobs with its settings ends as it foretold."""
+async def test_its_settings_and_jobs_work(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """`wait` sees the states that `emulate` announced."""
     async with emulating(shell, "--jobs", 2) as lines:
         for line in lines[:3]:
             name, _, value = line.removeprefix("export ").partition("=")
             monkeypatch.setenv(name, value)
         ids = [line.split()[0] for line in lines[3:]]
         other = Shell(monkeypatch)
-        ending = await other.run("wait", *ids)
-    assert [line.split()[:2] for line in ending.lines] == [[ids[0], "COMPLETED"], [ids[1], "FAILED"]]
+        result = await other.run("wait", *ids)
+    assert [line.split()[:2] for line in result.lines] == [[ids[0], "COMPLETED"], [ids[1], "FAILED"]]
 
 
-async def test_it_throttles_as_told(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """By the quota and the window that it was given, saying when to come back if it is to."""
+async def test_options_set_the_quota_and_the_window(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With `--retry-after`, a 429 says when to come back."""
     async with emulating(shell, "--quota", 1, "--window", 30, "--retry-after", "--jobs", 1) as lines:
         monkeypatch.setenv("PLAYAI_BASE_URL", lines[0].partition("=")[2])
         monkeypatch.setenv("PLAYAI_API_KEY", "anything")
         monkeypatch.setenv("PLAYAI_USER_ID", "anything")
-        ending = await Shell(monkeypatch).run("wait", lines[3].split()[0])
-        assert ending.status == 0
+        result = await Shell(monkeypatch).run("wait", lines[3].split()[0])
+        assert result.status == 0
         assert 29 < asyncio.get_running_loop().time() < 33
 
 
-async def test_what_it_says_to_make_audio_with_works(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
-) -> None:
-    """Word for word, in a shell with its settings."""
+async def test_its_create_command_works(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Copied word for word."""
     monkeypatch.chdir(tmp_path)
     async with emulating(shell) as lines:
         for line in lines[:3]:
             name, _, value = line.removeprefix("export ").partition("=")
             monkeypatch.setenv(name, value)
         (hint,) = re.findall(r"playai-async (create .*)", shell.err.getvalue())
-        ending = await Shell(monkeypatch).run(*shlex.split(hint))
-    assert ending.status == 0
-    assert ending.out.split()[2] == f"out/{files_in(tmp_path / 'out')[0]}"
+        result = await Shell(monkeypatch).run(*shlex.split(hint))
+    assert result.status == 0
+    assert result.out.split()[2] == f"out/{files_in(tmp_path / 'out')[0]}"
 
 
-async def test_it_throttles_creations_apart(shell: Shell, monkeypatch: pytest.MonkeyPatch, credentials: None) -> None:
-    """As the service does."""
+async def test_create_requests_have_their_own_quota(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, credentials: None
+) -> None:
+    """As at the service."""
     async with emulating(shell, "--create-quota", 1, "--window", 30, "--retry-after", "--jobs", 0) as lines:
         monkeypatch.setenv("PLAYAI_BASE_URL", lines[0].partition("=")[2])
         for _ in range(2):
@@ -94,8 +94,8 @@ async def test_it_throttles_creations_apart(shell: Shell, monkeypatch: pytest.Mo
         assert 29 < asyncio.get_running_loop().time() < 33
 
 
-async def test_it_needs_no_jobs(shell: Shell) -> None:
-    """A single one completes, and none leaves nothing to try."""
+async def test_it_runs_without_test_jobs(shell: Shell) -> None:
+    """A single test job completes."""
     async with emulating(shell, "--jobs", 0) as lines:
         assert len(lines) == 3
         assert "wait for a test job" not in shell.err.getvalue()
@@ -106,15 +106,15 @@ async def test_it_needs_no_jobs(shell: Shell) -> None:
 
 
 def test_a_taken_port_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Said in a line that names the port."""
+    """One line that names the port."""
 
     async def take_and_try() -> None:
         first = Shell(monkeypatch)
         async with emulating(first) as lines:
             port = lines[0].rpartition(":")[2]
-            ending = await asyncio.to_thread(Shell(monkeypatch).run_to_the_end, "emulate", "--port", port)
-            assert ending.status == 3
-            (line,) = ending.err.splitlines()
+            result = await asyncio.to_thread(Shell(monkeypatch).run_main, "emulate", "--port", port)
+            assert result.status == 3
+            (line,) = result.err.splitlines()
             assert port in line
 
     asyncio.run(take_and_try())

@@ -1,4 +1,4 @@
-"""`playai-async get`: one question, one answer."""
+"""`playai-async get`: one request, one line."""
 
 from uuid import UUID
 
@@ -33,46 +33,48 @@ NO_JOB = UUID("00000000-0000-4000-8000-000000000000")
     ],
     ids=["in progress", "failed", "completed", "unknown", "unprintable"],
 )
-async def test_any_answer_is_fine(emulator: Emulator, shell: Shell, output: dict[str, object], line: str) -> None:
-    """Whatever the state: it was asked for, and is told on one line."""
+async def test_it_prints_any_state_with_exit_code_0(
+    emulator: Emulator, shell: Shell, output: dict[str, object], line: str
+) -> None:
+    """On one line, without control characters."""
     job = emulator.add_job()
     emulator.set_output(job, output)
-    ending = await shell.run("get", job)
-    assert (ending.status, ending.out) == (0, f"{job} {line}\n")
+    result = await shell.run("get", job)
+    assert (result.status, result.out) == (0, f"{job} {line}\n")
     assert emulator.requests_of(job) == 1
 
 
-async def test_json_keeps_what_is_not_known(emulator: Emulator, shell: Shell) -> None:
-    """A state of tomorrow is printed as the service has it."""
+async def test_json_keeps_unknown_states_and_fields(emulator: Emulator, shell: Shell) -> None:
+    """As the service sent them."""
     job = emulator.add_job(float("inf"))
     emulator.set_output(job, {"status": "QUEUED", "placeInQueue": 7})
-    ending = await shell.run("get", "--json", job)
-    (document,) = ending.documents
+    result = await shell.run("get", "--json", job)
+    (document,) = result.documents
     assert document["output"] == {"status": "QUEUED", "placeInQueue": 7}
     assert (document["id"], document["completedAt"]) == (str(job), None)
 
 
 @pytest.mark.parametrize("status", [404, 429, 500], ids=str)
-async def test_an_error_is_told_on_standard_error(emulator: Emulator, shell: Shell, status: int) -> None:
-    """At once: asking again is for `wait`."""
+async def test_an_error_goes_to_standard_error(emulator: Emulator, shell: Shell, status: int) -> None:
+    """At once: `get` does not retry."""
     emulator.inject(Status(status))
     job = emulator.add_job()
-    ending = await shell.run("get", job, "--json")
-    assert (ending.status, ending.out) == (3, "")
-    assert ending.err.startswith(f"PlayAI answered {status} for job {job}")
+    result = await shell.run("get", job, "--json")
+    assert (result.status, result.out) == (3, "")
+    assert result.err.startswith(f"PlayAI answered {status} for job {job}")
     assert emulator.stats.requests == 1
 
 
 async def test_the_id_may_come_from_standard_input(emulator: Emulator, shell: Shell) -> None:
-    """As for `wait`, but one."""
+    """One id only."""
     job = emulator.add_job()
-    ending = await shell.run("get", "-", stdin=f"{job}\n")
-    assert ending.out.startswith(str(job))
+    result = await shell.run("get", "-", stdin=f"{job}\n")
+    assert result.out.startswith(str(job))
 
 
 @pytest.mark.parametrize("stdin", ["", f"{NO_JOB}\n{UUID(int=1)}\n"], ids=["none", "two"])
 async def test_it_takes_one_id(emulator: Emulator, shell: Shell, stdin: str) -> None:
-    """No more and no less, and nothing is sent otherwise."""
+    """With any other number of ids, nothing is sent."""
     with pytest.raises(UsageError, match="takes one id"):
         await shell.run("get", "-", stdin=stdin)
     assert emulator.stats.requests == 0

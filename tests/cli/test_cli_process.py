@@ -1,4 +1,4 @@
-"""The program as a process of its own: what only a real one can show."""
+"""The program as a process."""
 
 import asyncio
 import os
@@ -22,20 +22,20 @@ SECONDS = 30
 
 
 def run(command: Sequence[str], **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a program to its end."""
-    return subprocess.run(  # noqa: S603 - its arguments are ours
+    """Run a program until it exits."""
+    return subprocess.run(  # noqa: S603 - fixed arguments
         command, env=environment(**settings), capture_output=True, text=True, timeout=SECONDS, check=False
     )
 
 
-def test_a_reader_that_has_gone_ends_it_quietly(
-    emulated: tuple[subprocess.Popen[str], dict[str, str], list[str]],
+def test_a_broken_pipe_prints_nothing(
+    emulate_process: tuple[subprocess.Popen[str], dict[str, str], list[str]],
 ) -> None:
-    """As with `| head`: no traceback, and no complaint of Python's on the way out."""
-    _, settings, jobs = emulated
+    """As with `| head`: no traceback, and no message of Python at exit."""
+    _, settings, jobs = emulate_process
     reader, writer = os.pipe()
     os.close(reader)
-    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+    with subprocess.Popen(  # noqa: S603 - fixed arguments
         [*PROGRAM, "get", jobs[0]], env=environment(**settings), stdout=writer, stderr=subprocess.PIPE, text=True
     ) as process:
         os.close(writer)
@@ -44,11 +44,11 @@ def test_a_reader_that_has_gone_ends_it_quietly(
         assert process.stderr.read() == ""
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no pseudo-terminals here")
-def test_a_pipe_has_the_terminal_to_itself() -> None:
-    """As with `| jq`: nothing is drawn on, or wiped off, the terminal that the next program writes to."""
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
+def test_no_progress_is_drawn_while_output_is_piped() -> None:
+    """As with `| jq`: the next program writes to the same terminal."""
     ours, terminal = os.openpty()
-    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+    with subprocess.Popen(  # noqa: S603 - fixed arguments
         [*PROGRAM, "demo", "--jobs", "2", "--longest", "0.5"],
         env=environment(),
         stdout=subprocess.PIPE,
@@ -64,21 +64,21 @@ def test_a_pipe_has_the_terminal_to_itself() -> None:
     assert shown == b"."
 
 
-def test_the_demo_runs_anywhere() -> None:
-    """Without a terminal, a setting or a network."""
-    ending = run([*PROGRAM, "demo", "--jobs", "4", "--longest", "0.5"])
-    assert (ending.returncode, ending.stderr) == (0, "")
-    assert "0 waits lost." in ending.stdout
+def test_the_demo_needs_no_terminal_and_no_settings() -> None:
+    """In a process."""
+    result = run([*PROGRAM, "demo", "--jobs", "4", "--longest", "0.5"])
+    assert (result.returncode, result.stderr) == (0, "")
+    assert "0 waits lost." in result.stdout
 
 
-def test_the_console_script_is_the_module() -> None:
-    """Installed under its name."""
+def test_the_console_script_is_installed() -> None:
+    """It prints the version."""
     script = Path(sys.executable).with_name("playai-async")
     assert run([str(script), "--version"]).stdout == f"{playai_async.__version__}\n"
 
 
 def test_running_the_module_runs_the_program(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """In process, for what a process of its own would not let us see."""
+    """`python -m playai_async`, run in this process."""
     monkeypatch.setattr(sys, "argv", ["playai-async", "--version"])
     monkeypatch.setattr(sys, "stdout", shell.out)
     monkeypatch.delitem(sys.modules, "playai_async.__main__")
@@ -90,7 +90,7 @@ def test_running_the_module_runs_the_program(shell: Shell, monkeypatch: pytest.M
 
 @pytest.fixture
 def command_line_not_imported() -> Iterator[None]:
-    """Modules as in a new process, so that the command line is imported anew; put back after the test."""
+    """Remove the command line and its libraries from `sys.modules`, and put them back after the test."""
     modules = dict(sys.modules)
     for name in modules:
         if name.partition(".")[0] in {"cyclopts", "rich"} or name.startswith("playai_async._cli"):
@@ -102,10 +102,10 @@ def command_line_not_imported() -> Iterator[None]:
 
 @pytest.mark.usefixtures("command_line_not_imported")
 @pytest.mark.parametrize("missing", ["cyclopts", "rich"])
-def test_a_missing_library_is_said(
+def test_a_missing_library_names_the_extra(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], missing: str
 ) -> None:
-    """The same in process."""
+    """Exit code 2."""
     monkeypatch.setitem(sys.modules, missing, None)
     assert playai_async.__main__.main() == 2
     assert "playai-async[cli]" in capsys.readouterr().err
@@ -113,15 +113,15 @@ def test_a_missing_library_is_said(
 
 @pytest.mark.usefixtures("command_line_not_imported")
 def test_another_missing_module_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
-    """To install the extra would not help."""
+    """Installing the extra would not help."""
     monkeypatch.setitem(sys.modules, "playai_async._cli.wait", None)
     with pytest.raises(ModuleNotFoundError, match="wait"):
         playai_async.__main__.main()
 
 
 @pytest.mark.usefixtures("command_line_not_imported")
-def test_ctrl_c_while_importing_is_quiet(monkeypatch: pytest.MonkeyPatch) -> None:
-    """It takes a moment, in which a hasty user presses it."""
+def test_ctrl_c_during_the_import_prints_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The import takes a moment."""
 
     class Interrupting:
         def find_spec(self, name: str, *_: object) -> None:
@@ -132,8 +132,8 @@ def test_ctrl_c_while_importing_is_quiet(monkeypatch: pytest.MonkeyPatch) -> Non
     assert playai_async.__main__.main() == 130
 
 
-async def test_an_executor_s_call_returns_what_it_brought() -> None:
-    """Or raises it, as any executor's does."""
+async def test_the_executor_returns_results_and_raises_errors() -> None:
+    """As any executor does."""
     executor = main._DaemonThreadExecutor()
     assert executor.submit(divmod, 7, 2).result(SECONDS) == (3, 1)
     with pytest.raises(ZeroDivisionError):
@@ -141,7 +141,7 @@ async def test_an_executor_s_call_returns_what_it_brought() -> None:
 
 
 def test_a_cancelled_call_is_not_made() -> None:
-    """One that was cancelled before its thread came to it."""
+    """A call that is cancelled before its thread starts."""
     future = Future[None]()
     future.cancel()
     made = threading.Event()
@@ -149,8 +149,8 @@ def test_a_cancelled_call_is_not_made() -> None:
     assert not made.is_set()
 
 
-def test_a_command_runs_with_threads_that_nobody_joins() -> None:
-    """Its loop ends though a call is still under way."""
+def test_a_blocked_thread_does_not_delay_the_exit() -> None:
+    """The loop ends while a call is still running."""
     go_on = threading.Event()
 
     async def leave_a_call_behind() -> ExitCode:
@@ -164,8 +164,8 @@ def test_a_command_runs_with_threads_that_nobody_joins() -> None:
     go_on.set()
 
 
-def test_a_command_also_runs_off_the_main_thread() -> None:
-    """Where no signal can be heard."""
+def test_a_command_runs_in_another_thread() -> None:
+    """Signal handlers cannot be set there."""
 
     async def fine() -> ExitCode:
         return ExitCode.SUCCESS

@@ -1,4 +1,4 @@
-"""What is seen on a terminal while a command runs, and what is left of it."""
+"""The progress display on a terminal."""
 
 import asyncio
 import logging
@@ -24,14 +24,14 @@ pytestmark = pytest.mark.looptime
 
 @asynccontextmanager
 async def waiting(shell: Shell, *arguments: object) -> AsyncIterator[None]:
-    """A wait under way, seen to its end after the block."""
+    """Run a wait during the block, and until it ends."""
     command = asyncio.create_task(shell.run("wait", *arguments))
     yield
     await command
 
 
 async def test_progress_counts_states_and_requests(emulator: Emulator, shell: Shell) -> None:
-    """A bar, the jobs by state, and what was sent for them, as of the last eighth of a second."""
+    """A bar, the jobs by state and the requests, at most an eighth of a second old."""
     shell.err = err = Terminal()
     jobs = [emulator.add_job(1), emulator.add_job(1, fails=True), emulator.add_job(15), emulator.add_job(15)]
     emulator.inject(Status(404), job_id=jobs[3])
@@ -42,13 +42,13 @@ async def test_progress_counts_states_and_requests(emulator: Emulator, shell: Sh
     assert shown[0].startswith("PlayAI answered 404 for job")
     assert re.fullmatch(r"3 of 4 +━+[╸╺]?━*", shown[-4])
     assert shown[-3] == "Jobs 1 waiting, 1 completed, 1 failed, 1 errors"
-    # A poll may have gone out since the last drawing.
+    # A poll may have been sent since the last refresh.
     assert shown[-2] in {f"Requests {drawn} sent, 0 rate limited (429)" for drawn in (sent - 1, sent)}
     assert shown[-1] == "Pacing quota unknown; 0 queued"
 
 
-async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> None:
-    """Why, and for how long a 429 holds the session, counting down; and who waits for that."""
+async def test_progress_shows_a_pause(emulator: Emulator, shell: Shell) -> None:
+    """Its reason, the remaining seconds and the queued requests."""
     shell.err = err = Terminal()
     emulator.inject(Status(429, headers={"Retry-After": "40"}))
     async with waiting(shell, emulator.add_job()):
@@ -63,8 +63,8 @@ async def test_progress_tells_of_a_pause(emulator: Emulator, shell: Shell) -> No
     assert left[0] - left[1] == pytest.approx(10, abs=0.15)
 
 
-async def test_nothing_of_it_remains(emulator: Emulator, shell: Shell) -> None:
-    """Only errors stay on standard error; the cursor is shown again."""
+async def test_progress_is_removed_at_the_end(emulator: Emulator, shell: Shell) -> None:
+    """Only errors stay on standard error. The cursor is shown again."""
     shell.err = err = Terminal()
     async with waiting(shell, emulator.add_job(5), emulator.add_job(20)):
         await asyncio.sleep(3)
@@ -74,7 +74,7 @@ async def test_nothing_of_it_remains(emulator: Emulator, shell: Shell) -> None:
 
 
 async def test_results_and_progress_share_a_terminal(emulator: Emulator, shell: Shell) -> None:
-    """Results stand above the progress, whole, though they come by another stream."""
+    """Results stand above the progress display, although they use another stream."""
     shell.out = shell.err = terminal = Terminal()
     jobs = [emulator.add_job(seconds) for seconds in (0, 5, 40)]
     async with waiting(shell, *jobs):
@@ -84,8 +84,8 @@ async def test_results_and_progress_share_a_terminal(emulator: Emulator, shell: 
     assert [line.split()[:2] for line in terminal.lines()] == [[str(job), "COMPLETED"] for job in jobs]
 
 
-async def test_results_go_to_standard_output_alone(emulator: Emulator, shell: Shell) -> None:
-    """Piped or not, progress or not."""
+async def test_results_go_to_standard_output_only(emulator: Emulator, shell: Shell) -> None:
+    """With and without progress."""
     shell.err = err = Terminal()
     job = emulator.add_job(5)
     async with waiting(shell, job):
@@ -95,11 +95,11 @@ async def test_results_go_to_standard_output_alone(emulator: Emulator, shell: Sh
     assert "\x1b" not in shell.out.getvalue()
 
 
-async def test_a_warning_of_the_library_does_not_spoil_it(
+async def test_a_log_message_stands_above_progress(
     emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """It stands above, on lines of its own."""
-    # As in a program of its own: pytest's handlers would take the warning.
+    """On lines of its own."""
+    # As in a real program: the handlers of pytest would take the warning.
     monkeypatch.setattr(logging.getLogger("playai_async"), "propagate", False)
     shell.err = err = Terminal()
     job = emulator.add_job(20)
@@ -113,10 +113,10 @@ async def test_a_warning_of_the_library_does_not_spoil_it(
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
-async def test_there_is_no_progress_off_a_terminal(
+async def test_there_is_no_progress_without_a_terminal(
     emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch, variable: str
 ) -> None:
-    """A log file gets errors alone, whatever the environment asks of colours."""
+    """A log file gets errors only, also with FORCE_COLOR."""
     monkeypatch.setenv(variable, "1")
     async with waiting(shell, emulator.add_job(5)):
         pass
@@ -125,7 +125,7 @@ async def test_there_is_no_progress_off_a_terminal(
 
 @contextmanager
 def out_to(kind: str) -> Iterator[IO[str]]:
-    """A standard output on a descriptor of this kind."""
+    """Open a standard output on a descriptor of this kind."""
     with ExitStack() as opened:
         if kind == "socket":
             ours, _ = (opened.enter_context(end) for end in socket.socketpair())
@@ -147,10 +147,10 @@ def out_to(kind: str) -> Iterator[IO[str]]:
     [("pipe", False), ("socket", False), ("terminal", True), ("file", True), (os.devnull, True)],
     ids=["pipe", "socket", "terminal", "file", "null device"],
 )
-async def test_there_is_no_progress_where_another_program_reads_the_results(
+async def test_there_is_no_progress_if_output_is_piped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, kind: str, *, drawn: bool
 ) -> None:
-    """It would be wiped off over what that one writes to the same terminal; a file or a terminal does no harm."""
+    """The display would erase lines of the reading program. A file or a terminal does no harm."""
     monkeypatch.chdir(tmp_path)
     err = Terminal()
     with out_to(kind) as out:
@@ -159,7 +159,7 @@ async def test_there_is_no_progress_where_another_program_reads_the_results(
 
 
 async def test_progress_shows_no_secret(emulator: Emulator, shell: Shell) -> None:
-    """Of the credentials nothing is drawn."""
+    """Neither the key nor the user id."""
     shell.err = err = Terminal()
     async with waiting(shell, emulator.add_job(5)):
         pass
@@ -168,8 +168,8 @@ async def test_progress_shows_no_secret(emulator: Emulator, shell: Shell) -> Non
     assert USER not in err.getvalue()
 
 
-async def test_progress_gives_way_when_the_block_fails() -> None:
-    """The terminal is left as it was found."""
+async def test_progress_is_removed_if_the_block_fails() -> None:
+    """The terminal is left clean."""
     err = Terminal()
 
     async def fail() -> None:
@@ -183,8 +183,10 @@ async def test_progress_gives_way_when_the_block_fails() -> None:
     assert err.lines() == []
 
 
-async def test_closed_streams_are_nowhere(emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A descriptor closed by the parent is None in Python: what is meant for it goes to no other either."""
+async def test_output_to_closed_streams_is_dropped(
+    emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Python sets a closed stream to None. Nothing is written to the other stream instead."""
     out = Terminal()
     nowhere = Output(None, None)
     nowhere.result("one")
@@ -195,10 +197,10 @@ async def test_closed_streams_are_nowhere(emulator: Emulator, shell: Shell, monk
     assert out.getvalue() == ""
 
 
-async def test_a_narrow_terminal_gets_progress_that_fits(
+async def test_progress_fits_a_narrow_terminal(
     emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A line that wrapped could not be wiped off; names stay whole, and what is cut says so."""
+    """A wrapped line could not be removed. Long lines end with an ellipsis."""
     monkeypatch.setenv("COLUMNS", "40")
     shell.err = err = Terminal()
     async with waiting(shell, emulator.add_job(5)):
@@ -209,14 +211,14 @@ async def test_a_narrow_terminal_gets_progress_that_fits(
     assert re.fullmatch(r"Jobs      1 waiting, .*…", shown[1])
 
 
-async def test_a_table_that_nobody_reads_is_a_broken_pipe() -> None:
-    """As any other result is, and not an end of rich's own."""
+async def test_a_table_on_a_broken_pipe_raises() -> None:
+    """As any other result does. rich would exit the program."""
     with pytest.raises(BrokenPipeError):
         Output(Broken(BrokenPipeError()), None).table(["a"], [["b"]])
 
 
 async def test_a_burst_of_lines_costs_few_drawings() -> None:
-    """Thousands of jobs may end at once: what is drawn then is the last of it, and every line is there."""
+    """Thousands of jobs may finish at once. All lines are printed."""
     terminal = Terminal()
     drawings = 0
 
@@ -234,13 +236,13 @@ async def test_a_burst_of_lines_costs_few_drawings() -> None:
         burst = drawings - before
         await asyncio.sleep(1)
         assert terminal.lines()[-1].split() == ["Jobs", "many"]
-    assert burst < 10  # a single one asks more than once
+    assert burst < 10  # one drawing calls `render` more than once
     assert drawings - before < 40
     assert terminal.lines() == [f"{kind} {number}" for number in range(500) for kind in ("result", "error")]
 
 
 async def test_ninety_thousand_jobs_fit_80_columns(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whatever the numbers: a line that wrapped could not be wiped off, and one that is cut says too little."""
+    """A wrapped line could not be removed, and no line is cut."""
     monkeypatch.setenv("COLUMNS", "80")
     err = Terminal()
     counts = JobCounts(

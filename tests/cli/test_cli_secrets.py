@@ -1,4 +1,4 @@
-"""The key and the user id come from the environment alone, and what is given in an argument instead is not repeated."""
+"""The key and the user id come from the environment only, and are never printed."""
 
 import inspect
 from pathlib import Path
@@ -31,29 +31,29 @@ pytestmark = pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize(
     "command", ["get {id} {option}", "get {option} {id}", "wait {id} {option}", "wait {option} {id}"]
 )
-def test_no_command_that_waits_takes_a_key(shell: Shell, command: str, attempt: str) -> None:
-    """It is refused before anything is sent, by the option's name and without its value."""
-    ending = shell.run_to_the_end(*command.format(id=ID, option=attempt).split())
-    assert (ending.status, ending.out) == (2, "")
-    assert f"unknown option: {attempt[:2]}" in ending.err
-    assert GIVEN not in ending.err
+def test_get_and_wait_take_no_key(shell: Shell, command: str, attempt: str) -> None:
+    """The error names the option without its value, and nothing is sent."""
+    result = shell.run_main(*command.format(id=ID, option=attempt).split())
+    assert (result.status, result.out) == (2, "")
+    assert f"unknown option: {attempt[:2]}" in result.err
+    assert GIVEN not in result.err
 
 
 @pytest.mark.parametrize("attempt", ATTEMPTS)
 @pytest.mark.parametrize("command", ["create --voice v --text x", "--install-completion", "demo", "emulate"])
 def test_no_other_command_takes_a_key(shell: Shell, command: str, attempt: str) -> None:
-    """Though some would need none."""
-    ending = shell.run_to_the_end(*command.split(), *attempt.split())
-    assert (ending.status, ending.out) == (2, "")
-    assert GIVEN not in ending.err
+    """Not even commands that need no key."""
+    result = shell.run_main(*command.split(), *attempt.split())
+    assert (result.status, result.out) == (2, "")
+    assert GIVEN not in result.err
 
 
 @pytest.mark.parametrize("attempt", [*ATTEMPTS, f"PLAYAI_API_KEY={GIVEN}", f"PLAYAI_USER_ID={GIVEN}"])
-def test_none_is_taken_before_the_command(shell: Shell, attempt: str) -> None:
-    """Nor are the environment's variables, in the place where `env` would take them."""
-    ending = shell.run_to_the_end(*attempt.split(), "wait", ID)
-    assert (ending.status, ending.out) == (2, "")
-    assert GIVEN not in ending.err
+def test_no_key_is_taken_before_the_command(shell: Shell, attempt: str) -> None:
+    """Neither as an option nor as `PLAYAI_API_KEY=...`."""
+    result = shell.run_main(*attempt.split(), "wait", ID)
+    assert (result.status, result.out) == (2, "")
+    assert GIVEN not in result.err
 
 
 @pytest.mark.parametrize("attempt", [f"--api-key={GIVEN}", f"--api-key:{GIVEN}", f"-k{GIVEN}"])
@@ -72,14 +72,14 @@ def test_none_is_taken_before_the_command(shell: Shell, attempt: str) -> None:
         ("--install-completion --shell {option}", "--shell needs a value"),
     ],
 )
-def test_an_option_in_place_of_a_value_is_named_and_no_more(
+def test_an_option_in_place_of_a_value_is_printed_without_its_value(
     shell: Shell, command: str, named: str, attempt: str
 ) -> None:
-    """Nothing that it was given is repeated, whichever way the two were joined."""
-    ending = shell.run_to_the_end(*command.format(id=ID, option=attempt).split())
-    assert (ending.status, ending.out) == (2, "")
-    assert named.format(name="-k" if attempt.startswith("-k") else "--api-key") in ending.err
-    assert GIVEN not in ending.err
+    """However the option and its value are joined."""
+    result = shell.run_main(*command.format(id=ID, option=attempt).split())
+    assert (result.status, result.out) == (2, "")
+    assert named.format(name="-k" if attempt.startswith("-k") else "--api-key") in result.err
+    assert GIVEN not in result.err
 
 
 @pytest.mark.parametrize("secret", [KEY, USER, f"--api-key{KEY}", f"before-{USER}-after", repr(f"{KEY}\n")])
@@ -98,18 +98,20 @@ def test_an_option_in_place_of_a_value_is_named_and_no_more(
         "--install-completion --shell bash --output {file}/{secret}",
     ],
 )
-def test_the_environment_s_own_are_not_repeated(shell: Shell, tmp_path: Path, command: str, secret: str) -> None:
-    """Wherever they were given, and whatever is said of them."""
+def test_the_key_and_user_id_from_the_environment_are_never_printed(
+    shell: Shell, tmp_path: Path, command: str, secret: str
+) -> None:
+    """Wherever they occur in the command line."""
     (tmp_path / "file").touch()
-    ending = shell.run_to_the_end(*command.format(secret=secret, file=tmp_path / "file").split())
-    assert ending.status in {2, 3}
-    assert "playai-async: " in ending.err
-    assert KEY not in ending.err
-    assert USER not in ending.err
+    result = shell.run_main(*command.format(secret=secret, file=tmp_path / "file").split())
+    assert result.status in {2, 3}
+    assert "playai-async: " in result.err
+    assert KEY not in result.err
+    assert USER not in result.err
 
 
 def test_no_option_is_for_a_key() -> None:
-    """No command takes anything by such a name, and none hides it from its help."""
+    """No parameter of any command has such a name."""
     commands = [command.default_command for command in app.app.subapps]
     taken = {name for command in commands if command in OURS for name in inspect.signature(command).parameters}
     assert {"job_id", "job_ids", "jobs", "quota"} <= taken
@@ -117,24 +119,24 @@ def test_no_option_is_for_a_key() -> None:
 
 
 @pytest.mark.parametrize("variable", ["PLAYAI_API_KEY", "PLAYAI_USER_ID"])
-def test_one_that_cannot_be_sent_is_not_repeated(shell: Shell, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
-    """A key with a line break in it, say, out of a file."""
+def test_an_invalid_key_is_not_printed(shell: Shell, monkeypatch: pytest.MonkeyPatch, variable: str) -> None:
+    """For example a key with a line break."""
     monkeypatch.setenv(variable, f"{GIVEN}\r\nX-Other: header")
-    ending = shell.run_to_the_end("wait", ID)
-    assert (ending.status, ending.out) == (2, "")
-    assert variable in ending.err
-    assert GIVEN not in ending.err
+    result = shell.run_main("wait", ID)
+    assert (result.status, result.out) == (2, "")
+    assert variable in result.err
+    assert GIVEN not in result.err
 
 
 def test_a_bug_is_reported_without_the_key(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A traceback has lines of code, and no values."""
+    """A traceback shows lines of code, but no values."""
 
     def fail(*_: object, **__: object) -> None:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(app, "PlayAISession", fail)
-    ending = shell.run_to_the_end("wait", ID)
-    assert ending.status == 3
-    assert "a bug" in ending.err
-    assert KEY not in ending.err
-    assert USER not in ending.err
+    result = shell.run_main("wait", ID)
+    assert result.status == 3
+    assert "a bug" in result.err
+    assert KEY not in result.err
+    assert USER not in result.err

@@ -1,4 +1,4 @@
-"""What the program does when it is interrupted or told to end, mostly as a process of its own."""
+"""SIGINT, SIGTERM and SIGHUP, mostly sent to a process."""
 
 import asyncio
 import os
@@ -20,14 +20,14 @@ from tests.cli.conftest import PROGRAM, environment, files_in
 JOB = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
 SECONDS = 30
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
-"""What ends the program, and the exit status that stands for it."""
+"""The signals that end the program, and their exit codes."""
 
-endings = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
+signals = pytest.mark.parametrize("number", SIGNALS, ids=lambda number: number.name)
 
 
 @pytest.fixture(autouse=True)
-def _signals_are_heard() -> Iterator[None]:
-    """Undo what a shell or `nohup` does to the processes it starts, which ignore SIGINT or SIGHUP from birth."""
+def _default_signal_handlers() -> Iterator[None]:
+    """Restore the default handlers: a shell or `nohup` may start this process with SIGINT or SIGHUP ignored."""
     inherited = {
         number: signal.signal(number, signal.default_int_handler if number == signal.SIGINT else signal.SIG_DFL)
         for number in SIGNALS
@@ -37,12 +37,12 @@ def _signals_are_heard() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_ctrl_c_ends_a_wait_at_once_and_quietly(
-    emulated: tuple[subprocess.Popen[str], dict[str, str], list[str]],
+def test_ctrl_c_ends_a_wait_within_a_second(
+    emulate_process: tuple[subprocess.Popen[str], dict[str, str], list[str]],
 ) -> None:
-    """Status 130 within a second, and not a word more; the server it waited on ends the same way."""
-    server, settings, jobs = emulated
-    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+    """Exit code 130 and no output. The emulator ends in the same way."""
+    server, settings, jobs = emulate_process
+    with subprocess.Popen(  # noqa: S603 - fixed arguments
         [*PROGRAM, "wait", "-"],
         env=environment(**settings),
         stdin=subprocess.PIPE,
@@ -55,7 +55,7 @@ def test_ctrl_c_ends_a_wait_at_once_and_quietly(
         assert waiting.stderr
         waiting.stdin.write("\n".join([*jobs, JOB]))
         waiting.stdin.close()
-        assert JOB in waiting.stderr.readline()  # which there is not, so that the others are under way
+        assert JOB in waiting.stderr.readline()  # it does not exist; so the other waits have started
         for process in (waiting, server):
             process.send_signal(signal.SIGINT)
             began = time.monotonic()
@@ -67,19 +67,19 @@ def test_ctrl_c_ends_a_wait_at_once_and_quietly(
     assert "Traceback" not in server.stderr.read()
 
 
-@endings
+@signals
 @pytest.mark.parametrize("command", ["wait", "create"])
-def test_a_signal_ends_a_download_at_once_and_leaves_no_part_of_it(
+def test_a_signal_ends_a_download_and_removes_the_partial_file(
     tmp_path: Path, command: str, number: signal.Signals
 ) -> None:
-    """With its status within a second, in the middle of the audio; a job that was created is not lost."""
+    """Within a second. `create` prints the job id."""
     errors, job = asyncio.run(_interrupted_in_a_download(command, tmp_path, number))
     assert files_in(tmp_path) == []
     assert errors.count("\n") == errors.count(f"playai-async wait {job} --download ") == int(command == "create")
 
 
 async def _interrupted_in_a_download(command: str, directory: Path, number: signal.Signals) -> tuple[str, UUID]:
-    """What was written to standard error, and the job."""
+    """Return standard error and the job id."""
     async with Emulator(job_duration=0.1) as emulator:
         emulator.inject(Slow(SECONDS), endpoint="audio")
         arguments = ["--voice", "v", "--text", "x" * 1000] if command == "create" else [str(emulator.add_job())]
@@ -95,23 +95,23 @@ async def _interrupted_in_a_download(command: str, directory: Path, number: sign
         return errors.decode(), emulator.jobs[0]
 
 
-@endings
-def test_a_signal_does_not_lose_a_job_that_is_waited_for(number: signal.Signals) -> None:
-    """It was paid for: a line says how to take it up, and no more than that."""
+@signals
+def test_a_signal_during_create_wait_prints_the_wait_command(number: signal.Signals) -> None:
+    """The job was paid for."""
     status, out, errors, job = asyncio.run(_signalled_in_a_wait(number, seconds=SECONDS))
     assert (status, out) == (SIGNALS[number], "")
     assert errors == f"playai-async: job {job} keeps running; to wait for it: playai-async wait {job}\n"
 
 
-@pytest.mark.skipif(not hasattr(os, "openpty"), reason="there are no pseudo-terminals here")
-def test_a_terminal_that_is_gone_leaves_no_part_of_a_file(tmp_path: Path) -> None:
-    """Though the progress on it can't be wiped off any more, and all that is said there fails."""
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
+def test_a_closed_terminal_leaves_no_partial_file(tmp_path: Path) -> None:
+    """Although every write to the terminal fails."""
     assert asyncio.run(_hung_up_in_a_download(tmp_path)) == 129
     assert files_in(tmp_path) == []
 
 
 async def _hung_up_in_a_download(directory: Path) -> int:
-    """The status."""
+    """Return the exit code."""
     ours, terminal = os.openpty()
     async with Emulator(job_duration=0.1) as emulator:
         emulator.inject(Slow(SECONDS), endpoint="audio")
@@ -126,16 +126,16 @@ async def _hung_up_in_a_download(directory: Path) -> int:
         return await process.wait()
 
 
-def test_a_signal_that_is_ignored_ends_nothing() -> None:
-    """As under `nohup`, with which a wait outlives its terminal."""
-    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # for the child, too; put back by the fixture
+def test_an_ignored_signal_is_ignored() -> None:
+    """As under `nohup`: the wait continues after the terminal was closed."""
+    signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also for the child process; the fixture restores the handler
     status, out, errors, _ = asyncio.run(_signalled_in_a_wait(signal.SIGHUP, seconds=2))
     assert (status, errors) == (0, "")
     assert "COMPLETED" in out
 
 
 async def _signalled_in_a_wait(number: signal.Signals, *, seconds: float) -> tuple[int | None, str, str, UUID]:
-    """The status, what was written, and the job, which takes so many seconds."""
+    """Return the exit code, the output and the job id, for a job of this duration."""
     async with Emulator(job_duration=seconds) as emulator:
         process = await _started("create", "--voice", "v", "--text", "x", "--wait", to=emulator)
         async with asyncio.timeout(SECONDS):
@@ -154,7 +154,7 @@ async def _started(
 
 
 def test_ctrl_c_does_not_wait_for_a_name_server() -> None:
-    """A name is resolved in a thread that nothing can interrupt; the program ends all the same."""
+    """A host name is resolved in a thread that cannot be interrupted."""
     slow_names = """
 import socket, sys, threading, time
 def getaddrinfo(*_, **__):
@@ -165,7 +165,7 @@ from playai_async.__main__ import main
 sys.argv = ["playai-async", *sys.argv[1:]]
 sys.exit(main())
 """
-    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+    with subprocess.Popen(  # noqa: S603 - fixed arguments
         [sys.executable, "-c", slow_names, "wait", JOB],
         env=environment(PLAYAI_API_KEY="key", PLAYAI_USER_ID="user", PLAYAI_BASE_URL="https://playai.invalid"),
         stdout=subprocess.PIPE,
@@ -183,12 +183,14 @@ sys.exit(main())
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
-@pytest.mark.parametrize("error", [asyncio.CancelledError(), OSError("no terminal")], ids=["told", "terminal gone"])
-def test_a_command_that_is_told_to_end_cleans_up(number: signal.Signals, error: BaseException) -> None:
-    """To its end, though it is told twice; what is wrong with a terminal that is gone doesn't change the status."""
+@pytest.mark.parametrize(
+    "error", [asyncio.CancelledError(), OSError("no terminal")], ids=["cancelled", "terminal gone"]
+)
+def test_a_command_cleans_up_after_a_signal(number: signal.Signals, error: BaseException) -> None:
+    """Also if the signal arrives twice, and if the cleanup raises OSError because the terminal is closed."""
     cleaned: list[bool] = []
 
-    async def told_twice() -> ExitCode:
+    async def signalled_twice() -> ExitCode:
         os.kill(os.getpid(), number)
         try:
             await asyncio.sleep(SECONDS)
@@ -199,13 +201,13 @@ def test_a_command_that_is_told_to_end_cleans_up(number: signal.Signals, error: 
             raise error from None
         return ExitCode.SUCCESS
 
-    assert main.run(told_twice()) == SIGNALS[number]
+    assert main.run(signalled_twice()) == SIGNALS[number]
     assert cleaned
     assert signal.getsignal(number) is signal.SIG_DFL
 
 
-def test_a_signal_that_somebody_handles_is_theirs() -> None:
-    """Or that is ignored: the command goes on."""
+def test_a_signal_with_a_handler_is_left_alone() -> None:
+    """Or an ignored signal: the command continues."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)
 
     async def hang_up() -> ExitCode:
@@ -216,8 +218,8 @@ def test_a_signal_that_somebody_handles_is_theirs() -> None:
     assert main.run(hang_up()) is ExitCode.SUCCESS
 
 
-def test_an_error_that_no_signal_brought_is_raised() -> None:
-    """A full disk, say."""
+def test_an_error_without_a_signal_is_raised() -> None:
+    """For example a full disk."""
 
     async def fail() -> ExitCode:
         raise OSError("full")

@@ -1,4 +1,4 @@
-"""What is refused before anything is sent, how that is said, and what the program says of itself."""
+"""Usage errors, help and the version."""
 
 import errno
 import io
@@ -20,7 +20,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
 
 
 @pytest.mark.parametrize(
-    ("arguments", "complaint"),
+    ("arguments", "message"),
     [
         ("", "--help"),
         ("nonsense", "nonsense"),
@@ -60,37 +60,37 @@ pytestmark = pytest.mark.usefixtures("credentials")
     ],
     ids=str,
 )
-def test_wrong_usage_is_said_in_a_line(shell: Shell, arguments: str, complaint: str) -> None:
-    """With status 2, and without a traceback."""
-    ending = shell.run_to_the_end(*arguments.split())
-    (line,) = ending.err.splitlines()
+def test_a_usage_error_is_one_line(shell: Shell, arguments: str, message: str) -> None:
+    """With exit code 2 and without a traceback."""
+    result = shell.run_main(*arguments.split())
+    (line,) = result.err.splitlines()
     assert line.startswith("playai-async: ")
-    assert complaint in line
-    assert (ending.status, ending.out) == (2, "")
+    assert message in line
+    assert (result.status, result.out) == (2, "")
 
 
 @pytest.mark.parametrize("command", ["get", "wait"])
 @pytest.mark.parametrize("text", ["nonsense", f"{{{ID}}}", ID.replace("-", ""), f"urn:uuid:{ID}", ID + "\x1b[2J"])
 def test_a_malformed_id_is_refused(shell: Shell, command: str, text: str) -> None:
-    """In the argument and on standard input, in its usual form alone."""
+    """As an argument and on standard input. Only the usual form of a UUID is accepted."""
     for arguments, stdin in (([text], ""), (["-"], text)):
-        ending = shell.run_to_the_end(command, *arguments, stdin=stdin)
-        assert (ending.status, ending.out) == (2, "")
-        assert "not a job id" in ending.err
-        assert "\x1b" not in ending.err
+        result = shell.run_main(command, *arguments, stdin=stdin)
+        assert (result.status, result.out) == (2, "")
+        assert "not a job id" in result.err
+        assert "\x1b" not in result.err
 
 
 def test_every_malformed_id_is_named(shell: Shell) -> None:
-    """Each on a line, so that a list can be mended at once."""
-    ending = shell.run_to_the_end("wait", "one", ID, "-", stdin=f"{ID} COMPLETED\ntwo {ID}\n")
-    lines = ending.err.splitlines()
+    """One line for each, so that a list can be fixed in one go."""
+    result = shell.run_main("wait", "one", ID, "-", stdin=f"{ID} COMPLETED\ntwo {ID}\n")
+    lines = result.err.splitlines()
     assert len(lines) == 2
     assert "'one'" in lines[0]
     assert "'two'" in lines[1]
 
 
 def test_standard_input_must_be_text(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """An audio file, say, has no ids."""
+    """For example, an audio file contains no ids."""
     shell._connect("")
     monkeypatch.setattr(sys, "stdin", io.TextIOWrapper(io.BytesIO(b"\xff\xfb\x90"), encoding="utf-8"))
     assert main.command_line(["wait", "-"]) == 2
@@ -98,7 +98,7 @@ def test_standard_input_must_be_text(shell: Shell, monkeypatch: pytest.MonkeyPat
 
 
 def test_a_closed_standard_input_has_no_ids(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """It is None in Python."""
+    """Python sets it to None."""
     shell._connect("")
     monkeypatch.setattr(sys, "stdin", None)
     assert main.command_line(["get", "-"]) == 2
@@ -113,13 +113,13 @@ def test_a_closed_standard_input_has_no_ids(shell: Shell, monkeypatch: pytest.Mo
 def test_missing_settings_are_named(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, command: str, missing: set[str]
 ) -> None:
-    """Those that are missing, an empty one too, and no others."""
+    """All that are missing or empty, and no others."""
     for name in missing:
         monkeypatch.setenv(name, "")
-    ending = shell.run_to_the_end(command, ID)
-    assert ending.status == 2
-    assert {name for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID") if name in ending.err} == missing
-    assert len(ending.err.splitlines()) == 1
+    result = shell.run_main(command, ID)
+    assert result.status == 2
+    assert {name for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID") if name in result.err} == missing
+    assert len(result.err.splitlines()) == 1
 
 
 @pytest.mark.parametrize(
@@ -131,22 +131,20 @@ def test_missing_settings_are_named(
         ("PLAYAI_USER_ID", "naïve"),
     ],
 )
-def test_settings_that_cannot_work_are_refused(
-    shell: Shell, monkeypatch: pytest.MonkeyPatch, variable: str, value: str
-) -> None:
-    """With the library's own words, which show neither key nor user id."""
+def test_invalid_settings_are_refused(shell: Shell, monkeypatch: pytest.MonkeyPatch, variable: str, value: str) -> None:
+    """With the message of the library, which contains neither key nor user id."""
     monkeypatch.setenv(variable, value)
-    ending = shell.run_to_the_end("wait", ID)
-    assert ending.status == 2
-    assert len(ending.err.splitlines()) == 1
+    result = shell.run_main("wait", ID)
+    assert result.status == 2
+    assert len(result.err.splitlines()) == 1
     for secret in (KEY, USER, "two words", "naïve"):
-        assert secret not in ending.err
+        assert secret not in result.err
 
 
 def test_the_version_is_the_package_s(shell: Shell) -> None:
-    """On standard output, alone on its line."""
-    ending = shell.run_to_the_end("--version")
-    assert (ending.status, ending.out, ending.err) == (0, f"{__version__}\n", "")
+    """Alone on one line of standard output."""
+    result = shell.run_main("--version")
+    assert (result.status, result.out, result.err) == (0, f"{__version__}\n", "")
 
 
 @pytest.mark.parametrize(
@@ -171,16 +169,16 @@ def test_the_version_is_the_package_s(shell: Shell) -> None:
     ids=lambda value: value if isinstance(value, str) else "",
 )
 def test_help_has_every_option_and_an_example(shell: Shell, arguments: str, needed: list[str]) -> None:
-    """On standard output, and it fits 80 columns."""
-    ending = shell.run_to_the_end(*arguments.split())
-    assert (ending.status, ending.err) == (0, "")
-    assert [word for word in needed if word not in ending.out] == []
-    assert max(map(len, ending.lines)) <= 80
-    assert not any(option in ending.out for option in ("--no-", "--api-key", "--ID", "--as-json"))
+    """On standard output, within 80 columns."""
+    result = shell.run_main(*arguments.split())
+    assert (result.status, result.err) == (0, "")
+    assert [word for word in needed if word not in result.out] == []
+    assert max(map(len, result.lines)) <= 80
+    assert not any(option in result.out for option in ("--no-", "--api-key", "--ID", "--as-json"))
 
 
-def test_an_interruption_is_quiet(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Wherever it comes, such as while ids are awaited on standard input."""
+def test_an_interruption_prints_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Also while ids are read from standard input."""
 
     def interrupted() -> Iterator[str]:
         yield f"{ID}\n"
@@ -203,25 +201,25 @@ def test_an_interruption_is_quiet(shell: Shell, monkeypatch: pytest.MonkeyPatch)
 def test_results_that_cannot_be_written_are_an_error(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, error: OSError, words: str
 ) -> None:
-    """Silently if the reader has gone; and what was not written does not come up again."""
+    """Without a message if the pipe was closed. Unwritten output does not cause a second error at exit."""
     with (tmp_path / "out").open("wb") as descriptor:
         shell.out = Broken(error, descriptor)
-        ending = shell.run_to_the_end("demo", "--jobs", "1", "--longest", "0.1")
+        result = shell.run_main("demo", "--jobs", "1", "--longest", "0.1")
         assert os.fstat(descriptor.fileno()).st_rdev == Path(os.devnull).stat().st_rdev
-    assert ending.status == 3
-    assert words in ending.err
-    assert bool(words) == bool(ending.err)
+    assert result.status == 3
+    assert words in result.err
+    assert bool(words) == bool(result.err)
 
 
-def test_without_standard_error_there_is_the_status(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The last place to say anything may be gone, too."""
+def test_the_exit_code_does_not_need_standard_error(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Standard error may be closed."""
     shell._connect("")
     monkeypatch.setattr(sys, "stderr", None)
     assert main.command_line(["wait", "nonsense"]) == 2
 
 
-def test_a_letter_that_the_locale_lacks_is_written_otherwise(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Rather than that the command ends on it."""
+def test_a_character_that_the_locale_cannot_encode_is_escaped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It does not end the command."""
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii", errors="strict")
     monkeypatch.setattr(sys, "stdout", out)
     assert main.command_line(["--version"]) == 0
@@ -229,13 +227,13 @@ def test_a_letter_that_the_locale_lacks_is_written_otherwise(monkeypatch: pytest
 
 
 def test_a_bug_is_an_error_with_a_traceback(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
-    """And not the status that Python gives it, which here means that a job failed."""
+    """Exit code 3. Python's own exit code, 1, means a failed job here."""
 
     async def demo(*_: object, **__: object) -> ExitCode:
         raise ZeroDivisionError("a bug")
 
     monkeypatch.setattr(app, "demo", demo)
-    ending = shell.run_to_the_end("demo")
-    assert ending.status == 3
-    assert "Traceback" in ending.err
-    assert "a bug" in ending.err
+    result = shell.run_main("demo")
+    assert result.status == 3
+    assert "Traceback" in result.err
+    assert "a bug" in result.err
