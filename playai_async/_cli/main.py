@@ -66,7 +66,7 @@ def _print_error(message: str, arguments: Sequence[str], code: ExitCode) -> Exit
 
 
 def _discard_unwritten_output() -> None:
-    # Python flushes both streams at exit, and prints an error of its own if that fails.
+    # Python flushes both streams at exit, and prints an error message if that fails.
     for stream in (sys.stdout, sys.stderr):
         if stream is None:
             continue

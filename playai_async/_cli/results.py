@@ -136,7 +136,7 @@ class JobCounts:
         lines += [
             ("Jobs", f"{waiting} waiting, {self.completed} completed, {self.failed} failed, {self.errors} errors")
         ]
-        if self.downloading is not None:  # a line of its own: with thousands of jobs the line above is full
+        if self.downloading is not None:  # a separate line: with thousands of jobs the line above is full
             lines += [("Audio", f"{self.downloading} downloading, {self.received / _MEGABYTE:.1f} MB received")]
         requests = f"{stats.requests} sent, {stats.throttled} rate limited (429)"
         if stats.transient_failures:

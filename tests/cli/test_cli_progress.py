@@ -98,7 +98,7 @@ async def test_results_go_to_standard_output_only(emulator: Emulator, shell: She
 async def test_a_log_message_stands_above_progress(
     emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """On lines of its own."""
+    """On separate lines."""
     # As in a real program: the handlers of pytest would take the warning.
     monkeypatch.setattr(logging.getLogger("playai_async"), "propagate", False)
     shell.err = err = Terminal()

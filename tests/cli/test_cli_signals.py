@@ -184,7 +184,7 @@ sys.exit(main())
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)
 @pytest.mark.parametrize(
-    "error", [asyncio.CancelledError(), OSError("no terminal")], ids=["cancelled", "terminal gone"]
+    "error", [asyncio.CancelledError(), OSError("no terminal")], ids=["cancelled", "terminal closed"]
 )
 def test_a_command_cleans_up_after_a_signal(number: signal.Signals, error: BaseException) -> None:
     """Also if the signal arrives twice, and if the cleanup raises OSError because the terminal is closed."""
