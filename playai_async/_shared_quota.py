@@ -88,8 +88,8 @@ class QuotaLink(Protocol):
     async def exchange(self, ask: Ask) -> Answer:
         """Report and ask.
 
-        Any exception means that the quota is out of reach. After a cancellation it is unknown whether the quota received
-        the question.
+        Any exception means that the quota is out of reach. After a cancellation it is unknown whether the quota
+        received the question.
         """
         ...
 
