@@ -63,15 +63,16 @@ class Log:
 def _log_change(event: JobChanged) -> None:
     if not logger.isEnabledFor(logging.DEBUG):
         return
-    status = "changed"
+    words, status = "Job %s changed.", None
     job, previous = as_job(event.job), as_job(event.previous)
     if job is not None:
         if previous is not None and previous.output == job.output:
             return
         # An unknown status is in the service's own words; `UnknownStatus` has it made fit to be shown.
         status = "UNKNOWN" if isinstance(job.output, Unknown) else job.output.status
+        words = f"Job %s is {status}."
     fields = {"playai_event": "job_state", "playai_job_id": str(event.job_id), "playai_status": status}
-    logger.debug("Job %s is %s.", event.job_id, status, extra=fields)
+    logger.debug(words, event.job_id, extra=fields)
 
 
 def _log_pause(event: PauseStarted) -> None:

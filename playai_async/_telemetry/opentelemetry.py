@@ -17,6 +17,7 @@ import time
 from collections import deque
 from collections.abc import Callable
 from contextlib import AbstractContextManager
+from typing import cast
 
 import attrs
 from opentelemetry import metrics, trace
@@ -116,10 +117,8 @@ class OpenTelemetry:
             case PauseStarted():
                 if event.method == _POLLS:
                     self._pauses.append(_Pause(event.reason, event.started))
-            case PauseEnded():
-                self._end_pause(event)
             case _:
-                pass
+                self._end_pause(cast("PauseEnded", event))
 
     def __str__(self) -> str:
         return "OpenTelemetry"

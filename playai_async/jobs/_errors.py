@@ -33,12 +33,9 @@ class JobErrors:
         """Return a copy of an error with a note that names the job; the error itself if it cannot be copied."""
         try:
             twin = copy.copy(error)
+            twin.__cause__, twin.__traceback__ = error.__cause__, error.__traceback__
         except Exception:  # noqa: BLE001 - an exception of any library
             twin = error
-        if type(twin) is not type(error):
-            twin = error
-        if twin is not error:
-            twin.__cause__, twin.__traceback__ = error.__cause__, error.__traceback__
         note = f"While waiting for job {job_id}."
         if note not in getattr(twin, "__notes__", ()):
             twin.add_note(note)

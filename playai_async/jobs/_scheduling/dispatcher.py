@@ -207,11 +207,10 @@ class Dispatcher:
             self._blocked_until = now + delay
             self._timer.set(self._blocked_until)
             return None
-        request = self.queue.take(now + RESOLUTION)
-        if request is not None:
-            self.pacer.on_sent(now, waited, self.queue.polls)
-            self._requests += 1
-            request.on_sent(now)
+        request = cast("Request", self.queue.take(now + RESOLUTION))  # there is one: something is due
+        self.pacer.on_sent(now, waited, self.queue.polls)
+        self._requests += 1
+        request.on_sent(now)
         return request
 
     def _assign(self, worker: Worker, request: Request) -> None:
