@@ -14,9 +14,9 @@ import aiohttp
 import attrs
 from yarl import URL
 
-from playai_async._api.contract import Protocol
+from playai_async._api.contract import Contract
 from playai_async._api.credentials import Credentials
-from playai_async._api.jobs import Service
+from playai_async._api.jobs import JobsApi
 from playai_async._api.transport import Transport, checked_http_session
 from playai_async._api.urls import checked_base_url
 from playai_async._audio.cancel_scopes import CancelScopes
@@ -163,7 +163,7 @@ class Runtime:
             connections=self._pacing.max_in_flight,
             http_session=self._http_session,
         )
-        api = Service(self.base_url, transport, Protocol(self._credentials), self._emitter)
+        api = JobsApi(self.base_url, transport, Contract(self._credentials), self._emitter)
         in_flight = InFlightLimiter(transport.connections)
         client = Client(self._lifecycle, self.errors, classify, self._emitter, in_flight)
         poller = build_poller(client, api.status, _is_done, self._pacing, shared=self._shared())
@@ -176,7 +176,9 @@ class Runtime:
             emitter=self._emitter,
         )
         scopes = CancelScopes(self._lifecycle)
-        return _Parts(transport, poller, creator, scopes, Speech(api.body_of, self.jobs, creator, downloader, scopes))
+        return _Parts(
+            transport, poller, creator, scopes, Speech(api.encode_parameters, self.jobs, creator, downloader, scopes)
+        )
 
     def _creation_dispatcher(self, client: Client) -> Dispatcher:
         # Few probes per window, so that a request has not used up its attempts before the window is over.

@@ -33,7 +33,7 @@ from playai_async._exceptions import (
 from playai_async._models import TtsJob, TtsParameters
 from playai_async._settings import MAX_REPLY_BYTES, MAX_RETRY_AFTER
 
-__all__ = ["Protocol", "Reply", "parse_retry_after"]
+__all__ = ["Contract", "Reply", "parse_retry_after"]
 
 _OK = 200
 _CREATED = 201
@@ -69,14 +69,14 @@ class Reply:
     whole: bool = True
 
 
-class Protocol:
+class Contract:
     """Deciphers what the service answered."""
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._converter = JobConverter()
 
-    def read_status(self, reply: Reply, job_id: UUID, *, now: float) -> TtsJob:
+    def parse_status(self, reply: Reply, job_id: UUID, *, now: float) -> TtsJob:
         """Read the answer to a status request.
 
         Args:
@@ -96,7 +96,7 @@ class Protocol:
             raise self._broken(reply, ["the id of another job @ $.id"], job_id)
         return job
 
-    def read_created(self, reply: Reply, *, now: float) -> TtsJob:
+    def parse_created(self, reply: Reply, *, now: float) -> TtsJob:
         """Read the answer to a request to create a job.
 
         The contract promises 201. 200 is taken too: a job that was made, and is paid for, must not be lost over that.
@@ -114,7 +114,7 @@ class Protocol:
         """
         return self._read(reply, {_CREATED, _OK}, None, now=now)
 
-    def write_parameters(self, parameters: TtsParameters) -> bytes:
+    def encode_parameters(self, parameters: TtsParameters) -> bytes:
         """Write the body of a request to create a job.
 
         Raises:

@@ -1,6 +1,6 @@
 """The service as a session sees it: asked for a job, or for a new one, it gives the job or the error that says why not.
 
-Puts `_transport` and `_protocol` together for one base URL and one key. It sends once; whether and when to ask again is
+Puts `_transport` and `_contract` together for one base URL and one key. It sends once; whether and when to ask again is
 not decided here.
 """
 
@@ -15,14 +15,14 @@ from weakref import WeakValueDictionary
 
 from yarl import URL
 
-from playai_async._api.contract import Protocol, Reply
+from playai_async._api.contract import Contract, Reply
 from playai_async._api.transport import Transport
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsJob, TtsParameters, Unknown
 from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.events import RequestEnded, UnknownStatus
 
-__all__ = ["Service"]
+__all__ = ["JobsApi"]
 
 _OK = 200
 
@@ -33,7 +33,7 @@ _DIGEST_SIZE = 16
 """Bytes: so many that no two bodies have the same digest, neither by accident nor by design."""
 
 
-class Service:
+class JobsApi:
     """Asks for jobs, and creates them.
 
     While a job is not done, most replies are the last one over again, byte for byte. Such a one is not deciphered
@@ -42,15 +42,15 @@ class Service:
     Args:
         base_url: Where the service is.
         transport: Sends requests.
-        protocol: Deciphers replies.
+        contract: Deciphers replies.
         emitter: Reports requests.
     """
 
-    def __init__(self, base_url: URL, transport: Transport, protocol: Protocol, emitter: Emitter) -> None:
+    def __init__(self, base_url: URL, transport: Transport, contract: Contract, emitter: Emitter) -> None:
         self._base_url = base_url
         self._jobs_path = (base_url / "api/v1/tts").raw_path
         self._transport = transport
-        self._protocol = protocol
+        self._contract = contract
         self._emitter = emitter
         self._jobs_read: WeakValueDictionary[bytes, TtsJob] = WeakValueDictionary()
         self._warned_of: OrderedDict[UUID, None] = OrderedDict()
@@ -73,13 +73,13 @@ class Service:
             self._warn_of(job_id, job.output.status)
         return job
 
-    def body_of(self, parameters: TtsParameters) -> bytes:
+    def encode_parameters(self, parameters: TtsParameters) -> bytes:
         """Write the body of a request to create a job.
 
         Raises:
             ValueError, TypeError: Some value has no JSON, or is given twice.
         """
-        return self._protocol.write_parameters(parameters)
+        return self._contract.encode_parameters(parameters)
 
     async def create(self, body: bytes) -> TtsJob:
         """Make one request to create a job.
@@ -89,7 +89,7 @@ class Service:
         """
         url = self._base_url.with_path(self._jobs_path, encoded=True)
         reply = await self._counted("POST", self._transport.post(url, body))
-        return self._protocol.read_created(reply, now=time.time())
+        return self._contract.parse_created(reply, now=time.time())
 
     async def _counted(self, method: str, exchange: Awaitable[Reply]) -> Reply:
         try:
@@ -105,7 +105,7 @@ class Service:
         digest = hashlib.blake2b(reply.body, digest_size=_DIGEST_SIZE).digest()
         job = self._jobs_read.get(digest)
         if job is None or job.id != job_id or reply.status != _OK or not reply.whole:
-            job = self._protocol.read_status(reply, job_id, now=time.time())
+            job = self._contract.parse_status(reply, job_id, now=time.time())
             if not job.done:  # a finished one is asked for once, and each who asks again gets one of their own
                 self._jobs_read[digest] = job
         return job
@@ -116,4 +116,4 @@ class Service:
         self._warned_of[job_id] = None
         if len(self._warned_of) > _REMEMBERED_UNKNOWNS:
             self._warned_of.popitem(last=False)
-        self._emitter.emit(UnknownStatus(job_id, self._protocol.shown(status)))
+        self._emitter.emit(UnknownStatus(job_id, self._contract.shown(status)))

@@ -26,7 +26,7 @@ from playai_async import (
     UnauthorizedError,
     UnexpectedServiceError,
 )
-from playai_async._api.contract import Protocol, Reply
+from playai_async._api.contract import Contract, Reply
 from playai_async._api.credentials import Credentials
 from playai_async._models import job_id_of
 
@@ -52,7 +52,7 @@ def reply_of(status: int, body: object, *, retry_after: str | None = None, whole
 
 def read(reply: Reply) -> TtsJob:
     """Read a status reply about the job."""
-    return Protocol(Credentials(KEY, USER)).read_status(reply, JOB_ID, now=NOW)
+    return Contract(Credentials(KEY, USER)).parse_status(reply, JOB_ID, now=NOW)
 
 
 def error_of(reply: Reply) -> PlayAIError:
@@ -93,18 +93,18 @@ def test_a_job_has_the_very_id_that_was_asked_for() -> None:
 
 def test_what_creates_a_job_is_told_apart_from_what_does_not() -> None:
     """201 and 200 bring a job; any other 2xx breaks the contract, and the rest are errors by their status."""
-    protocol = Protocol(Credentials(KEY, USER))
-    assert [protocol.read_created(reply_of(status, JOB), now=NOW).id for status in (200, 201)] == [JOB_ID] * 2
+    contract = Contract(Credentials(KEY, USER))
+    assert [contract.parse_created(reply_of(status, JOB), now=NOW).id for status in (200, 201)] == [JOB_ID] * 2
     kinds = {202: InvalidResponseError, 299: InvalidResponseError, 199: APIStatusError, 300: APIStatusError}
     for status, kind in kinds.items():
         with pytest.raises(kind):
-            protocol.read_created(reply_of(status, JOB), now=NOW)
+            contract.parse_created(reply_of(status, JOB), now=NOW)
 
 
 def test_a_429_to_what_would_create_a_job_may_name_a_date() -> None:
     """As one to any other request."""
     with pytest.raises(RateLimitedError) as caught:
-        Protocol(Credentials(KEY, USER)).read_created(
+        Contract(Credentials(KEY, USER)).parse_created(
             reply_of(429, "Slow.", retry_after="Sun, 06 Nov 1994 08:49:47 GMT"), now=NOW
         )
     assert caught.value.retry_after == 10.0
@@ -474,40 +474,40 @@ def test_the_beginning_of_a_secret_is_hidden_wherever_it_stands(way: int) -> Non
 def test_no_part_of_a_secret_is_left_where_a_long_status_is_cut() -> None:
     """As in a body."""
     key = "k0" * 2_000
-    assert Protocol(Credentials(key, USER)).shown(key * 30).replace("[hidden]", "").strip("…[hiden]") == ""
+    assert Contract(Credentials(key, USER)).shown(key * 30).replace("[hidden]", "").strip("…[hiden]") == ""
 
 
 def test_no_part_of_a_secret_is_left_where_a_long_body_is_cut() -> None:
     """Only the beginning of a huge body is searched; what is searched last may be half a key."""
     key = "k0" * 2_000
-    protocol = Protocol(Credentials(key, USER))
+    contract = Contract(Credentials(key, USER))
     with pytest.raises(UnexpectedServiceError) as caught:
-        protocol.read_status(reply_of(500, key.encode() * 30), JOB_ID, now=NOW)
+        contract.parse_status(reply_of(500, key.encode() * 30), JOB_ID, now=NOW)
     assert caught.value.excerpt.replace("[hidden]", "").strip("…[hiden]") == ""
 
 
 def test_a_secret_that_is_part_of_the_other_leaves_nothing_of_it() -> None:
     """The longer goes first."""
-    protocol = Protocol(Credentials("secret", "secret-and-more"))
-    assert protocol.shown("secret-and-more or secret") == "[hidden] or [hidden]"
-    protocol = Protocol(Credentials("secret-and-more", "secret"))
-    assert protocol.shown("secret-and-more or secret") == "[hidden] or [hidden]"
+    contract = Contract(Credentials("secret", "secret-and-more"))
+    assert contract.shown("secret-and-more or secret") == "[hidden] or [hidden]"
+    contract = Contract(Credentials("secret-and-more", "secret"))
+    assert contract.shown("secret-and-more or secret") == "[hidden] or [hidden]"
 
 
 def test_a_secret_of_a_few_characters_is_left() -> None:
     """Nobody issues one, and taking it out would shred plain words."""
-    assert Protocol(Credentials("a", "error")).shown("an error of error-6") == "an error of error-6"
-    assert Protocol(Credentials("a", "error6")).shown("an error of error6") == "an error of [hidden]"
+    assert Contract(Credentials("a", "error")).shown("an error of error-6") == "an error of error-6"
+    assert Contract(Credentials("a", "error6")).shown("an error of error6") == "an error of [hidden]"
 
 
 def test_what_is_shown_is_short_clean_and_redacted() -> None:
     """It goes into logs: no lone surrogate may stop a handler from writing it."""
-    assert Protocol(Credentials(KEY, USER)).shown(f"a\ud800{KEY}" + "x" * 300) == "a?[hidden]" + "x" * 189 + "…"
+    assert Contract(Credentials(KEY, USER)).shown(f"a\ud800{KEY}" + "x" * 300) == "a?[hidden]" + "x" * 189 + "…"
 
 
 def test_what_is_shown_is_on_one_line() -> None:
     """A line break would forge a line of a log, and an escape would be a command to a terminal."""
-    assert Protocol(Credentials(KEY, USER)).shown("a\r\nb\x1b[2Jc\u2028d") == "a  b [2Jc d"
+    assert Contract(Credentials(KEY, USER)).shown("a\r\nb\x1b[2Jc\u2028d") == "a  b [2Jc d"
 
 
 def test_the_words_of_a_body_are_read_up_to_64_kib() -> None:
@@ -522,7 +522,7 @@ def test_nothing_prints_the_secrets() -> None:
     """Neither credentials nor what holds them."""
     credentials = Credentials(KEY, USER)
     assert repr(credentials) == str(credentials) == "Credentials(hidden)"
-    assert KEY not in repr(Protocol(credentials))
+    assert KEY not in repr(Contract(credentials))
 
 
 def test_a_reply_prints_without_its_body() -> None:

@@ -9,15 +9,15 @@ from typing import Any
 import pytest
 
 from playai_async import TtsParameters
-from playai_async._api.contract import Protocol
+from playai_async._api.contract import Contract
 from playai_async._api.credentials import Credentials
 
-PROTOCOL = Protocol(Credentials("a-key", "a-user"))
+CONTRACT = Contract(Credentials("a-key", "a-user"))
 
 
 def body_of(parameters: TtsParameters) -> dict[str, Any]:
     """The body, as the service reads it."""
-    body: dict[str, Any] = json.loads(PROTOCOL.write_parameters(parameters))
+    body: dict[str, Any] = json.loads(CONTRACT.encode_parameters(parameters))
     return body
 
 
@@ -75,12 +75,12 @@ def test_every_field_has_the_services_name() -> None:
 
 def test_a_whole_number_stays_one() -> None:
     """A service may refuse 48000.0 for a sample rate."""
-    assert b'"sampleRate":48000,' in PROTOCOL.write_parameters(TtsParameters("Hi", "v", sample_rate=48_000, seed=1))
+    assert b'"sampleRate":48000,' in CONTRACT.encode_parameters(TtsParameters("Hi", "v", sample_rate=48_000, seed=1))
 
 
 def test_text_of_any_language_is_sent_as_utf_8() -> None:
     """Escapes would make it up to six times as long."""
-    assert "नमस्ते 👋".encode() in PROTOCOL.write_parameters(TtsParameters("नमस्ते 👋", "v"))
+    assert "नमस्ते 👋".encode() in CONTRACT.encode_parameters(TtsParameters("नमस्ते 👋", "v"))
 
 
 def test_extra_may_fill_what_was_left_out() -> None:
@@ -92,7 +92,7 @@ def test_extra_may_fill_what_was_left_out() -> None:
 def test_what_is_given_twice_is_refused(name: str) -> None:
     """Nobody could tell which of the two was meant."""
     with pytest.raises(ValueError, match=f"given already: {name}"):
-        PROTOCOL.write_parameters(TtsParameters("Hi", "v", speed=2, extra={name: "x"}))
+        CONTRACT.encode_parameters(TtsParameters("Hi", "v", speed=2, extra={name: "x"}))
 
 
 LOOP: dict[str, Any] = {}
@@ -120,7 +120,7 @@ for _ in range(100_000):
 def test_what_is_no_json_is_refused(extra: Any, error: type[Exception]) -> None:
     """Before anything is sent."""
     with pytest.raises(error):
-        PROTOCOL.write_parameters(TtsParameters("Hi", "v", extra=extra))
+        CONTRACT.encode_parameters(TtsParameters("Hi", "v", extra=extra))
 
 
 def test_what_is_nested_too_deeply_is_said_to_be() -> None:
@@ -129,14 +129,14 @@ def test_what_is_nested_too_deeply_is_said_to_be() -> None:
     for _ in range(100_000):
         deep = {"x": deep}
     with pytest.raises(ValueError, match=r"^extra is nested too deeply$"):
-        PROTOCOL.write_parameters(TtsParameters("Hi", "v", extra=deep))
+        CONTRACT.encode_parameters(TtsParameters("Hi", "v", extra=deep))
 
 
 def test_a_refusal_does_not_show_the_text() -> None:
     """It may be private, and errors end up in logs."""
     words = "^a text of the parameters has a lone surrogate, which is no character$"
     with pytest.raises(ValueError, match=words) as caught:
-        PROTOCOL.write_parameters(TtsParameters("a private text \ud800", "v"))
+        CONTRACT.encode_parameters(TtsParameters("a private text \ud800", "v"))
     assert "private" not in repr(caught.value)
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__

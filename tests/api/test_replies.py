@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playai_async import APIStatusError, InvalidResponseError, PlayAIError, TtsJob
-from playai_async._api.contract import Protocol, Reply
+from playai_async._api.contract import Contract, Reply
 from playai_async._api.credentials import Credentials
 
 JOB_ID = UUID("3fa85f64-5717-4562-b3fc-2c963f66afa6")
 KEY = "ak-0123456789abcdef"
 USER = "user-0123456789"
-PROTOCOL = Protocol(Credentials(KEY, USER))
+CONTRACT = Contract(Credentials(KEY, USER))
 COMPLETED: dict[str, Any] = {
     "status": "COMPLETED",
     "url": "https://audio.example/a.mp3",
@@ -49,7 +49,7 @@ JSON = st.recursive(
 def outcome_of(reply: Reply) -> TtsJob | PlayAIError:
     """Read a reply; any error but the documented ones passes through, and fails the test."""
     try:
-        return PROTOCOL.read_status(reply, JOB_ID, now=0.0)
+        return CONTRACT.parse_status(reply, JOB_ID, now=0.0)
     except PlayAIError as error:
         return error
 

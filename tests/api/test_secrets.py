@@ -228,7 +228,7 @@ async def test_no_object_of_a_session_shows_a_secret(emulator: Emulator, tmp_pat
         await playai.speak(TtsParameters(text="spoken words", voice="v"), tmp_path)
         ours = [thing for thing in reachable_from(playai) if type(thing).__module__.startswith("playai_async")]
         kinds = {type(thing).__name__ for thing in ours}
-        assert {"Credentials", "Transport", "Protocol", "Poller", "Pacer", "Watch", "Downloader", "Creator"} <= kinds
+        assert {"Credentials", "Transport", "Contract", "Poller", "Pacer", "Watch", "Downloader", "Creator"} <= kinds
         for thing in ours:
             assert_hidden(repr(thing) + str(thing))
         await wait

@@ -23,7 +23,7 @@ from playai_async import (
     TtsParameters,
     WaitTimeoutError,
 )
-from playai_async._api.jobs import Service
+from playai_async._api.jobs import JobsApi
 from playai_async._audio.files import PartFile
 from playai_async.emulator import Emulator, Hang, Reset, Slow, Status
 from tests.support.clock import now
@@ -283,9 +283,9 @@ async def test_a_session_that_closes_between_two_steps_ends_the_speaking(
 ) -> None:
     """At the very moment at which the job was created: nothing waits for it any more, and the error names it."""
     about_to_wait = asyncio.Event()
-    creates = Service.create
+    creates = JobsApi.create
 
-    async def create(service: Service, body: bytes) -> TtsJob:
+    async def create(service: JobsApi, body: bytes) -> TtsJob:
         job = await creates(service, body)
         about_to_wait.set()
         return job
@@ -294,7 +294,7 @@ async def test_a_session_that_closes_between_two_steps_ends_the_speaking(
         await about_to_wait.wait()
         await playai.aclose()
 
-    monkeypatch.setattr(Service, "create", create)
+    monkeypatch.setattr(JobsApi, "create", create)
     playai = PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url)
     closing = asyncio.create_task(close())
     with pytest.raises(SessionClosedError) as caught:

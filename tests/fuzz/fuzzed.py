@@ -21,7 +21,7 @@ from playai_async import (
     RateLimitedError,
     TtsJob,
 )
-from playai_async._api.contract import Protocol, Reply, parse_retry_after
+from playai_async._api.contract import Contract, Reply, parse_retry_after
 from playai_async._api.converter import JobConverter
 from playai_async._api.credentials import Credentials
 from tests.support.scripted import API_KEY, COMPLETED, FAILED, IN_PROGRESS, JOB_ID, USER_ID, job_json
@@ -29,7 +29,7 @@ from tests.support.scripted import API_KEY, COMPLETED, FAILED, IN_PROGRESS, JOB_
 A_DAY = 86_400.0
 LONGEST_EXCERPT = 200
 
-PROTOCOL = Protocol(Credentials(API_KEY, USER_ID))
+CONTRACT = Contract(Credentials(API_KEY, USER_ID))
 CONVERTER = JobConverter()
 
 STATUSES = (200, 200, 200, 200, 201, 204, 301, 400, 401, 403, 404, 429, 500, 503)
@@ -58,7 +58,7 @@ def check_reply(reply: Reply, *, creates: bool = False) -> TtsJob | PlayAIError:
     """
     outcome: TtsJob | PlayAIError
     try:
-        outcome = PROTOCOL.read_created(reply, now=0.0) if creates else PROTOCOL.read_status(reply, JOB_ID, now=0.0)
+        outcome = CONTRACT.parse_created(reply, now=0.0) if creates else CONTRACT.parse_status(reply, JOB_ID, now=0.0)
     except PlayAIError as error:
         outcome = error
     if isinstance(outcome, TtsJob):

@@ -19,9 +19,9 @@ from playai_async import Completed, InvalidResponseError, PlayAIError, RateLimit
 from playai_async._api.contract import Reply
 from tests.fuzz.fuzzed import (
     A_DAY,
+    CONTRACT,
     DOCUMENTS,
     ERRORS,
-    PROTOCOL,
     STATUSES,
     check_hint,
     check_reply,
@@ -184,7 +184,7 @@ def test_the_longest_of_replies_takes_a_bounded_time(kind: str, status: int) -> 
     reply = Reply(status, "9" * MIB, HOSTILE[kind]())
     begun = time.process_time()
     with contextlib.suppress(PlayAIError):
-        PROTOCOL.read_status(reply, JOB_ID, now=0.0)
+        CONTRACT.parse_status(reply, JOB_ID, now=0.0)
     assert time.process_time() - begun < 2.0
 
 
@@ -275,7 +275,7 @@ FIELDS = {
 def test_any_parameters_are_written_as_they_are_or_refused(text: str, fields: dict[str, Any]) -> None:
     """The body reads back as what was given, without what was left out; else a `ValueError` or `TypeError`."""
     with contextlib.suppress(ValueError, TypeError):
-        body = PROTOCOL.write_parameters(TtsParameters(text, "v", **fields))
+        body = CONTRACT.encode_parameters(TtsParameters(text, "v", **fields))
         assert_says(body, text, fields)
 
 
@@ -293,7 +293,7 @@ def test_extra_of_any_depth_is_written_or_refused(depth: int) -> None:
     """What is nested too deeply for the writer is the caller's mistake."""
     parameters = TtsParameters("Hello", "v", extra={"nested": nested(depth)})
     try:
-        body = PROTOCOL.write_parameters(parameters)
+        body = CONTRACT.encode_parameters(parameters)
     except ValueError:
         assert depth >= 500
     else:

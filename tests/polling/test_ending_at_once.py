@@ -10,7 +10,7 @@ from uuid import UUID
 import pytest
 
 from playai_async import Completed, InProgress, Pacing, PlayAISession, Polling, TtsJob
-from playai_async._api.jobs import Service
+from playai_async._api.jobs import JobsApi
 from tests.support.scripted import API_KEY, JOB_ID, OTHER_ID, USER_ID, ScriptedService
 
 READERS = 2_000
@@ -38,7 +38,7 @@ class Scripted:
 def jobs(service: ScriptedService, monkeypatch: pytest.MonkeyPatch) -> Scripted:
     """A service for any number of jobs; `service` keeps the loop from waiting for sockets."""
     scripted = Scripted()
-    monkeypatch.setattr(Service, "status", lambda _, job_id: scripted.status(job_id))
+    monkeypatch.setattr(JobsApi, "status", lambda _, job_id: scripted.status(job_id))
     return scripted
 
 

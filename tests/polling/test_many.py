@@ -33,7 +33,7 @@ from playai_async import (
     TtsJob,
     WaitTimeoutError,
 )
-from playai_async._api.jobs import Service
+from playai_async._api.jobs import JobsApi
 from playai_async.emulator import Emulator
 from tests.support.clock import now
 from tests.support.scripted import API_KEY, COMPLETED, FAILED, USER_ID, Answer, ScriptedService, job, lost
@@ -89,7 +89,7 @@ class Crowd:
 def crowd(service: ScriptedService, monkeypatch: pytest.MonkeyPatch) -> Crowd:
     """A service for any number of jobs."""
     crowd = Crowd()
-    monkeypatch.setattr(Service, "status", lambda _, job_id: crowd.status(job_id))
+    monkeypatch.setattr(JobsApi, "status", lambda _, job_id: crowd.status(job_id))
     return crowd
 
 
@@ -709,14 +709,14 @@ async def test_a_cancellation_while_a_deaf_request_is_seen_off_passes_through(
 ) -> None:
     """A request that takes its time to end holds up nobody who is cancelled for good."""
 
-    async def deaf(_: Service, job_id: UUID) -> TtsJob:
+    async def deaf(_: JobsApi, job_id: UUID) -> TtsJob:
         try:
             await asyncio.sleep(50)
         finally:
             await asyncio.sleep(5)
         raise AssertionError
 
-    monkeypatch.setattr(Service, "status", deaf)
+    monkeypatch.setattr(JobsApi, "status", deaf)
     async with PlayAISession(API_KEY, USER_ID) as session:
         group = asyncio.create_task(session.wait_for_all([A, B]))
         await asyncio.sleep(1)

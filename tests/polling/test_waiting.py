@@ -779,7 +779,7 @@ async def test_a_bug_in_reading_one_job_ends_that_wait_and_no_other(
     other = asyncio.create_task(session.wait_for_completion(OTHER_ID))
     await asyncio.sleep(0.1)
     with monkeypatch.context() as patch:
-        patch.setattr("playai_async._api.contract.Protocol.read_status", lambda *_, **__: 1 / 0)
+        patch.setattr("playai_async._api.contract.Contract.parse_status", lambda *_, **__: 1 / 0)
         with pytest.raises(PlayAIError) as caught:
             await session.wait_for_completion(JOB_ID)
     assert str(caught.value) == f"Waiting for job {JOB_ID} met a bug (ZeroDivisionError)."
