@@ -1,1 +1,27 @@
-"""What PlayAI says: one request, from a URL to a job or the error that says why not."""
+"""One request to PlayAI: from a URL to a job, or to the error that explains why there is no job.
+
+A request passes through the modules in this order:
+
+1. `urls` accepts the base URL and the URLs of audio files. Only https is allowed, except for loopback hosts.
+2. `credentials` checks the API key and the user id, builds the headers and redacts both secrets from text.
+3. `transport` performs one HTTP exchange with aiohttp and returns a `Reply`: status, `Retry-After` and body.
+   `failures` is the one table of what aiohttp, TLS and the operating system raise.
+4. `contract` turns a `Reply` into a job or an error. `converter` maps JSON to the models with cattrs.
+5. `jobs` combines these parts for one base URL and one key: `JobsApi.status` and `JobsApi.create`.
+
+Every call ends in one of two ways: it returns a `TtsJob`, or it raises one `PlayAIError`. The status of a reply decides
+first. A 2xx must contain a job that follows the contract; otherwise the error is `InvalidResponseError`. Any other
+status is an `APIStatusError`, even if the body is incomplete or unreadable. No status at all is a `TransportError`,
+whose `maybe_received` tells whether the service may have processed the request.
+
+Nothing that comes from the network is trusted:
+
+- The body is read up to a limit that counts decompressed bytes. Its depth and its number of values are limited too.
+- Types are checked and never coerced. Unknown fields are ignored. An unknown status becomes `Unknown`.
+- Redirects are not followed, because a redirect would send the user id to another host.
+- Text from the service is redacted, shortened and reduced to one line before an error or a log record contains it.
+- Exceptions of aiohttp may contain headers, URLs or parts of a reply. They are sanitized before they become a cause.
+
+This wing sends each request exactly once. It knows nothing of retries, rate limits, queues, deadlines of a wait, or
+other requests. `playai_async.jobs` and `_session` decide about those.
+"""

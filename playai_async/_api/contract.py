@@ -1,8 +1,10 @@
-"""The service's HTTP contract, without any HTTP: parameters into a body, replies into models or errors.
+"""The HTTP contract without HTTP: encode parameters into a body, and parse replies into models or errors.
 
-Pure functions of bytes and numbers. This module must not open, send or wait for anything, nor read a clock: the time
-that an HTTP date is measured against is given to it. Source of the rules: the service's public API description
-(`GET /api/v1/tts/{asyncTtsJobId}`, `POST /api/v1/tts`) and, for `Retry-After`, RFC 9110 section 10.2.3.
+Pure functions of bytes and numbers. This module must not perform I/O, wait, or read a clock: callers pass the time that
+an HTTP date is compared with.
+
+Sources: the service's public API description (`GET /api/v1/tts/{asyncTtsJobId}`, `POST /api/v1/tts`) and, for
+`Retry-After`, RFC 9110 section 10.2.3.
 """
 
 from __future__ import annotations
@@ -45,126 +47,146 @@ _ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
     404: NotFoundError,
     429: RateLimitedError,
 }
-_LONGEST_EXCERPT = 200
-_LONGEST_REDACTED = 65_536
-_DEEPEST = 100
-_MOST_MARKS = 200_000
-_MOST_DIGITS = 300
+
+_MAX_EXCERPT = 200
+"""Characters of a text from the service that an error or a log record shows."""
+
+_MAX_TEXT = 65_536
+"""Bytes or characters of a reply that are searched for an error message or for a secret."""
+
+_MAX_DEPTH = 100
+"""Levels of nesting. A deeper job could not be copied or pickled."""
+
+_MAX_TOKENS = 200_000
+"""Brackets, braces, commas and colons. Each value has about one, and needs up to a hundred times its text in memory."""
+
+_MAX_DIGITS = 300
+"""Digits of an integer. A float has no more, and the time to parse an integer grows with the square of its length."""
 
 
 @attrs.frozen
 class Reply:
-    """What one HTTP exchange brought.
+    """The result of one HTTP exchange.
 
     Attributes:
         status: The HTTP status.
-        retry_after: The `Retry-After` header as it came, or None.
-        body: The body after decompression, up to the limit.
-        whole: Whether that was all of the body.
+        retry_after: The unparsed `Retry-After` header, or None.
+        body: The decompressed body, up to `MAX_REPLY_BYTES`.
+        complete: Whether `body` is the complete body.
     """
 
     status: int
     retry_after: str | None
     body: bytes = attrs.field(repr=False)
-    whole: bool = True
+    complete: bool = True
 
 
 class Contract:
-    """Deciphers what the service answered."""
+    """Parses replies of the service, and encodes what is sent to the service.
+
+    Args:
+        credentials: The secrets to redact from errors.
+    """
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
         self._converter = JobConverter()
 
     def parse_status(self, reply: Reply, job_id: UUID, *, now: float) -> TtsJob:
-        """Read the answer to a status request.
+        """Parse the reply to a status request.
 
         Args:
-            reply: The answer.
-            job_id: The job that was asked for.
-            now: Seconds since the epoch, which an HTTP date in `Retry-After` is measured against.
+            reply: The reply.
+            job_id: The requested job.
+            now: The current time in seconds since the epoch, to compare an HTTP date in `Retry-After` with.
 
         Returns:
             The job.
 
         Raises:
-            InvalidResponseError: A 2xx that is not the job as the contract has it.
-            APIStatusError: Any other status; the class tells which.
+            InvalidResponseError: The status is 2xx, but the body is not the requested job or breaks the contract.
+            APIStatusError: The status is not 2xx. The subclass depends on the status.
         """
-        job = self._read(reply, {_OK}, job_id, now=now)
+        job = self._parse_job(reply, {_OK}, job_id, now=now)
         if job.id != job_id:
-            raise self._broken(reply, ["the id of another job @ $.id"], job_id)
+            raise self._invalid_response(reply, ["the id of another job @ $.id"], job_id)
         return job
 
     def parse_created(self, reply: Reply, *, now: float) -> TtsJob:
-        """Read the answer to a request to create a job.
+        """Parse the reply to a request that creates a job.
 
-        The contract promises 201. 200 is taken too: a job that was made, and is paid for, must not be lost over that.
+        The contract promises 201. 200 is accepted too, so that a job that was created and paid for is not lost.
 
         Args:
-            reply: The answer.
-            now: Seconds since the epoch, which an HTTP date in `Retry-After` is measured against.
+            reply: The reply.
+            now: The current time in seconds since the epoch, to compare an HTTP date in `Retry-After` with.
 
         Returns:
             The job.
 
         Raises:
-            InvalidResponseError: A 2xx that is not a job as the contract has it.
-            APIStatusError: Any other status; the class tells which.
+            InvalidResponseError: The status is 2xx, but the body is not a job or breaks the contract.
+            APIStatusError: The status is not 2xx. The subclass depends on the status.
         """
-        return self._read(reply, {_CREATED, _OK}, None, now=now)
+        return self._parse_job(reply, {_CREATED, _OK}, None, now=now)
 
     def encode_parameters(self, parameters: TtsParameters) -> bytes:
-        """Write the body of a request to create a job.
+        """Encode the body of a request that creates a job.
+
+        Args:
+            parameters: The parameters of the job.
+
+        Returns:
+            JSON in UTF-8.
 
         Raises:
-            ValueError: `extra` has a field that is given already; or some value has no JSON, such as NaN, a lone
-                surrogate, or what holds itself.
-            TypeError: `extra` holds what is no JSON.
+            ValueError: `extra` repeats a parameter, or a value cannot be written as JSON: NaN, an infinity, a lone
+                surrogate, or a container that contains itself.
+            TypeError: `extra` contains a type that JSON does not have.
         """
         fields = self._converter.unstructure_parameters(parameters)
         try:
             return json.dumps(fields, allow_nan=False, ensure_ascii=False, separators=(",", ":")).encode()
-        except UnicodeEncodeError:  # whose message would show the text
-            raise ValueError("a text of the parameters has a lone surrogate, which is no character") from None
+        except UnicodeEncodeError:  # its message would show the text
+            raise ValueError("a text of the parameters contains a lone surrogate, which is not a character") from None
         except RecursionError:
             raise ValueError("extra is nested too deeply") from None
 
-    def shown(self, text: str) -> str:
-        """Make a text of the service's fit to be shown: redacted, short, and on one line."""
-        # Lone surrogates cannot be written to a log, and line breaks would forge its lines.
-        clean = text[:_LONGEST_REDACTED].encode("utf-8", "replace").decode()
+    def sanitize(self, text: str) -> str:
+        """Prepare a text from the service for an error or a log record: redacted, shortened, and on one line."""
+        # A log handler cannot write lone surrogates, and a line break would forge a log line.
+        clean = text[:_MAX_TEXT].encode("utf-8", "replace").decode()
         clean = "".join(character if character.isprintable() else " " for character in clean)
-        return _shortened(self._credentials.redact(clean))
+        return _truncate(self._credentials.redact(clean))
 
-    def _read(self, reply: Reply, promised: set[int], job_id: UUID | None, *, now: float) -> TtsJob:
+    def _parse_job(self, reply: Reply, expected: set[int], job_id: UUID | None, *, now: float) -> TtsJob:
         if not _OK <= reply.status < _OK + 100:
             raise self._status_error(reply, job_id, now=now)
         try:
-            return self._converter.structure(_decode(reply, promised), job_id)
+            return self._converter.structure(_decode(reply, expected), job_id)
         except ContractViolation as violation:
             problems = violation.problems
-        # Out of the handler: a decoder's error holds the whole document, and would come along as `__context__`.
-        raise self._broken(reply, problems, job_id)
+        # Raised outside the handler: a decoder's error contains the document and would become `__context__`.
+        raise self._invalid_response(reply, problems, job_id)
 
-    def _broken(self, reply: Reply, problems: list[str], job_id: UUID | None) -> InvalidResponseError:
+    def _invalid_response(self, reply: Reply, problems: list[str], job_id: UUID | None) -> InvalidResponseError:
         return InvalidResponseError(
-            f"The answer {about(job_id)} breaks the contract ({reply.status}): {'; '.join(problems)}.",
+            f"The response {about(job_id)} breaks the contract ({reply.status}): {'; '.join(problems)}.",
             problems=problems,
             excerpt=self._excerpt(reply),
             job_id=job_id,
         )
 
     def _status_error(self, reply: Reply, job_id: UUID | None, *, now: float) -> APIStatusError:
-        error_id, message = _error_words(reply)
-        error_id = None if error_id is None else self.shown(error_id)
-        message = None if message is None else self.shown(message)
+        error_id, message = _error_fields(reply)
+        error_id = None if error_id is None else self.sanitize(error_id)
+        message = None if message is None else self.sanitize(message)
         kind = _ERROR_BY_STATUS.get(reply.status, APIStatusError)
         if reply.status >= _SERVER_ERRORS:
             kind = UnexpectedServiceError
-        words = [f"PlayAI answered {reply.status} {about(job_id)}", error_id, message]
+        parts = [f"PlayAI answered {reply.status} {about(job_id)}", error_id, message]
         error = kind(
-            ": ".join(word for word in words if word).removesuffix(".") + ".",
+            ": ".join(part for part in parts if part).removesuffix(".") + ".",
             status=reply.status,
             error_id=error_id,
             message=message,
@@ -176,65 +198,66 @@ class Contract:
         return error
 
     def _excerpt(self, reply: Reply) -> str:
-        # Redact before cutting, since half a key would not be found; only bound the work on an 8 MiB body.
-        text = reply.body[:_LONGEST_REDACTED].decode("utf-8", "replace")
-        return _shortened(self._credentials.redact(text.replace("\0", "")))  # as UTF-16 has between letters
+        # Redact before truncating, because half a key would not be found. The limit bounds the work on an 8 MiB body.
+        text = reply.body[:_MAX_TEXT].decode("utf-8", "replace")
+        return _truncate(self._credentials.redact(text.replace("\0", "")))  # UTF-16 has nulls between letters
 
 
 def parse_retry_after(value: str | None, *, now: float) -> float | None:
-    """Read a `Retry-After` header (RFC 9110, 10.2.3): seconds, or an HTTP date.
+    """Parse a `Retry-After` header: seconds, or an HTTP date (RFC 9110, 10.2.3).
 
     Args:
-        value: The header as it came, or None.
-        now: Seconds since the epoch.
+        value: The header, or None.
+        now: The current time in seconds since the epoch.
 
     Returns:
-        Seconds to wait, more than 0 and at most a day; None where there is no usable hint.
+        Seconds to wait, more than 0 and at most `MAX_RETRY_AFTER`. None if the header is missing, unreadable, 0 or in
+        the past.
     """
     if value is None:
         return None
     text = value.strip()
     if not text.isascii():
         return None
-    # A float takes any number of digits, where int() refuses thousands; too many are infinite.
+    # float() accepts any number of digits, and returns infinity for too many. int() refuses thousands of digits.
     seconds = float(text) if text.isdigit() else _seconds_until(text, now=now)
     return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None
 
 
 def _seconds_until(text: str, *, now: float) -> float:
-    """Seconds until an HTTP date, or 0 where it is none."""
+    """Return the seconds until an HTTP date, or 0 if the text is not a date."""
     try:
         date = email.utils.parsedate_to_datetime(text)
         if date.tzinfo is None:
-            date = date.replace(tzinfo=UTC)  # "-0000", which the e-mail rules read as a time of no known zone
+            date = date.replace(tzinfo=UTC)  # "-0000" means "no known zone" in e-mail, and UTC in HTTP
         return date.timestamp() - now
     except (ValueError, OverflowError):
         return 0.0
 
 
-def _decode(reply: Reply, promised: set[int]) -> Any:
-    if reply.status not in promised:
-        raise ContractViolation([f"status {reply.status} where {max(promised)} was promised @ $"])
-    if not reply.whole:
+def _decode(reply: Reply, expected: set[int]) -> Any:
+    if reply.status not in expected:
+        raise ContractViolation([f"expected status {max(expected)}, got {reply.status} @ $"])
+    if not reply.complete:
         raise ContractViolation([f"longer than {MAX_REPLY_BYTES} bytes @ $"])
-    # Values take up to a hundred times their text in memory, and hold up the event loop while they are made.
+    # Count before decoding: a body with too many values would use much memory and block the event loop.
     containers = reply.body.count(b"[") + reply.body.count(b"{")
-    if containers + reply.body.count(b",") + reply.body.count(b":") > _MOST_MARKS:
+    if containers + reply.body.count(b",") + reply.body.count(b":") > _MAX_TOKENS:
         raise ContractViolation(["too many values @ $"])
     try:
-        value = _parse(reply.body)
+        value = _parse_json(reply.body)
     except RecursionError:
         raise ContractViolation(["nested too deeply @ $"]) from None
-    except ValueError:  # no UTF-8, no JSON, a number that is none, or one of hundreds of digits
+    except ValueError:  # not UTF-8, not JSON, not a finite number, or a number with hundreds of digits
         raise ContractViolation(["not JSON @ $"]) from None
-    if containers > _DEEPEST and _is_deep(value):
+    if containers > _MAX_DEPTH and _is_too_deep(value):
         raise ContractViolation(["nested too deeply @ $"])
     return value
 
 
-def _is_deep(value: object) -> bool:
+def _is_too_deep(value: object) -> bool:
     level = [value]
-    for _ in range(_DEEPEST):
+    for _ in range(_MAX_DEPTH):
         level = [
             inner
             for outer in level
@@ -244,33 +267,33 @@ def _is_deep(value: object) -> bool:
     return bool(level)
 
 
-def _parse(body: bytes) -> Any:
-    return json.loads(body.decode(), parse_constant=_refuse_constant, parse_float=_finite, parse_int=_bounded)
+def _parse_json(body: bytes) -> Any:
+    return json.loads(body.decode(), parse_constant=_reject_constant, parse_float=_parse_float, parse_int=_parse_int)
 
 
-def _refuse_constant(name: str) -> float:
-    raise ValueError(name)  # NaN and the infinities, which Python reads and JSON does not have
+def _reject_constant(name: str) -> float:
+    raise ValueError(name)  # Python accepts NaN and infinities, which are not JSON
 
 
-def _finite(digits: str) -> float:
+def _parse_float(digits: str) -> float:
     value = float(digits)
     if not math.isfinite(value):
         raise ValueError(digits)
     return value
 
 
-def _bounded(digits: str) -> int:
-    if len(digits) > _MOST_DIGITS:  # more than a double takes, and the time to read them grows with the square
-        raise ValueError(digits[:_MOST_DIGITS])
+def _parse_int(digits: str) -> int:
+    if len(digits) > _MAX_DIGITS:
+        raise ValueError(digits[:_MAX_DIGITS])
     return int(digits)
 
 
-def _error_words(reply: Reply) -> tuple[str | None, str | None]:
-    """The service's `errorId` and `errorMessage`; or, as a 429 has it, the bare string as the message."""
-    if len(reply.body) > _LONGEST_REDACTED:
+def _error_fields(reply: Reply) -> tuple[str | None, str | None]:
+    """Return `errorId` and `errorMessage`. The body of a 429 is a bare string, which is returned as the message."""
+    if len(reply.body) > _MAX_TEXT:
         return None, None
     try:
-        value = _parse(reply.body)
+        value = _parse_json(reply.body)
     except (ValueError, RecursionError):
         return None, None
     if isinstance(value, str):
@@ -282,5 +305,5 @@ def _error_words(reply: Reply) -> tuple[str | None, str | None]:
     return error_id if isinstance(error_id, str) else None, message if isinstance(message, str) else None
 
 
-def _shortened(text: str) -> str:
-    return text if len(text) <= _LONGEST_EXCERPT else text[: _LONGEST_EXCERPT - 1] + "…"
+def _truncate(text: str) -> str:
+    return text if len(text) <= _MAX_EXCERPT else text[: _MAX_EXCERPT - 1] + "…"

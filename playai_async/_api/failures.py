@@ -1,6 +1,8 @@
-"""What aiohttp, TLS and the system raise when an exchange fails: in words, and fit to be shown.
+"""What aiohttp, TLS and the operating system raise when an exchange fails.
 
-One table for all that is sent. This module must not send anything, nor decide what follows from a failure.
+The one table of these exceptions, for API requests and for downloads. It describes a failure in plain words, tells
+whether the request was sent, and removes secrets from the exception. This module must not send anything, nor decide
+what happens after a failure.
 """
 
 from __future__ import annotations
@@ -15,74 +17,74 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from playai_async._api.credentials import Credentials
 from playai_async._exceptions import SessionClosedError
 
-__all__ = ["given_session_closed", "presentable", "was_not_sent", "words_for"]
+__all__ = ["describe", "http_session_closed", "sanitize", "was_not_sent"]
 
-# The first line that fits names the failure. The order goes from the special to the general: most are OSError too.
+# The first match describes the failure. Special classes come before general ones: most are subclasses of OSError.
 _FAILURES: tuple[tuple[type[BaseException], str], ...] = (
-    (TimeoutError, "no answer in time"),
+    (TimeoutError, "the request timed out"),
     (aiohttp.ClientConnectorDNSError, "the host name was not resolved"),
     (aiohttp.ClientSSLError, "TLS failed"),
     (ssl.SSLError, "TLS failed"),
     (aiohttp.ServerFingerprintMismatch, "TLS failed"),
     (aiohttp.ClientConnectorError, "no connection"),
-    (aiohttp.ClientPayloadError, "the answer broke off or was garbled"),
-    (aiohttp.ClientResponseError, "the answer was no HTTP"),
+    (aiohttp.ClientPayloadError, "the response is incomplete or malformed"),
+    (aiohttp.ClientResponseError, "the response is not HTTP"),
     (aiohttp.ClientConnectionError, "the connection was lost"),
     (OSError, "the connection was lost"),
     (Exception, "the request failed"),
 )
 
 _NO_CONNECTION = (aiohttp.ClientConnectorError, aiohttp.ConnectionTimeoutError, aiohttp.ServerFingerprintMismatch)
-"""aiohttp raises these before it sends anything: refused, DNS, TLS, the wrong server, or no connection in time."""
+"""aiohttp raises these before it sends the request: connection refused, DNS, TLS, wrong server, connection timeout."""
 
 
-def words_for(error: Exception) -> str:
-    """Name a failure."""
+def describe(error: Exception) -> str:
+    """Describe a failure in a few words that contain nothing of the error itself."""
     return next(words for kind, words in _FAILURES if isinstance(error, kind))
 
 
 def was_not_sent(error: Exception) -> bool:
-    """Say whether it is sure that nothing of the request was sent."""
+    """Return whether it is certain that no part of the request was sent."""
     return isinstance(error, _NO_CONNECTION)
 
 
-def given_session_closed(job_id: UUID | None = None) -> SessionClosedError:
-    """Return the error for a caller who closed the client session that they gave."""
-    return SessionClosedError("The aiohttp session given to this session was closed.", job_id=job_id)
+def http_session_closed(job_id: UUID | None = None) -> SessionClosedError:
+    """Build the error for a caller who closed the client session that they passed in."""
+    return SessionClosedError("The aiohttp session that was passed as http_session is closed.", job_id=job_id)
 
 
-def presentable(error: Exception, credentials: Credentials) -> Exception:
-    """Strip a lower error of what would show a secret: request, link, credentials, and frames with their locals.
+def sanitize(error: Exception, credentials: Credentials) -> Exception:
+    """Remove secrets from an aiohttp error: request headers, signed URLs, credentials, and frames with their locals.
 
-    What aiohttp quotes of an answer is not shown either: it may begin or end in the middle of a secret that was echoed.
+    Text that aiohttp quotes from a response is removed as well: it may contain part of a secret that the server echoed.
 
     Args:
-        error: The lower error; its frames, and those of what caused it, are taken off it.
-        credentials: What must not be shown.
+        error: The error. Its traceback, and those of its causes, are removed.
+        credentials: The secrets that must not be visible.
 
     Returns:
-        The error, or a copy that shows less.
+        The same error, or a replacement that shows less.
     """
     if isinstance(error, aiohttp.ClientResponseError):
         url = error.request_info.url.with_query(None)
         request = aiohttp.RequestInfo(url, error.request_info.method, CIMultiDictProxy(CIMultiDict[str]()))
         return type(error)(request, (), status=error.status, message="")
-    links = _links(error)
-    shown = "\n".join(f"{link!r} {link} {vars(link)}" for link in links)  # `vars` has the notes, too
-    # aiohttp quotes a URL where a connector, or a resolver, raised a timeout.
-    if credentials.redact(shown) != shown or "://" in shown:
+    related = _related_errors(error)
+    visible = "\n".join(f"{each!r} {each} {vars(each)}" for each in related)  # `vars` includes the notes
+    # aiohttp quotes the URL if a connector or a resolver raises a timeout.
+    if credentials.redact(visible) != visible or "://" in visible:
         return aiohttp.ClientError(type(error).__name__)
-    for link in links:
-        link.__traceback__ = None
+    for each in related:
+        each.__traceback__ = None
     return error
 
 
-def _links(error: BaseException) -> list[BaseException]:
-    """An error, and all that it came of or holds, which is printed with it."""
-    links = [error]
-    for link in links:  # which grows as it goes
-        others = [link.__cause__, link.__context__]
-        if isinstance(link, BaseExceptionGroup):
-            others += cast("BaseExceptionGroup[BaseException]", link).exceptions
-        links += [other for other in others if other is not None and all(other is not known for known in links)]
-    return links
+def _related_errors(error: BaseException) -> list[BaseException]:
+    """Return the error and everything that is printed with it: causes, contexts and members of groups."""
+    related = [error]
+    for each in related:  # the list grows during the loop
+        others = [each.__cause__, each.__context__]
+        if isinstance(each, BaseExceptionGroup):
+            others += cast("BaseExceptionGroup[BaseException]", each).exceptions
+        related += [other for other in others if other is not None and all(other is not known for known in related)]
+    return related

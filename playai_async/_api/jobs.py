@@ -1,7 +1,7 @@
-"""The service as a session sees it: asked for a job, or for a new one, it gives the job or the error that says why not.
+"""The service's two operations on jobs: get the status of a job, and create a job.
 
-Puts `_transport` and `_contract` together for one base URL and one key. It sends once; whether and when to ask again is
-not decided here.
+Combines `transport` and `contract` for one base URL and one key. Each call sends one request; this module must not
+decide whether or when to retry.
 """
 
 from __future__ import annotations
@@ -26,24 +26,24 @@ __all__ = ["JobsApi"]
 
 _OK = 200
 
-_REMEMBERED_UNKNOWNS = 1_024
-"""Jobs. Each is warned of once; past so many the oldest is forgotten, since a backend meets new jobs for ever."""
+_MAX_REPORTED_JOBS = 1_024
+"""Jobs whose unknown status was reported. The oldest is forgotten, so that a long-running process does not grow."""
 
 _DIGEST_SIZE = 16
-"""Bytes: so many that no two bodies have the same digest, neither by accident nor by design."""
+"""Bytes. Long enough that two different bodies never have the same digest, not even on purpose."""
 
 
 class JobsApi:
-    """Asks for jobs, and creates them.
+    """Gets and creates jobs, one request per call.
 
-    While a job is not done, most replies are the last one over again, byte for byte. Such a one is not deciphered
-    again: the job that it became is found by a digest of the body, as long as somebody keeps it, as a wait does.
+    Most replies about an unfinished job repeat the previous reply byte for byte. Such a reply is not parsed again:
+    `JobsApi` finds the job by a digest of the body, for as long as something else references the job, as a wait does.
 
     Args:
-        base_url: Where the service is.
+        base_url: The URL of the service.
         transport: Sends requests.
-        contract: Deciphers replies.
-        emitter: Reports requests.
+        contract: Encodes parameters and parses replies.
+        emitter: Reports requests and unknown statuses.
     """
 
     def __init__(self, base_url: URL, transport: Transport, contract: Contract, emitter: Emitter) -> None:
@@ -52,46 +52,49 @@ class JobsApi:
         self._transport = transport
         self._contract = contract
         self._emitter = emitter
-        self._jobs_read: WeakValueDictionary[bytes, TtsJob] = WeakValueDictionary()
-        self._warned_of: OrderedDict[UUID, None] = OrderedDict()
+        self._parsed_jobs: WeakValueDictionary[bytes, TtsJob] = WeakValueDictionary()
+        self._reported_ids: OrderedDict[UUID, None] = OrderedDict()
 
     async def status(self, job_id: UUID) -> TtsJob:
-        """Make one status request.
+        """Send one status request. Cancellation ends the request.
 
         Raises:
-            PlayAIError: What it met; `job_id` is set.
+            PlayAIError: The request failed. `job_id` is set.
         """
         try:
-            # The cheapest way to a URL, which keeps what it knows of its host.
+            # The fastest way to build the URL: yarl keeps what it has parsed of the host.
             url = self._base_url.with_path(f"{self._jobs_path}/{job_id}", encoded=True)
-            reply = await self._counted("GET", self._transport.get(url))
+            reply = await self._send("GET", self._transport.get(url))
         except PlayAIError as error:
             error.job_id = job_id
             raise
-        job = self._job_in(reply, job_id)
+        job = self._parse_or_reuse(reply, job_id)
         if isinstance(job.output, Unknown):
-            self._warn_of(job_id, job.output.status)
+            self._report_once(job_id, job.output.status)
         return job
 
     def encode_parameters(self, parameters: TtsParameters) -> bytes:
-        """Write the body of a request to create a job.
+        """Encode the body for `create`.
 
         Raises:
-            ValueError, TypeError: Some value has no JSON, or is given twice.
+            ValueError, TypeError: A value cannot be written as JSON, or is given twice.
         """
         return self._contract.encode_parameters(parameters)
 
     async def create(self, body: bytes) -> TtsJob:
-        """Make one request to create a job.
+        """Send one request that creates a job. The service may create the job even if the request is cancelled.
+
+        Args:
+            body: The result of `encode_parameters`.
 
         Raises:
-            PlayAIError: What it met.
+            PlayAIError: The request failed.
         """
         url = self._base_url.with_path(self._jobs_path, encoded=True)
-        reply = await self._counted("POST", self._transport.post(url, body))
+        reply = await self._send("POST", self._transport.post(url, body))
         return self._contract.parse_created(reply, now=time.time())
 
-    async def _counted(self, method: str, exchange: Awaitable[Reply]) -> Reply:
+    async def _send(self, method: str, exchange: Awaitable[Reply]) -> Reply:
         try:
             reply = await exchange
         except PlayAIError as error:
@@ -101,19 +104,19 @@ class JobsApi:
             self._emitter.emit(RequestEnded(method, reply.status))
         return reply
 
-    def _job_in(self, reply: Reply, job_id: UUID) -> TtsJob:
+    def _parse_or_reuse(self, reply: Reply, job_id: UUID) -> TtsJob:
         digest = hashlib.blake2b(reply.body, digest_size=_DIGEST_SIZE).digest()
-        job = self._jobs_read.get(digest)
-        if job is None or job.id != job_id or reply.status != _OK or not reply.whole:
+        job = self._parsed_jobs.get(digest)
+        if job is None or job.id != job_id or reply.status != _OK or not reply.complete:
             job = self._contract.parse_status(reply, job_id, now=time.time())
-            if not job.done:  # a finished one is asked for once, and each who asks again gets one of their own
-                self._jobs_read[digest] = job
+            if not job.done:  # a finished job is rarely requested twice, and each caller gets an object of their own
+                self._parsed_jobs[digest] = job
         return job
 
-    def _warn_of(self, job_id: UUID, status: str) -> None:
-        if job_id in self._warned_of:
+    def _report_once(self, job_id: UUID, status: str) -> None:
+        if job_id in self._reported_ids:
             return
-        self._warned_of[job_id] = None
-        if len(self._warned_of) > _REMEMBERED_UNKNOWNS:
-            self._warned_of.popitem(last=False)
-        self._emitter.emit(UnknownStatus(job_id, self._contract.shown(status)))
+        self._reported_ids[job_id] = None
+        if len(self._reported_ids) > _MAX_REPORTED_JOBS:
+            self._reported_ids.popitem(last=False)
+        self._emitter.emit(UnknownStatus(job_id, self._contract.sanitize(status)))

@@ -1,6 +1,6 @@
-"""Where requests may go: to a service, with the credentials, and to the audio's origin, without them.
+"""Where requests may go: to the service with the credentials, and to the host of the audio without them.
 
-Over TLS; without it to a loopback host alone, where an emulator is.
+Both need TLS. Plain http is allowed for loopback hosts only, where an emulator runs.
 """
 
 from __future__ import annotations
@@ -17,15 +17,19 @@ from playai_async._settings import BASE_URL
 __all__ = ["checked_base_url", "checked_link"]
 
 _HOST = re.compile(r"(?=.{1,253}$)(?![0-9.]+$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
-"""A name: what has digits and dots alone is an address, or nothing."""
+"""A host name. Text of only digits and dots is an IP address or invalid."""
 
 
 def checked_base_url(base_url: str | URL | None) -> URL:
-    """Accept where a service may be; left out, it is the environment's `PLAYAI_BASE_URL`, or PlayAI.
+    """Validate the URL of the service.
+
+    Args:
+        base_url: The URL; or None for the environment variable `PLAYAI_BASE_URL`, and PlayAI if that is not set.
 
     Raises:
-        ConfigurationError: It is no URL, or neither https nor on loopback, or has more than a host and a path.
-        TypeError: It is of the wrong type.
+        ConfigurationError: The value is not a URL, is neither https nor http on loopback, or has a user, a password, a
+            query or a fragment.
+        TypeError: The value has the wrong type.
     """
     if base_url is None:
         base_url = os.environ.get("PLAYAI_BASE_URL") or BASE_URL
@@ -40,7 +44,7 @@ def checked_base_url(base_url: str | URL | None) -> URL:
         raise ConfigurationError("base_url (PLAYAI_BASE_URL) must have no user, password, query or fragment")
     if not _is_host(host):
         raise ConfigurationError(
-            "base_url (PLAYAI_BASE_URL) has no host; it is https:// and a name, or http:// on loopback"
+            "base_url (PLAYAI_BASE_URL) has no valid host; use https:// and a host name, or http:// and a loopback host"
         )
     if not _is_secure(url):
         raise ConfigurationError(f"base_url (PLAYAI_BASE_URL) must be https, or http for a loopback host: {url}")
@@ -48,18 +52,18 @@ def checked_base_url(base_url: str | URL | None) -> URL:
 
 
 def checked_link(text: str, base: URL | None = None) -> URL:
-    """Accept where audio may be fetched from.
+    """Validate the URL of an audio file.
 
     Args:
-        text: A URL as the service or the audio's origin wrote it, which is sent as it is: it is signed.
-        base: What it may be relative to, and must not be less secure than.
+        text: The URL as the service or the audio host wrote it. It is signed, so it is sent unchanged.
+        base: The URL that `text` may be relative to and must not be less secure than; or None.
 
     Raises:
-        ValueError: It is no such URL; the message says what it is or has, and does not show it: whoever knows it can
-            fetch the audio.
+        ValueError: The URL is invalid. The message completes the sentence "the URL ..." and does not contain the URL:
+            whoever knows the URL can fetch the audio.
     """
     if not all("!" <= character <= "~" for character in text):
-        raise ValueError("has a space, a line break or a character outside ASCII")
+        raise ValueError("contains a space, a line break or a character outside ASCII")
     if not text:
         raise ValueError("is missing")
     try:
@@ -67,13 +71,13 @@ def checked_link(text: str, base: URL | None = None) -> URL:
         url = link if base is None else base.join(link)
         host, _ = url.raw_host, url.port
     except ValueError:
-        raise ValueError("is no URL") from None
+        raise ValueError("is not valid") from None
     if url.raw_user is not None or url.raw_password is not None:
-        raise ValueError("has a user or a password in it")
+        raise ValueError("contains a user or a password")
     if not _is_host(host):
-        raise ValueError("has no host that could be")
+        raise ValueError("has no valid host")
     if not _is_secure(url):
-        raise ValueError("is not https, nor http on a loopback host")
+        raise ValueError("is neither https nor http on a loopback host")
     if base is not None and base.scheme == "https" and url.scheme == "http":
         raise ValueError("leads from https to http")
     return url.with_fragment(None)
@@ -84,7 +88,7 @@ def _is_host(host: str | None) -> bool:
 
 
 def _is_secure(url: URL) -> bool:
-    """Say whether nobody else can read what is sent there."""
+    """Return whether nobody else can read what is sent to the URL."""
     return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.raw_host or ""))
 
 

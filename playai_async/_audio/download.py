@@ -24,7 +24,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt,
 from yarl import URL
 
 from playai_async._api.credentials import Credentials
-from playai_async._api.failures import given_session_closed, presentable, words_for
+from playai_async._api.failures import describe, http_session_closed, sanitize
 from playai_async._api.urls import checked_link
 from playai_async._audio.files import PartFile
 from playai_async._exceptions import DownloadError
@@ -131,7 +131,7 @@ class Downloader:
     async def _attempt(self, link: URL, transfer: _Transfer) -> None:
         async with self._share, self._in_flight.one():
             if self._others.closed:
-                raise given_session_closed(transfer.job_id)
+                raise http_session_closed(transfer.job_id)
             limit = asyncio.timeout(None)
             try:
                 async with limit:
@@ -190,8 +190,8 @@ class Downloader:
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the table of failures ends with it
-            broken = _BrokenOffError(f"{words_for(error)} ({type(error).__name__})")
-            broken.__cause__ = presentable(error, self._credentials)
+            broken = _BrokenOffError(f"{describe(error)} ({type(error).__name__})")
+            broken.__cause__ = sanitize(error, self._credentials)
         else:
             return
         raise broken

@@ -45,9 +45,9 @@ JOB: dict[str, Any] = {
 }
 
 
-def reply_of(status: int, body: object, *, retry_after: str | None = None, whole: bool = True) -> Reply:
+def reply_of(status: int, body: object, *, retry_after: str | None = None, complete: bool = True) -> Reply:
     """Make a reply; a body that is not bytes is written as JSON."""
-    return Reply(status, retry_after, body if isinstance(body, bytes) else json.dumps(body).encode(), whole)
+    return Reply(status, retry_after, body if isinstance(body, bytes) else json.dumps(body).encode(), complete)
 
 
 def read(reply: Reply) -> TtsJob:
@@ -144,16 +144,16 @@ DIGITS = b'{"id": ' + b"9" * 5000 + b"}"
         (reply_of(200, b"[" + b"1.5," * 200_000 + b"1]"), "too many values @ $"),
         (reply_of(200, b"[" + b"[]" * 200_000 + b"]"), "too many values @ $"),
         (reply_of(200, b'{"a":' * 200_000), "too many values @ $"),
-        (reply_of(200, JOB, whole=False), "longer than 8388608 bytes @ $"),
+        (reply_of(200, JOB, complete=False), "longer than 8388608 bytes @ $"),
         (reply_of(200, None), "expected an object, got null @ $"),
         (reply_of(200, [JOB]), "expected an object, got an array @ $"),
         (reply_of(200, {**JOB, "input": "\ud800"}), "expected an object, got a string @ $.input"),
         (reply_of(200, {**JOB, "id": "\ud800"}), "expected a UUID @ $.id"),
-        (reply_of(201, JOB), "status 201 where 200 was promised @ $"),
-        (reply_of(202, b""), "status 202 where 200 was promised @ $"),
-        (reply_of(204, b""), "status 204 where 200 was promised @ $"),
-        (reply_of(206, JOB), "status 206 where 200 was promised @ $"),
-        (reply_of(299, JOB), "status 299 where 200 was promised @ $"),
+        (reply_of(201, JOB), "expected status 200, got 201 @ $"),
+        (reply_of(202, b""), "expected status 200, got 202 @ $"),
+        (reply_of(204, b""), "expected status 200, got 204 @ $"),
+        (reply_of(206, JOB), "expected status 200, got 206 @ $"),
+        (reply_of(299, JOB), "expected status 200, got 299 @ $"),
     ],
     ids=lambda value: f"{value.status} {value.body[:12]!r}" if isinstance(value, Reply) else value,
 )
@@ -161,7 +161,7 @@ def test_a_2xx_that_is_not_the_job_breaks_the_contract(reply: Reply, problem: st
     """It says what is wrong and where, and in the message the job and the status, too."""
     error = invalid_response_of(reply)
     assert error.problems == (problem,)
-    assert str(error) == f"The answer for job {JOB_ID} breaks the contract ({reply.status}): {problem}."
+    assert str(error) == f"The response for job {JOB_ID} breaks the contract ({reply.status}): {problem}."
     assert error.job_id == JOB_ID
 
 
@@ -340,7 +340,7 @@ def test_a_429_brings_the_servers_hint(retry_after: str | None, hint: float | No
 
 def test_a_reply_that_broke_off_still_tells_its_status() -> None:
     """What is missing of an error's body is not missed."""
-    error = error_of(reply_of(503, b'{"errorMessage": "Down', whole=False))
+    error = error_of(reply_of(503, b'{"errorMessage": "Down', complete=False))
     assert isinstance(error, UnexpectedServiceError)
     assert error.excerpt == '{"errorMessage": "Down'
 
@@ -436,7 +436,7 @@ def test_no_part_of_a_secret_is_left_at_the_end_of_an_excerpt(start: int) -> Non
 
 def test_no_part_of_a_secret_is_left_where_a_body_broke_off() -> None:
     """A connection may break within an echoed key."""
-    error = status_error_of(reply_of(502, b"unknown key " + KEY[:12].encode(), whole=False))
+    error = status_error_of(reply_of(502, b"unknown key " + KEY[:12].encode(), complete=False))
     assert error.excerpt == "unknown key [hidden]"
 
 
@@ -446,7 +446,7 @@ def test_no_part_of_an_escaped_secret_is_left_where_a_body_broke_off(way: int, s
     """Wherever that was, in the middle of an escape too."""
     echo = spelt(secret)[way]
     for length in range(len(spelt(secret[:6])[way]), len(echo)):
-        error = status_error_of(reply_of(502, f"denied: {echo[:length]}".encode(), whole=False))
+        error = status_error_of(reply_of(502, f"denied: {echo[:length]}".encode(), complete=False))
         assert error.excerpt == "denied: [hidden]"
 
 
@@ -460,7 +460,7 @@ def test_what_is_almost_like_a_secret_is_left_as_it_is() -> None:
     """Fewer than six characters, or others."""
     for end in (KEY[:5], KEY[:5] + "%", KEY[1:], "\\" * 50, KEY[:5] + KEY):
         left = end.replace(KEY, "[hidden]")
-        assert status_error_of(reply_of(502, end.encode(), whole=False)).excerpt == left
+        assert status_error_of(reply_of(502, end.encode(), complete=False)).excerpt == left
 
 
 @pytest.mark.parametrize("way", range(len(WAYS)), ids=WAYS.__getitem__)
@@ -474,7 +474,7 @@ def test_the_beginning_of_a_secret_is_hidden_wherever_it_stands(way: int) -> Non
 def test_no_part_of_a_secret_is_left_where_a_long_status_is_cut() -> None:
     """As in a body."""
     key = "k0" * 2_000
-    assert Contract(Credentials(key, USER)).shown(key * 30).replace("[hidden]", "").strip("…[hiden]") == ""
+    assert Contract(Credentials(key, USER)).sanitize(key * 30).replace("[hidden]", "").strip("…[hiden]") == ""
 
 
 def test_no_part_of_a_secret_is_left_where_a_long_body_is_cut() -> None:
@@ -489,25 +489,25 @@ def test_no_part_of_a_secret_is_left_where_a_long_body_is_cut() -> None:
 def test_a_secret_that_is_part_of_the_other_leaves_nothing_of_it() -> None:
     """The longer goes first."""
     contract = Contract(Credentials("secret", "secret-and-more"))
-    assert contract.shown("secret-and-more or secret") == "[hidden] or [hidden]"
+    assert contract.sanitize("secret-and-more or secret") == "[hidden] or [hidden]"
     contract = Contract(Credentials("secret-and-more", "secret"))
-    assert contract.shown("secret-and-more or secret") == "[hidden] or [hidden]"
+    assert contract.sanitize("secret-and-more or secret") == "[hidden] or [hidden]"
 
 
 def test_a_secret_of_a_few_characters_is_left() -> None:
     """Nobody issues one, and taking it out would shred plain words."""
-    assert Contract(Credentials("a", "error")).shown("an error of error-6") == "an error of error-6"
-    assert Contract(Credentials("a", "error6")).shown("an error of error6") == "an error of [hidden]"
+    assert Contract(Credentials("a", "error")).sanitize("an error of error-6") == "an error of error-6"
+    assert Contract(Credentials("a", "error6")).sanitize("an error of error6") == "an error of [hidden]"
 
 
 def test_what_is_shown_is_short_clean_and_redacted() -> None:
     """It goes into logs: no lone surrogate may stop a handler from writing it."""
-    assert Contract(Credentials(KEY, USER)).shown(f"a\ud800{KEY}" + "x" * 300) == "a?[hidden]" + "x" * 189 + "…"
+    assert Contract(Credentials(KEY, USER)).sanitize(f"a\ud800{KEY}" + "x" * 300) == "a?[hidden]" + "x" * 189 + "…"
 
 
 def test_what_is_shown_is_on_one_line() -> None:
     """A line break would forge a line of a log, and an escape would be a command to a terminal."""
-    assert Contract(Credentials(KEY, USER)).shown("a\r\nb\x1b[2Jc\u2028d") == "a  b [2Jc d"
+    assert Contract(Credentials(KEY, USER)).sanitize("a\r\nb\x1b[2Jc\u2028d") == "a  b [2Jc d"
 
 
 def test_the_words_of_a_body_are_read_up_to_64_kib() -> None:
@@ -554,7 +554,7 @@ def test_a_key_that_no_header_may_carry_is_refused(value: str) -> None:
     """A line break would start another header. The message does not show the key."""
     with pytest.raises(ConfigurationError) as caught:
         Credentials.checked(value, "user-1")
-    assert str(caught.value) == ("api_key (PLAYAI_API_KEY) has a space, a line break or a character outside ASCII")
+    assert str(caught.value) == ("api_key (PLAYAI_API_KEY) contains a space, a line break or a character outside ASCII")
 
 
 @pytest.mark.parametrize("value", UNFIT, ids=ascii)
@@ -562,13 +562,13 @@ def test_a_user_id_that_no_header_may_carry_is_refused(value: str) -> None:
     """A line break would start another header. The message does not show the id."""
     with pytest.raises(ConfigurationError) as caught:
         Credentials.checked("ak-123456", value)
-    assert str(caught.value) == ("user_id (PLAYAI_USER_ID) has a space, a line break or a character outside ASCII")
+    assert str(caught.value) == ("user_id (PLAYAI_USER_ID) contains a space, a line break or a character outside ASCII")
 
 
 @pytest.mark.parametrize("value", ["Bearer a b", "Bearer  ab", "Bearer ab\n", "Bearer\nab"], ids=ascii)
 def test_bearer_does_not_hide_what_a_header_may_not_carry(value: str) -> None:
     """What follows it is checked alike."""
-    with pytest.raises(ConfigurationError, match=r"has a space, a line break"):
+    with pytest.raises(ConfigurationError, match=r"contains a space, a line break"):
         Credentials.checked(value, "user-1")
 
 

@@ -91,7 +91,7 @@ def test_extra_may_fill_what_was_left_out() -> None:
 @pytest.mark.parametrize("name", ["text", "voice", "model", "speed"])
 def test_what_is_given_twice_is_refused(name: str) -> None:
     """Nobody could tell which of the two was meant."""
-    with pytest.raises(ValueError, match=f"given already: {name}"):
+    with pytest.raises(ValueError, match=f"extra repeats parameters: {name}"):
         CONTRACT.encode_parameters(TtsParameters("Hi", "v", speed=2, extra={name: "x"}))
 
 
@@ -134,7 +134,7 @@ def test_what_is_nested_too_deeply_is_said_to_be() -> None:
 
 def test_a_refusal_does_not_show_the_text() -> None:
     """It may be private, and errors end up in logs."""
-    words = "^a text of the parameters has a lone surrogate, which is no character$"
+    words = "^a text of the parameters contains a lone surrogate, which is not a character$"
     with pytest.raises(ValueError, match=words) as caught:
         CONTRACT.encode_parameters(TtsParameters("a private text \ud800", "v"))
     assert "private" not in repr(caught.value)

@@ -73,10 +73,10 @@ def assert_understood(reply: Reply) -> TtsJob | PlayAIError:
 
 
 @SAME_EVERY_TIME
-@given(status=STATUSES, body=st.binary(max_size=400), retry_after=st.none() | st.text(), whole=st.booleans())
-def test_any_bytes_are_understood(status: int, body: bytes, retry_after: str | None, whole: bool) -> None:
+@given(status=STATUSES, body=st.binary(max_size=400), retry_after=st.none() | st.text(), complete=st.booleans())
+def test_any_bytes_are_understood(status: int, body: bytes, retry_after: str | None, complete: bool) -> None:
     """Proxies, load balancers and captive portals answer in the service's place."""
-    assert_understood(Reply(status, retry_after, body, whole))
+    assert_understood(Reply(status, retry_after, body, complete))
 
 
 @SAME_EVERY_TIME

@@ -246,7 +246,7 @@ async def test_a_connection_that_nobody_takes_is_known_for_one(monkeypatch: pyte
     monkeypatch.setattr(aiohttp.TCPConnector, "_create_connection", never)
     async with PlayAISession(API_KEY, USER_ID, polling=Polling(max_failures=1), request_timeout=10.0) as session:
         began = now()
-        with pytest.raises(TransportError, match=r"no answer in time \(ConnectionTimeoutError\)") as caught:
+        with pytest.raises(TransportError, match=r"the request timed out \(ConnectionTimeoutError\)") as caught:
             await session.create_job(PARAMETERS)
         assert not caught.value.maybe_received
         assert session.stats.requests == 2

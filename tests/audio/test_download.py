@@ -235,19 +235,19 @@ async def test_more_than_five_redirects_are_a_loop(host: AudioHost, playai: Play
 @pytest.mark.parametrize(
     ("link", "why"),
     [
-        ("http://audio.example/a", "not https"),
-        ("ftp://audio.example/a", "not https"),
-        ("file:///etc/passwd", "no host"),
-        ("https:///a", "no host"),
-        ("https://a..b/a", "no host"),
-        ("https://user:password@audio.example/a", "a user"),
-        ("https://user@audio.example/a", "a user"),
+        ("http://audio.example/a", "neither https"),
+        ("ftp://audio.example/a", "neither https"),
+        ("file:///etc/passwd", "no valid host"),
+        ("https:///a", "no valid host"),
+        ("https://a..b/a", "no valid host"),
+        ("https://user:password@audio.example/a", "a user or a password"),
+        ("https://user@audio.example/a", "a user or a password"),
         ("https://audio.example/a b", "a space"),
         ("https://audio.example/a\r\nX-Evil: 1", "a line break"),
         ("https://audio.example/\u00e9", "outside ASCII"),
-        ("https://audio.example:99999/a", "no URL"),
+        ("https://audio.example:99999/a", "is not valid"),
         ("", "missing"),
-        ("/a", "no host"),
+        ("/a", "no valid host"),
     ],
     ids=repr,
 )
@@ -476,7 +476,7 @@ async def test_garbage_is_no_audio(host: AudioHost, playai: PlayAISession, path:
     """Nor is its cause shown with the link."""
     async with raw_server(b"SSH-2.0-OpenSSH_9.2\r\n") as raw:
         error = await failure_of(playai, host.job(f"{raw.base_url}/a?Signature=s"), path)
-    assert "the answer was no HTTP" in str(error)
+    assert "the response is not HTTP" in str(error)
 
 
 async def test_what_is_quoted_of_an_answer_is_not_shown(host: AudioHost, playai: PlayAISession, path: Path) -> None:
@@ -507,7 +507,7 @@ async def test_a_lower_error_that_quotes_a_link_is_replaced(path: Path) -> None:
         PlayAISession(API_KEY, USER_ID, http_session=http_session) as playai,
     ):
         error = await failure_of(playai, AudioHost().job("https://audio.example/a.mp3?Signature=s"), path)
-    assert "no answer in time (ConnectionTimeoutError)" in str(error)
+    assert "the request timed out (ConnectionTimeoutError)" in str(error)
     assert isinstance(error.__cause__, aiohttp.ClientError)
     assert "Signature" not in "".join(traceback.format_exception(error))
 

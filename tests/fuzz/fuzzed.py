@@ -62,7 +62,7 @@ def check_reply(reply: Reply, *, creates: bool = False) -> TtsJob | PlayAIError:
     except PlayAIError as error:
         outcome = error
     if isinstance(outcome, TtsJob):
-        assert reply.whole
+        assert reply.complete
         assert reply.status in ({200, 201} if creates else {200})
         assert creates or outcome.id == JOB_ID
         _check_job(outcome)
@@ -84,7 +84,7 @@ def reply_of(data: bytes) -> Reply:
     """Make a reply of a fuzzer's bytes: the first decides the status, the second the rest but the body."""
     head, body = data[:2].ljust(2, b"\0"), data[2:]
     hint = body[:40].decode("latin-1") if head[1] & 2 else None
-    return Reply(STATUSES[head[0] % len(STATUSES)], hint, body, whole=not head[1] & 1)
+    return Reply(STATUSES[head[0] % len(STATUSES)], hint, body, complete=not head[1] & 1)
 
 
 def replies() -> list[bytes]:

@@ -106,10 +106,10 @@ KNOWN = {"COMPLETED", "IN_PROGRESS", "FAILED"}
 
 
 @SAME_EVERY_TIME
-@given(status=st.sampled_from(STATUSES), body=mutated(), whole=st.booleans(), creates=st.booleans())
-def test_any_change_to_a_document_is_understood(status: int, body: bytes, whole: bool, creates: bool) -> None:
+@given(status=st.sampled_from(STATUSES), body=mutated(), complete=st.booleans(), creates=st.booleans())
+def test_any_change_to_a_document_is_understood(status: int, body: bytes, complete: bool, creates: bool) -> None:
     """Cut, doubled, garbled: a job as the contract has it, or a documented error."""
-    check_reply(Reply(status, None, body, whole), creates=creates)
+    check_reply(Reply(status, None, body, complete), creates=creates)
 
 
 @SAME_EVERY_TIME

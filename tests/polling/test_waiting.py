@@ -811,7 +811,7 @@ async def test_the_memory_of_warnings_is_bounded(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """The job warned of longest ago is forgotten, and would be warned of again."""
-    monkeypatch.setattr("playai_async._api.jobs._REMEMBERED_UNKNOWNS", 1)
+    monkeypatch.setattr("playai_async._api.jobs._MAX_REPORTED_JOBS", 1)
     for job_id in (JOB_ID, OTHER_ID):
         service.answers(job({"status": "QUEUED"}, job_id), job_id=job_id)
     for job_id in (JOB_ID, JOB_ID, OTHER_ID, OTHER_ID, JOB_ID):
