@@ -1,1 +1,27 @@
-"""From text to a file: create a job, download its audio."""
+"""From text to an audio file: create a job, download its audio, or both with the wait between them.
+
+- `create` sends the POST request that creates a job. Creation has a rate limit of its own, so it has its own pacer and
+  dispatcher. A job costs money, so the request is retried only if it is certain that the service did not accept it:
+  after a 429, or if no connection was made. Any other failure is raised, and the error says that the job may exist.
+- `download` fetches the audio of a completed job from its signed URL. `files` writes the audio to disk.
+- `speech` combines them: `create`, `download`, and `speak`, which creates a job, waits for it and downloads its audio
+  within one deadline.
+- `cancel_scopes` interrupts the creations and downloads that are running when the session is closed.
+
+A download goes from the signed URL into a part file beside the destination:
+
+1. `Destination.checked` rejects a destination that cannot be written, before anything is sent or paid for.
+2. `Downloader` follows up to `MAX_REDIRECTS` redirects. The audio is on another host, which must learn neither the API
+   key nor the user id, so downloads use a client session that has no credentials, cookies or headers of the caller.
+3. Each chunk is appended to the part file. The size must match the `fileSize` of the job.
+4. If an attempt fails, the next attempt resumes with a range request (RFC 9110, section 14), if the server supports
+   ranges and the audio has not changed. Otherwise the next attempt starts over.
+5. The complete part file replaces the destination atomically. After a failure or a cancellation, the part file is
+   removed and the destination is as it was before.
+
+`speak` never creates a second job: after a failed wait or download, the error names the job, and the caller can wait
+for it or download it again.
+
+This wing knows the parameters of a job only as encoded bytes. It must not know how a poll is scheduled; it asks the
+poller to wait.
+"""

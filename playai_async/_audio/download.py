@@ -1,10 +1,11 @@
-"""A job's audio from its signed link into a file: whole or not at all, and without credentials.
+"""Downloads the audio of a job from its signed URL into a file: completely or not at all, and without credentials.
 
-The link leads to another host than the service's, which must learn neither the key nor the user id, nor may a redirect
-lead to where they could be read on the way. The request carries nothing but what is named in `_HEADERS`, and comes from
-a client session of its own: one of the caller's may hold cookies and headers of theirs.
+The audio is on another host than the service. That host must learn neither the API key nor the user id, and a redirect
+must not lead to an insecure connection. Requests carry only the headers in `_HEADERS`. They use a client session of
+their own, because the caller's client session may add cookies and headers.
 
-An attempt that breaks off is made again a few times, and goes on where the last one ended if the server says how.
+An attempt that fails is retried a few times. If the server supports ranges, the next attempt resumes where the previous
+attempt stopped. This module must not know where a job comes from, nor choose the name of the file.
 """
 
 from __future__ import annotations
@@ -38,13 +39,13 @@ __all__ = ["Downloader", "OnProgress"]
 logger = logging.getLogger("playai_async")
 
 OnProgress: TypeAlias = Callable[[int, int | None], object]
-"""Told the bytes received, and those there will be if that is known."""
+"""Called with the number of bytes received, and the total number of bytes or None."""
 
-# Compressed, the lengths that a download is checked by would be those of something else.
+# Identity encoding only: the expected size of the audio could not be compared with the size of compressed data.
 _HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
 
 _CHUNK = 64 * 1024
-"""Bytes that are read and written at once; some tens of microseconds of the event loop's time."""
+"""Bytes read and written at once, which blocks the event loop for some tens of microseconds."""
 
 _OK, _PARTIAL, _RANGE_NOT_SATISFIABLE = 200, 206, 416
 _REDIRECTS = {301, 302, 303, 307, 308}
@@ -56,19 +57,19 @@ _LENGTH = re.compile(r"\d{1,18}", re.ASCII)
 _CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", re.ASCII)
 
 
-class _BrokenOffError(Exception):
-    """An attempt came to nothing that the next one may not; its text says why."""
+class _AttemptFailedError(Exception):
+    """An attempt failed, and the next attempt may succeed. The message gives the reason."""
 
 
 class Downloader:
-    """Downloads audio; to be made and used in a running loop.
+    """Downloads audio. Create and use it in a running event loop.
 
     Args:
-        http: The client session whose connections, and whose trust in the environment's proxies, are used; no more.
-        credentials: What must not be shown, should a server know it.
-        in_flight: How many requests may be in flight; downloads take at most half of them, lest no status be asked for.
-        idle_timeout: Seconds without a byte after which an attempt is given up.
-        emitter: What keeps its requests out of traces.
+        http: The client session whose connector and `trust_env` setting are used, and nothing else of it.
+        credentials: Secrets to remove from errors, in case a server knows them.
+        in_flight: Limits the requests in flight. Downloads use at most half of them, so that polls are not delayed.
+        idle_timeout: Seconds without data after which an attempt fails.
+        emitter: Keeps downloads out of traces.
     """
 
     def __init__(
@@ -80,33 +81,33 @@ class Downloader:
         idle_timeout: float,
         emitter: Emitter,
     ) -> None:
-        self._others = http
-        self._own: aiohttp.ClientSession | None = None
+        self._api_http = http
+        self._download_http: aiohttp.ClientSession | None = None
         self._credentials = credentials
         self._in_flight = in_flight
-        self._share = asyncio.Semaphore(max(1, in_flight.limit // 2))
+        self._downloads = asyncio.Semaphore(max(1, in_flight.limit // 2))
         self._idle_timeout = idle_timeout
         self._emitter = emitter
         self._loop = asyncio.get_running_loop()
 
     async def download(self, job: TtsJob[Completed], path: Path, on_progress: OnProgress | None) -> None:
-        """Download a job's audio into a file.
+        """Download the audio of a job into a file.
+
+        Cancellation ends the request and removes the partial file.
 
         Args:
-            job: The job.
-            path: The file, which is replaced if it is there.
-            on_progress: Told how far it is, after each piece. What it raises ends the download.
+            job: The completed job.
+            path: The file. An existing file is replaced.
+            on_progress: Called after each chunk; or None. An exception that it raises ends the download and is raised.
 
         Raises:
-            DownloadError: It could not be had whole.
+            DownloadError: The audio could not be downloaded completely.
             SessionClosedError: The caller closed their client session.
             OSError: The file could not be written.
-
-        A cancellation ends the request, and leaves no file behind.
         """
-        link = _checked(job.id, job.output.url)
+        url = _checked_url(job.id, job.output.url)
         retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_BrokenOffError),
+            retry=retry_if_exception_type(_AttemptFailedError),
             stop=stop_after_attempt(DOWNLOAD_ATTEMPTS),
             wait=wait_exponential(multiplier=DOWNLOAD_PAUSE) + wait_random(0, DOWNLOAD_PAUSE),
             reraise=True,
@@ -114,34 +115,34 @@ class Downloader:
         with PartFile(path) as part:
             transfer = _Transfer(job.id, part, job.output.file_size, on_progress)
             try:
-                await retrying(self._attempt, link, transfer)
-            except _BrokenOffError as error:
-                failure = _error(job.id, f"{error}, the last of {DOWNLOAD_ATTEMPTS} times")
+                await retrying(self._attempt, url, transfer)
+            except _AttemptFailedError as error:
+                failure = _download_error(job.id, f"{error}, in the last of {DOWNLOAD_ATTEMPTS} attempts")
                 failure.__cause__ = error.__cause__
             else:
                 part.finish()
                 return
-        raise failure  # out of the handler, lest what broke off come along as `__context__`
+        raise failure  # outside the handler, so that the failed attempt does not become `__context__`
 
     async def close(self) -> None:
-        """Close the client session made here; the connections are others'."""
-        if self._own is not None:
-            await self._own.close()
+        """Close the client session for downloads. Its connector belongs to the other client session."""
+        if self._download_http is not None:
+            await self._download_http.close()
 
-    async def _attempt(self, link: URL, transfer: _Transfer) -> None:
-        async with self._share, self._in_flight.one():
-            if self._others.closed:
+    async def _attempt(self, url: URL, transfer: _Transfer) -> None:
+        async with self._downloads, self._in_flight.one():
+            if self._api_http.closed:
                 raise http_session_closed(transfer.job_id)
             limit = asyncio.timeout(None)
             try:
                 async with limit:
-                    await self._exchange(link, transfer, limit)
+                    await self._exchange(url, transfer, limit)
             except TimeoutError:
                 if not limit.expired():
-                    raise  # the caller's own, out of `on_progress`
-                broken = _BrokenOffError(f"no byte came for {self._idle_timeout:g} s")
-            except _BrokenOffError as error:
-                broken = error
+                    raise  # raised by the caller's `on_progress`
+                failure = _AttemptFailedError(f"no data was received for {self._idle_timeout:g} s")
+            except _AttemptFailedError as error:
+                failure = error
             else:
                 return
         fields = {
@@ -149,156 +150,154 @@ class Downloader:
             "playai_job_id": str(transfer.job_id),
             "playai_received": transfer.part.size,
         }
-        logger.debug(
-            "Job %s: its download broke off after %d bytes.", transfer.job_id, transfer.part.size, extra=fields
-        )
-        raise broken
+        logger.debug("Job %s: download interrupted after %d bytes.", transfer.job_id, transfer.part.size, extra=fields)
+        raise failure
 
-    async def _exchange(self, link: URL, transfer: _Transfer, limit: asyncio.Timeout) -> None:
-        async with self._answer(link, transfer, limit) as response:
-            transfer.begin(response.status, response.headers)
+    async def _exchange(self, url: URL, transfer: _Transfer, limit: asyncio.Timeout) -> None:
+        async with self._open(url, transfer, limit) as response:
+            transfer.on_head(response.status, response.headers)
             while True:
                 with self._step(limit):
                     chunk = await response.content.read(_CHUNK)
                 if not chunk:
                     break
-                transfer.add(chunk)
-            transfer.end()
+                transfer.on_chunk(chunk)
+            transfer.on_end()
 
     @contextlib.asynccontextmanager
-    async def _answer(
+    async def _open(
         self, url: URL, transfer: _Transfer, limit: asyncio.Timeout
     ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
-        """Follow a link to an answer that is no redirect."""
+        """Send the request, and follow redirects."""
         headers = transfer.headers()
         for _ in range(MAX_REDIRECTS + 1):
-            with self._step(limit), self._emitter.untraced():  # lest a trace hold the link, which is signed
-                response = await self._http().get(url, headers=headers, allow_redirects=False)
+            with self._step(limit), self._emitter.untraced():  # a trace would record the signed URL
+                response = await self._client().get(url, headers=headers, allow_redirects=False)
             try:
                 if response.status not in _REDIRECTS:
                     yield response
                     return
-                url = _checked(transfer.job_id, response.headers.get("Location", ""), url)
+                url = _checked_url(transfer.job_id, response.headers.get("Location", ""), url)
             finally:
                 response.close()
-        raise _error(transfer.job_id, f"more than {MAX_REDIRECTS} redirects")
+        raise _download_error(transfer.job_id, f"more than {MAX_REDIRECTS} redirects")
 
     @contextlib.contextmanager
     def _step(self, limit: asyncio.Timeout) -> Generator[None, None, None]:
-        """Bound one step of an exchange, and say what became of it."""
+        """Limit the time of one step of an exchange, and turn its exception into `_AttemptFailedError`."""
         limit.reschedule(self._loop.time() + self._idle_timeout)
         try:
             yield
-        except Exception as error:  # noqa: BLE001 - the table of failures ends with it
-            broken = _BrokenOffError(f"{describe(error)} ({type(error).__name__})")
-            broken.__cause__ = sanitize(error, self._credentials)
+        except Exception as error:  # noqa: BLE001 - the failure table covers every exception
+            failure = _AttemptFailedError(f"{describe(error)} ({type(error).__name__})")
+            failure.__cause__ = sanitize(error, self._credentials)
         else:
             return
-        raise broken
+        raise failure
 
-    def _http(self) -> aiohttp.ClientSession:
-        if self._own is None:
-            self._own = aiohttp.ClientSession(
-                connector=self._others.connector,
+    def _client(self) -> aiohttp.ClientSession:
+        if self._download_http is None:
+            self._download_http = aiohttp.ClientSession(
+                connector=self._api_http.connector,
                 connector_owner=False,
                 cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=self._others.trust_env,
+                trust_env=self._api_http.trust_env,
                 auto_decompress=False,
                 timeout=aiohttp.ClientTimeout(),
-                middlewares=(_without_credentials,),
+                middlewares=(_remove_authorization,),
             )
-        return self._own
+        return self._download_http
 
 
-async def _without_credentials(
+async def _remove_authorization(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
-    """Take off what aiohttp may have found in the user's netrc, where the environment is trusted."""
+    """Remove the password that aiohttp takes from the user's netrc file if `trust_env` is set."""
     request.headers.pop("Authorization", None)
     return await handler(request)
 
 
 @attrs.define
 class _Transfer:
-    """How far the audio has come, over however many attempts; decides what each answer means.
+    """The progress of one download over all of its attempts. Decides what each response means.
 
     Attributes:
         job_id: The job.
-        part: Where it is written.
-        promised: Bytes that the job has, as the service says.
-        on_progress: Told how far it is.
-        resumable: Whether the server gives what is missing alone.
-        validator: What it knows this very audio by, or None.
-        asked_for_rest: Whether this attempt asked for what is missing alone.
+        part: The file that is written.
+        expected_size: The size of the audio in bytes, as the service reports it.
+        on_progress: Called after each chunk; or None.
+        resumable: Whether the server supports range requests.
+        validator: The `ETag` or `Last-Modified` of the audio, or None.
+        sent_range: Whether the current attempt requested a range.
     """
 
     job_id: UUID
     part: PartFile
-    promised: float
+    expected_size: float
     on_progress: OnProgress | None
     resumable: bool = False
     validator: str | None = None
-    asked_for_rest: bool = False
+    sent_range: bool = False
 
     def headers(self) -> dict[str, str]:
         """Return the headers of the next attempt (RFC 9110, 13.1.5 and 14.2)."""
-        self.asked_for_rest = self.resumable and self.part.size > 0
-        if not self.asked_for_rest:
+        self.sent_range = self.resumable and self.part.size > 0
+        if not self.sent_range:
             return _HEADERS
         condition = {} if self.validator is None else {"If-Range": self.validator}
         return {**_HEADERS, "Range": f"bytes={self.part.size}-", **condition}
 
-    def begin(self, status: int, headers: Mapping[str, str]) -> None:
-        """Take the head of an answer."""
-        if self.asked_for_rest and status == _PARTIAL:
-            if not self._is_the_rest(headers):
+    def on_head(self, status: int, headers: Mapping[str, str]) -> None:
+        """Handle the status and the headers of a response."""
+        if self.sent_range and status == _PARTIAL:
+            if not self._is_requested_range(headers):
                 self.resumable = False
-                raise _BrokenOffError("not what was asked for came")
+                raise _AttemptFailedError("the server sent another range than requested")
         elif status == _OK:
-            self._begin_anew(headers)
-        elif self.asked_for_rest and status == _RANGE_NOT_SATISFIABLE:
+            self._start_over(headers)
+        elif self.sent_range and status == _RANGE_NOT_SATISFIABLE:
             self.resumable = False
-            raise _BrokenOffError(f"it was answered with {status}")
+            raise _AttemptFailedError(f"the server answered {status}")
         elif status in _EXPIRED:
-            why = f"its link has expired, or is not valid ({status}); get_job brings a fresh one"
-            raise _error(self.job_id, why)
+            reason = f"its URL has expired or is not valid ({status}); get_job returns a fresh one"
+            raise _download_error(self.job_id, reason)
         elif status in _BUSY or status >= _SERVER_ERRORS:
-            raise _BrokenOffError(f"it was answered with {status}")
+            raise _AttemptFailedError(f"the server answered {status}")
         else:
-            raise _error(self.job_id, f"it was answered with {status}")
+            raise _download_error(self.job_id, f"the server answered {status}")
 
-    def _is_the_rest(self, headers: Mapping[str, str]) -> bool:
-        found = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-        if found is None or int(found[1]) != self.part.size or int(found[2]) != self.promised:
+    def on_chunk(self, chunk: bytes) -> None:
+        """Write a chunk of the body, and report the progress."""
+        received = self.part.size + len(chunk)
+        if received > self.expected_size:
+            raise self._wrong_size("more")
+        self.part.write(chunk)
+        if self.on_progress is not None:
+            self.on_progress(received, int(self.expected_size))
+
+    def on_end(self) -> None:
+        """Handle the end of the body."""
+        if self.part.size < self.expected_size:
+            raise _AttemptFailedError(f"the response ended after {self.part.size} of {self.expected_size:.0f} bytes")
+
+    def _is_requested_range(self, headers: Mapping[str, str]) -> bool:
+        match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
+        if match is None or int(match[1]) != self.part.size or int(match[2]) != self.expected_size:
             return False
         return not _is_encoded(headers) and self.validator in {None, _validator_of(headers)}
 
-    def _begin_anew(self, headers: Mapping[str, str]) -> None:
+    def _start_over(self, headers: Mapping[str, str]) -> None:
         if _is_encoded(headers):
-            raise _error(self.job_id, "it came encoded, which was not asked for")
+            raise _download_error(self.job_id, "the server sent encoded content, which was not requested")
         length = headers.get("Content-Length", "")
-        if _LENGTH.fullmatch(length) and int(length) != self.promised:
-            raise self._wrong_length(f"{int(length)}")
+        if _LENGTH.fullmatch(length) and int(length) != self.expected_size:
+            raise self._wrong_size(f"{int(length)}")
         self.part.restart()
         self.validator = _validator_of(headers)
         self.resumable = headers.get("Accept-Ranges", "").strip().lower() == "bytes"
 
-    def add(self, chunk: bytes) -> None:
-        """Take what comes next."""
-        received = self.part.size + len(chunk)
-        if received > self.promised:
-            raise self._wrong_length("more")
-        self.part.write(chunk)
-        if self.on_progress is not None:
-            self.on_progress(received, int(self.promised))
-
-    def end(self) -> None:
-        """Take the end of an answer."""
-        if self.part.size < self.promised:
-            raise _BrokenOffError(f"it ended after {self.part.size} of {self.promised:.0f} bytes")
-
-    def _wrong_length(self, length: str) -> DownloadError:
-        return _error(self.job_id, f"the job has {self.promised:.0f} bytes, and its link {length}")
+    def _wrong_size(self, received: str) -> DownloadError:
+        return _download_error(self.job_id, f"expected {self.expected_size:.0f} bytes, but its URL returns {received}")
 
 
 def _is_encoded(headers: Mapping[str, str]) -> bool:
@@ -306,19 +305,19 @@ def _is_encoded(headers: Mapping[str, str]) -> bool:
 
 
 def _validator_of(headers: Mapping[str, str]) -> str | None:
-    """Return what a host knows some audio by, if that is good enough for ranges and can be sent back."""
+    """Return the strong `ETag` or the `Last-Modified` date, if it can be sent back in `If-Range` (RFC 9110, 13.1.5)."""
     etag = headers.get("ETag", "")
     validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
     return validator if _VISIBLE.fullmatch(validator) else None
 
 
-def _checked(job_id: UUID, link: str, base: URL | None = None) -> URL:
+def _checked_url(job_id: UUID, url: str, base: URL | None = None) -> URL:
     try:
-        return checked_link(link, base)
+        return checked_link(url, base)
     except ValueError as error:
-        why = f"its link {error}"
-    raise _error(job_id, why if base is None else f"{why} (redirected)")
+        reason = f"its URL {error}"
+    raise _download_error(job_id, reason if base is None else f"{reason} (redirected)")
 
 
-def _error(job_id: UUID, why: str) -> DownloadError:
-    return DownloadError(f"The audio of job {job_id} could not be downloaded: {why}.", job_id=job_id)
+def _download_error(job_id: UUID, reason: str) -> DownloadError:
+    return DownloadError(f"The audio of job {job_id} could not be downloaded: {reason}.", job_id=job_id)

@@ -1,8 +1,8 @@
-"""A file that comes into being whole or not at all.
+"""A file that is written completely or not at all.
 
-What is written goes into a part file beside its destination, which takes its place at the very end. That survives the
-end of the process, not the loss of power. Writes are made where they are asked for: one into the system's cache is
-shorter than the way to a thread and back.
+Data goes into a part file beside the destination. At the end the part file replaces the destination atomically. This
+protects against a process that dies, but not against a power failure. Writes block the event loop: a write to the
+operating system's cache takes less time than a switch to a thread and back.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ import attrs
 
 __all__ = ["Destination", "PartFile"]
 
-_ENDINGS: Mapping[str, str] = {
+_SUFFIXES: Mapping[str, str] = {
     "audio/mpeg": ".mp3",
     "audio/mp3": ".mp3",
     "audio/wav": ".wav",
@@ -40,38 +40,38 @@ _ENDINGS: Mapping[str, str] = {
     "audio/pcm": ".raw",
     "audio/raw": ".raw",
 }
-"""By media type, the service's own names of its formats; not the machine's table, which differs between machines."""
+"""The service's format names by media type. Not the `mimetypes` module, whose table differs between machines."""
 
-_OTHER_ENDING = ".bin"
+_DEFAULT_SUFFIX = ".bin"
 _SEPARATORS = tuple(filter(None, (os.sep, os.altsep)))
 
 
 @attrs.frozen
 class Destination:
-    """Where a caller wants a file: a path, or a directory in which it gets a name.
+    """Where a caller wants a file: the path of the file, or a directory in which the file gets a name.
 
     Attributes:
-        path: The one or the other.
+        path: The path of the file or of the directory.
     """
 
     path: Path
 
     @classmethod
     def checked(cls, destination: str | os.PathLike[str]) -> Destination:
-        """Accept where a file can be put, before anything is asked for that costs money.
+        """Validate a destination before anything is requested that costs money.
 
         Raises:
-            OSError: There is no such directory, it cannot be written to, or something is there that is no file.
-            ValueError: It cannot be a path.
-            TypeError: It is of the wrong type.
+            OSError: The directory does not exist or is not writable, or the path exists and is not a regular file.
+            ValueError: The text cannot be a path.
+            TypeError: The value has the wrong type.
         """
         text = os.fspath(destination)
         if not isinstance(text, str):
             raise TypeError(f"destination must be a str or a path of one, not {type(text).__name__}")
         if "\0" in text:
-            raise ValueError("destination has a null character in it")
-        os.fsencode(text)  # a lone surrogate is a ValueError, too
-        path, real = Path(text), _real(text)
+            raise ValueError("destination contains a null character")
+        os.fsencode(text)  # raises a ValueError for a lone surrogate
+        path, real = Path(text), _real_path(text)
         directory = real if real.is_dir() else real.parent
         if directory != real and text.endswith(_SEPARATORS):
             code = errno.ENOTDIR if real.exists() else errno.ENOENT
@@ -85,43 +85,49 @@ class Destination:
         return cls(path)
 
     def file(self, job_id: UUID, content_type: str) -> Path:
-        """Return the path of the file; never a name that a server chose.
+        """Return the path of the file. A server never chooses any part of the name.
+
+        Args:
+            job_id: The name of the file in a directory.
+            content_type: The media type, which decides the suffix in a directory.
 
         Raises:
-            OSError: Something is there that is no file.
+            OSError: The path exists and is not a regular file.
         """
         if not self.path.is_dir():
             return self.path
-        kind = content_type.partition(";")[0].strip().lower()
-        path = self.path / f"{job_id}{_ENDINGS.get(kind, _OTHER_ENDING)}"
+        media_type = content_type.partition(";")[0].strip().lower()
+        path = self.path / f"{job_id}{_SUFFIXES.get(media_type, _DEFAULT_SUFFIX)}"
         _check_replaceable(path)
         return path
 
 
 class PartFile:
-    """A file that is being written beside its destination; a context manager that leaves the whole of it or nothing.
+    """A file that is being written beside its destination.
+
+    A context manager: leaving the block without `finish` removes the file and leaves the destination unchanged.
 
     Args:
-        path: The destination. Where that is a symbolic link, the file that it leads to is replaced.
+        path: The destination. If it is a symbolic link, the target of the link is replaced.
 
     Attributes:
-        size: Bytes written.
+        size: The number of bytes written.
     """
 
     def __init__(self, path: Path) -> None:
-        self._path = _real(path)
+        self._path = _real_path(path)
         self._part = self._path.with_name(f".{secrets.token_hex(8)}.part")
         self._file: BinaryIO | None = None
         self.size = 0
 
     def restart(self) -> None:
-        """Begin to write, and forget what was written.
+        """Create the file, or discard everything written so far.
 
         Raises:
-            OSError: The file cannot be made.
+            OSError: The file cannot be created.
         """
-        if self._file is None:  # not before there is something to write: thousands may wait for their turn
-            with self._named():
+        if self._file is None:  # only when data arrives: thousands of queued downloads must not hold open files
+            with self._errors_name_destination():
                 self._file = self._part.open("xb")
         elif self.size:
             self._file.seek(0)
@@ -129,30 +135,30 @@ class PartFile:
             self.size = 0
 
     def write(self, data: bytes) -> None:
-        """Write what comes next.
+        """Append data. `restart` must have been called before.
 
         Raises:
-            OSError: It cannot be written.
+            OSError: The data cannot be written.
         """
-        assert self._file is not None, "restart begins"  # noqa: S101 - for type checkers
-        with self._named():
+        assert self._file is not None, "call restart first"  # noqa: S101 - for type checkers
+        with self._errors_name_destination():
             self._file.write(data)
         self.size += len(data)
 
     def finish(self) -> None:
-        """Put the file in its place, and in that of one that is there.
+        """Move the file to its destination, replacing an existing file.
 
         Raises:
-            OSError: It cannot be put there.
+            OSError: The file cannot be moved.
         """
-        assert self._file is not None, "restart begins"  # noqa: S101 - for type checkers
-        with self._named():
+        assert self._file is not None, "call restart first"  # noqa: S101 - for type checkers
+        with self._errors_name_destination():
             self._file.close()
             self._part.replace(self._path)
 
     @contextlib.contextmanager
-    def _named(self) -> Generator[None, None, None]:
-        """Let an error name the destination, which is what the caller knows."""
+    def _errors_name_destination(self) -> Generator[None, None, None]:
+        """Make an `OSError` name the destination, because the caller does not know the part file."""
         try:
             yield
         except OSError as error:
@@ -166,15 +172,15 @@ class PartFile:
     ) -> None:
         if self._file is None:
             return
-        with contextlib.suppress(OSError):  # what it could not write it could not write before, and that was raised
+        with contextlib.suppress(OSError):  # close() fails only after a write that failed and raised already
             self._file.close()
         with contextlib.suppress(OSError):
             self._part.unlink(missing_ok=True)
 
 
-def _real(path: str | Path) -> Path:
-    """Follow symbolic links, as far as they lead somewhere."""
-    return Path(os.path.realpath(path))  # Path.resolve raises an error of its own where they lead in a circle
+def _real_path(path: str | Path) -> Path:
+    """Resolve symbolic links."""
+    return Path(os.path.realpath(path))  # Path.resolve raises if the links form a circle
 
 
 def _check_replaceable(path: Path) -> None:
@@ -183,4 +189,4 @@ def _check_replaceable(path: Path) -> None:
     except FileNotFoundError:
         return
     if not stat.S_ISREG(mode):
-        raise OSError(errno.EINVAL, "not a file", str(path))  # such as a device, whose place a file would take
+        raise OSError(errno.EINVAL, "not a regular file", str(path))  # for example a device, which would be replaced

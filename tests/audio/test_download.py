@@ -271,7 +271,7 @@ async def test_audio_of_another_length_than_the_job_says_is_refused(
     file_size: float, host: AudioHost, playai: PlayAISession, path: Path
 ) -> None:
     """By its head already: no attempt would bring more."""
-    assert f"and its link {SIZE}" in str(await failure_of(playai, host.job(file_size=file_size), path))
+    assert f"its URL returns {SIZE}" in str(await failure_of(playai, host.job(file_size=file_size), path))
     assert len(host.seen) == 1
 
 
@@ -281,10 +281,10 @@ async def test_audio_without_a_length_is_read_to_what_the_job_says(
     """One byte more is refused; fewer are a connection that was lost, which is made again."""
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
     async with raw_server(head + b"x" * 1_000) as raw:
-        assert "and its link more" in str(await failure_of(playai, host.job(raw.base_url, file_size=999), path))
+        assert "its URL returns more" in str(await failure_of(playai, host.job(raw.base_url, file_size=999), path))
         assert len(raw.requests) == 1
         why = str(await failure_of(playai, host.job(raw.base_url, file_size=1_001), path))
-        assert "ended after 1000 of 1001 bytes" in why
+        assert "the response ended after 1000 of 1001 bytes" in why
         assert len(raw.requests) == 6
         told: list[tuple[int, int | None]] = []
         job = host.job(raw.base_url, file_size=1_000)
@@ -319,7 +319,7 @@ async def test_a_lost_connection_goes_on_where_it_stopped(
     assert told == sorted(told)
     assert told[-1] == SIZE
     assert 3.5 <= now() - began <= 5.0  # 0.5, 1 and 2 s, and up to half a second each
-    assert "Job 6f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f: its download broke off after 300000 bytes." in caplog.messages
+    assert "Job 6f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f: download interrupted after 300000 bytes." in caplog.messages
     assert "Signature" not in caplog.text
 
 
@@ -438,7 +438,7 @@ async def test_a_busy_host_is_asked_again(status: int, host: AudioHost, playai: 
     path.write_bytes(OLD)
     host.seen.clear()
     host.script = [answer(status)] * 100
-    assert f"answered with {status}, the last of 5 times" in str(await failure_of(playai, host.job(), path))
+    assert f"the server answered {status}, in the last of 5 attempts" in str(await failure_of(playai, host.job(), path))
     assert len(host.seen) == 5
 
 
@@ -447,7 +447,7 @@ async def test_an_expired_link_says_so(status: int, host: AudioHost, playai: Pla
     """At once, and what to do about it."""
     host.script = [answer(status)]
     why = str(await failure_of(playai, host.job(), path))
-    assert f"its link has expired, or is not valid ({status}); get_job brings a fresh one" in why
+    assert f"its URL has expired or is not valid ({status}); get_job returns a fresh one" in why
     assert len(host.seen) == 1
 
 
@@ -457,7 +457,7 @@ async def test_any_other_answer_is_an_error_at_once(
 ) -> None:
     """A part that nobody asked for is one of them."""
     host.script = [answer(status)]
-    assert f"answered with {status}" in str(await failure_of(playai, host.job(), path))
+    assert f"the server answered {status}" in str(await failure_of(playai, host.job(), path))
     assert len(host.seen) == 1
 
 
@@ -467,7 +467,7 @@ async def test_a_host_that_cannot_be_reached_is_tried_a_few_times(
     """Then the error has its cause, without frames that hold the link."""
     job = host.job("http://127.0.0.1:1/a?Signature=s")
     error = await failure_of(playai, job, path)
-    assert "no connection (ClientConnectorError), the last of 5 times" in str(error)
+    assert "no connection (ClientConnectorError), in the last of 5 attempts" in str(error)
     assert isinstance(error.__cause__, aiohttp.ClientConnectorError)
     assert (error.__cause__.__traceback__, error.__context__) == (None, None)
 

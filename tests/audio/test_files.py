@@ -60,10 +60,10 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
     """A device or a pipe, say, whose place a file would take."""
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", Path(os.devnull)):
-        with pytest.raises(OSError, match="not a file"):
+        with pytest.raises(OSError, match="not a regular file"):
             Destination.checked(place)
     os.mkfifo(tmp_path / f"{JOB_ID}.wav")
-    with pytest.raises(OSError, match="not a file"):
+    with pytest.raises(OSError, match="not a regular file"):
         Destination.checked(tmp_path).file(JOB_ID, "audio/wav")
 
 

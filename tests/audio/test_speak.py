@@ -67,7 +67,7 @@ async def test_the_three_steps_are_the_same_by_themselves(
     with wave.open(io.BytesIO(path.read_bytes())) as audio:
         assert audio.getnchannels() == 1
     await asyncio.sleep(4_000)  # past the lifetime of a link
-    with pytest.raises(DownloadError, match="its link has expired, or is not valid"):
+    with pytest.raises(DownloadError, match="its URL has expired or is not valid"):
         await playai.download(finished, tmp_path)
     await playai.download(job.id, tmp_path)
 
