@@ -1,10 +1,12 @@
-"""A quota that processes on many hosts share over one Redis; needs the extra `redis`.
+"""A quota that processes on many hosts share over one Redis. Needs the extra `redis`.
 
-The connection is that of the `limits` package's asyncio Redis storage. Its counters are not used: a fixed window lets
-two windows' worth through at an edge, its moving window goes by the callers' clocks, and none knows turns. What is
-counted, and whose turn it is, is decided by one script, `_quota.lua`, by Redis's own clock.
+The connection comes from the asyncio Redis storage of the `limits` package, which parses the URL. The counters of
+`limits` are not used: its fixed window allows twice the quota around an edge, its moving window trusts the clocks of
+the callers, and neither has a queue. One script, `_quota.lua`, counts the requests and decides whose turn is next, by
+the clock of Redis.
 
-This module must not decide how fast to send (the script does), nor what to do without Redis (`_permits` does).
+This module must not decide how fast to send, which the script does, nor what to do while Redis is unreachable, which
+the session does.
 """
 
 from __future__ import annotations
@@ -33,30 +35,33 @@ _SCRIPT = resources.files("playai_async.contrib").joinpath("_quota.lua").read_te
 _PREFIX = "playai_async"
 
 _PORT = 6379
-"""Where a Redis listens that nobody told otherwise."""
+"""The default port of Redis."""
 
-_MISSED_ASKS = 3
-"""A process that waits for its turn and missed so many times to ask again is dead, or has gone."""
+_MISSED_REQUESTS = 3
+"""A process in the queue that did not ask again for this many intervals has died or has nothing to send."""
 
 
 class RedisQuota:
-    """A quota that all who name the same Redis share, process by process and host by host.
+    """A quota that is shared by all sessions that use the same Redis, across processes and hosts.
 
-    To be given to a session's pacing::
+    Pass it to the pacing of a session::
 
         pacing = Pacing(requests_per_window=60, shared=RedisQuota("redis://redis.internal:6379/0"))
 
-    What Redis holds is a digest of the service's URL and the key, numbers and times; neither the key nor a job's id.
-    May be shared by any number of sessions and event loops; each session opens a connection of its own when it first
-    waits, and closes it when it is closed.
+    Redis stores a digest of the service's URL and the key, random names of processes, numbers and times. It never
+    stores the key, the user id or a job id.
+
+    Any number of sessions and event loops may use one `RedisQuota`. Each session opens a connection of its own at its
+    first wait, and closes it when the session is closed. If Redis cannot be reached, each session paces alone until
+    Redis is back; no wait fails.
 
     Args:
-        url: Where Redis is, as redis-py has it: `redis://`, `rediss://` (TLS) or `redis+unix://`; or as `limits` has
-            it: `redis+cluster://`, `redis+sentinel://`.
+        url: The URL of Redis, in the format of redis-py: `redis://`, `rediss://` (TLS) or `redis+unix://`; or in the
+            format of `limits`: `redis+cluster://`, `redis+sentinel://`.
 
     Raises:
-        ConfigurationError: The URL names no Redis.
-        TypeError: It is no text.
+        ConfigurationError: The URL is not the URL of a Redis.
+        TypeError: The URL is not a str.
     """
 
     def __init__(self, url: str) -> None:
@@ -66,51 +71,54 @@ class RedisQuota:
         try:
             _storage(url)
         except (LimitsError, ValueError, TypeError):
-            raise ConfigurationError("the URL of a shared quota must name a Redis") from None  # it may have a password
+            raise ConfigurationError(
+                "the URL of a shared quota must be a Redis URL"
+            ) from None  # not shown: may have a password
 
     def open(self, terms: Terms) -> QuotaLink:
-        """Return a session's way to the quota; sessions call it, in the loop that they are used in.
+        """Create the connection of one session. Sessions call this method; applications do not need it.
 
         Args:
-            terms: What holds for the quota.
+            terms: The name and the limits of the quota.
 
         Returns:
-            The way, which connects when it is first asked.
+            A link for the current event loop. It connects at its first exchange.
         """
-        return _Link(_storage(self._url), terms)
+        return _RedisLink(_storage(self._url), terms)
 
     def __repr__(self) -> str:
         return "RedisQuota(hidden)"
 
 
-class _Link:
-    """One session's way to the quota."""
+class _RedisLink:
+    """The connection of one session."""
 
     def __init__(self, storage: RedisStorage, terms: Terms) -> None:
         self._connection = cast("Any", storage.bridge).get_connection()
         self._script = self._connection.register_script(_SCRIPT)
-        self._keys = keys_of(terms)
+        self._keys = script_keys(terms)
         self._terms = terms
         self._process = uuid.uuid4().hex
 
     async def exchange(self, ask: Ask) -> Answer:
         try:
-            return read(await self._script(keys=self._keys, args=[written(ask, self._terms, self._process)]))
+            request = encode_ask(ask, self._terms, self._process)
+            return decode_answer(await self._script(keys=self._keys, args=[request]))
         except ReadOnlyError:
-            await self._connection.aclose()  # the next is a new one, which finds the server that took over
+            await self._connection.aclose()  # reconnect next time, to the server that took over
             raise
 
     async def aclose(self) -> None:
         await self._connection.aclose()
 
 
-def keys_of(terms: Terms) -> list[str]:
-    """Name the script's keys; the braces keep them together in a cluster."""
+def script_keys(terms: Terms) -> list[str]:
+    """Return the keys of the script. The braces keep them on one node of a cluster."""
     return [f"{_PREFIX}:{{{terms.name}}}:{part}" for part in ("places", "queue", "heard", "state")]
 
 
-def written(ask: Ask, terms: Terms, process: str) -> str:
-    """Write an ask as the script reads it."""
+def encode_ask(ask: Ask, terms: Terms, process: str) -> str:
+    """Encode the argument of the script."""
     return json.dumps(
         {
             "process": process,
@@ -119,7 +127,7 @@ def written(ask: Ask, terms: Terms, process: str) -> str:
             "burst": terms.burst,
             "lease": terms.lease,
             "ask_again": terms.ask_again,
-            "grace": _MISSED_ASKS * terms.ask_again,
+            "grace": _MISSED_REQUESTS * terms.ask_again,
             "wanted": ask.wanted,
             "hurry": ask.hurry,
             "first": ask.first,
@@ -134,23 +142,23 @@ def written(ask: Ask, terms: Terms, process: str) -> str:
     )
 
 
-def read(reply: bytes | str) -> Answer:
-    """Read what the script answered.
+def decode_answer(reply: bytes | str) -> Answer:
+    """Decode the result of the script.
 
     Raises:
-        ValueError, TypeError, LookupError: It is no answer of the script's.
+        ValueError, TypeError, LookupError: The reply is not a result of the script.
     """
     fields = json.loads(reply)
     granted, wait, pause = fields["granted"], fields["wait"], fields.get("pause")
     answer = Answer(granted, wait, pause, era=fields["era"], closing=fields["closing"])
     seconds = (answer.wait, 0.0 if answer.pause is None else answer.pause)
     if not isinstance(answer.granted, int) or answer.granted < 0 or not all(0 <= each < math.inf for each in seconds):
-        raise ValueError("no answer of the script's")  # with a wait of NaN, asking would never pause
+        raise ValueError("not a result of the quota script")  # a wait of NaN would make the session ask in a busy loop
     return answer
 
 
 def _with_port(url: str) -> str:
-    """Add the port that Redis has where a URL of one host has none; whether `limits` asks for it depends on its age."""
+    """Add the default port to a URL of one host without a port, because some versions of `limits` require a port."""
     parts = urlsplit(url)
     if parts.scheme not in {"redis", "rediss"} or not parts.hostname or parts.port is not None:
         return url
@@ -158,8 +166,8 @@ def _with_port(url: str) -> str:
 
 
 def _storage(url: str) -> RedisStorage:
-    # Once again and at once: the first attempt may find that a connection was lost, and whoever asks has no time.
-    retry = cast("Any", Retry(NoBackoff(), 1))  # redis-py's option, which `limits` has no type for
+    # One immediate retry: the first attempt may find a lost connection, and an exchange has little time.
+    retry = cast("Any", Retry(NoBackoff(), 1))  # an option of redis-py, for which `limits` has no type
     storage = storage_from_string(f"async+{_with_port(url)}", implementation="redispy", retry=retry)
     if not isinstance(storage, RedisStorage):
         raise TypeError(type(storage).__name__)

@@ -12,7 +12,7 @@ from redis.exceptions import ReadOnlyError
 
 from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, SessionStats
 from playai_async._shared_quota import Answer, Ask, Terms
-from playai_async.contrib.redis import RedisQuota, read
+from playai_async.contrib.redis import RedisQuota, decode_answer
 from playai_async.emulator import Emulator, EmulatorStats
 from tests.support.scripted import API_KEY, USER_ID
 from tools.servers.machine import free_port
@@ -122,7 +122,7 @@ def test_a_redis_that_was_never_there_is_no_hindrance() -> None:
 def test_an_answer_is_read() -> None:
     """As the script writes it."""
     reply = b'{"granted":0,"wait":0.5,"pause":30,"era":"e","closing":2}'
-    assert read(reply) == Answer(granted=0, wait=0.5, pause=30, era="e", closing=2)
+    assert decode_answer(reply) == Answer(granted=0, wait=0.5, pause=30, era="e", closing=2)
 
 
 @pytest.mark.parametrize(
@@ -140,7 +140,7 @@ def test_an_answer_is_read() -> None:
 def test_what_is_no_answer_is_refused(reply: str) -> None:
     """Then the quota is out of reach; taken for an answer, it would be asked again without a pause."""
     with pytest.raises((ValueError, TypeError, LookupError)):
-        read(reply)
+        decode_answer(reply)
 
 
 @pytest.mark.parametrize(
@@ -164,7 +164,7 @@ def test_a_url_that_names_none_is_refused(url: str) -> None:
     """Without repeating it: it may have a password."""
     with pytest.raises(ConfigurationError) as caught:
         RedisQuota(url)
-    assert str(caught.value) == "the URL of a shared quota must name a Redis"
+    assert str(caught.value) == "the URL of a shared quota must be a Redis URL"
     assert caught.value.__cause__ is None
     assert caught.value.__suppress_context__
 

@@ -8,7 +8,7 @@ import attrs
 import redis
 
 from playai_async._shared_quota import Answer, Ask, Terms
-from playai_async.contrib.redis import _SCRIPT, keys_of, read, written
+from playai_async.contrib.redis import _SCRIPT, decode_answer, encode_ask, script_keys
 from tests.support.clock import now
 
 _CLOCK = "clock"
@@ -56,9 +56,9 @@ class _VirtualLink:
         client.rpush(_CLOCK, _EPOCH + int(seconds), int(parts * 1e6))
         script = _SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
         # No expiry: it goes by the clock of Redis.
-        script = script.replace("redis.call('PEXPIRE', key, whole(kept))", "")
-        keys = keys_of(self.terms)
-        answer = read(client.eval(script, len(keys), *keys, written(ask, self.terms, self.process)))
+        script = script.replace("redis.call('PEXPIRE', key, whole(lifetime))", "")
+        keys = script_keys(self.terms)
+        answer = decode_answer(client.eval(script, len(keys), *keys, encode_ask(ask, self.terms, self.process)))
         self.quota.exchanges.append((ask, answer))
         return answer
 
