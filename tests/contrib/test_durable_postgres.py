@@ -118,7 +118,7 @@ async def until_stored(cluster: Cluster, database: str, waits: DurableWaits, num
     """Wait for so many outcomes, with a look for dead workers every now and then; return their keys."""
     while len(keys := await keys_in(cluster, database)) < number:
         with contextlib.suppress(AlreadyEnqueued):
-            await waits._rescuing.defer_async(timestamp=0)
+            await waits._rescue_task.defer_async(timestamp=0)
         await asyncio.sleep(0.2)
     return keys
 

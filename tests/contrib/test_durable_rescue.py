@@ -12,8 +12,8 @@ from procrastinate.testing import InMemoryConnector
 
 from playai_async import PlayAISession
 from playai_async.contrib.procrastinate._rescue import rescue
-from playai_async.contrib.procrastinate._rows import PutBack, put_back
-from playai_async.contrib.procrastinate._values import Again
+from playai_async.contrib.procrastinate._rows import Rescheduled, save_and_reschedule
+from playai_async.contrib.procrastinate._values import Reschedule
 from tests.contrib.durable import Backend, Books, at, finished, in_memory, told
 from tests.support.scripted import COMPLETED, JOB_ID, Answer, ScriptedService, job
 
@@ -56,7 +56,7 @@ async def test_what_a_dead_worker_held_is_put_back(
         row = await backend.row()
     assert (row.status, row.attempts, row.priority) == ("todo", 1, before.priority)
     assert row.scheduled_at == at()
-    assert f"Row {number} was held by a worker that died, and is put back." in caplog.text
+    assert f"Row {number} belongs to a dead worker and is rescheduled." in caplog.text
     assert told(caplog, "row_rescued")
 
 
@@ -106,7 +106,7 @@ async def test_a_row_that_cannot_be_written_to_does_not_end_a_rescue(session: Pl
 async def test_a_rescue_that_died_is_swept_up(session: PlayAISession) -> None:
     """It has successors, and holds nothing up."""
     async with in_memory(session, Books()) as backend:
-        await backend.waits._rescuing.defer_async(timestamp=0)
+        await backend.waits._rescue_task.defer_async(timestamp=0)
         await fetched(backend, heartbeat=None)
         await rescued(backend)
         assert memory_of(backend).jobs == {}
@@ -158,7 +158,7 @@ async def test_a_row_whose_end_was_not_written_is_put_back_by_its_worker(
         await backend.until(finished)
         await asyncio.sleep(0)
     assert [round(arrival) for arrival in service.arrivals] == [0, 10]
-    assert f"Row {number} could not be written to, and is put back later." in caplog.text
+    assert f"Row {number} could not be written and is rescheduled later." in caplog.text
     assert told(caplog, "row_unwritten")
 
 
@@ -240,8 +240,8 @@ async def test_a_row_is_put_back_without_its_counts_if_need_be(session: PlayAISe
         await backend.waits.defer(JOB_ID, on_done="note")
         row = await backend.row()
     away: Any = Away()
-    raised = await put_back(away, row, Again(at().timestamp(), "lost", counts={"failures": 1}))
-    assert isinstance(raised, PutBack)
+    raised = await save_and_reschedule(away, row, Reschedule(at().timestamp(), "lost", counters={"failures": 1}))
+    assert isinstance(raised, Rescheduled)
     assert raised.decision.retry_at == at() + timedelta(seconds=1)
 
 

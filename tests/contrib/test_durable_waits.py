@@ -69,7 +69,9 @@ async def test_a_row_of_a_later_version_is_polled(session: PlayAISession, servic
     """Both run while one takes the other's place; what is not known here is left in the row."""
     service.answers(job(), job(COMPLETED))
     async with in_memory(session, Books()) as backend:
-        await backend.waits._waiting.defer_async(job_id=str(JOB_ID), on_done="note", started=0.0, deadline=None, new=1)
+        await backend.waits._wait_task.defer_async(
+            job_id=str(JOB_ID), on_done="note", started=0.0, deadline=None, new=1
+        )
         async with backend.working():
             row = await backend.until(finished)
     assert (row.status, row.attempts, row.task_kwargs["new"]) == ("succeeded", 2, 1)
@@ -351,7 +353,7 @@ async def test_a_worker_with_wrong_settings_ends_no_wait(
         async with backend.working():
             row = await backend.until(lambda row: row.attempts == 1)
         assert row.status == "todo"
-        assert "cannot be waited for by this worker: polling.wait failed" in caplog.text
+        assert f"This worker cannot wait for job {JOB_ID}: polling.wait failed" in caplog.text
         assert told(caplog, "worker_misconfigured")
         backend.waits._polling = Polling(wait=wait_none())
         async with backend.working():
@@ -372,7 +374,7 @@ async def test_a_worker_without_the_handler_leaves_the_row(
             row = await backend.until(lambda row: row.attempts == 1)
         assert row.status == "todo"
         assert service.arrivals == []
-        assert "the handler 'note', which this worker does not know" in caplog.text
+        assert "the handler 'note', which this worker does not have" in caplog.text
         assert told(caplog, "handler_unknown")
         backend.waits._handlers["note"] = handler
         async with backend.working():
@@ -605,20 +607,20 @@ def test_a_handler_has_a_name_of_its_own() -> None:
     books = Books()
     decorated = waits.on_done("note")(books.note)
     assert decorated == books.note
-    for name in ("note", ""):
-        with pytest.raises(ValueError, match="not a name for a handler, or that of another"):
+    for name, problem in (("note", "another handler is named 'note'"), ("", "the name of a handler is empty")):
+        with pytest.raises(ValueError, match=problem):
             waits.on_done(name)
 
 
 def test_a_handler_is_a_coroutine_function() -> None:
     """Any other would be done before it is awaited."""
     waits = DurableWaits(PlayAISession(API_KEY, USER_ID))
-    with pytest.raises(TypeError, match="a handler is a coroutine function, not a builtin_function_or_method"):
+    with pytest.raises(TypeError, match="a handler must be a coroutine function, not a builtin_function_or_method"):
         waits.on_done("note")(print)  # type: ignore[type-var]  # that is the point
 
 
 def test_the_public_names_are_two() -> None:
-    """What waits, and what it tells."""
+    """`DurableWaits` and `Outcome`."""
     assert durable.__all__ == ["DurableWaits", "Outcome"]
-    assert {DurableWaits.__name__, Outcome.__name__} == set(durable.__all__)
+    assert {name for name in vars(durable) if not name.startswith("_")} == set(durable.__all__)
     assert {name for name in dir(DurableWaits) if not name.startswith("_")} == {"defer", "on_done"}

@@ -1,11 +1,32 @@
-"""Durable waits: the job's id is in PostgreSQL before the first poll, and whatever process is there goes on waiting.
+"""Durable waits: waits that are stored in PostgreSQL and survive the process that started them.
 
-A wait is one row of procrastinate's. Each time that it is due a worker makes one status request and puts the row back
-with a delay; no coroutine, connection or process is held by a wait. When the job is done, a function of the caller's
-is called with it.
+Needs the extra `procrastinate`. `DurableWaits.defer` stores the id of a job before the first poll. Each wait is one row
+of procrastinate's table, and any worker that runs the blueprint's tasks sends the next poll. No coroutine, connection
+or process is held between two polls. When the wait ends, a handler of the application is called with an `Outcome`.
 
-Nothing here decides how long to pause or what a reply means (`_backoff`, `_protocol`), and nothing here keeps state in
-a process that a wait could not do without. Needs the extra `procrastinate`.
+When a worker fetches a row that is due, it does the following:
+
+1. If the session is paused for longer than a second, the row is rescheduled without a request.
+2. Otherwise the worker sends one status request with `PlayAISession.get_job`, under the pacing of the session.
+3. `_decisions` decides from the row and the result: reschedule the row, or end the wait. It is pure and uses the same
+   backoff as `wait_for_completion`, restored from the counters in the row.
+4. A row is rescheduled by raising `Rescheduled`, which procrastinate's retry strategy turns into the time of the next
+   poll (`_rows`). Counters that changed are written to the arguments of the row first.
+5. At the end of the wait the handler is called. If the handler raises, the row is rescheduled, and the next attempt
+   requests the job again. So a handler is called at least once, and `Outcome.key` identifies repeated calls.
+
+The priority of a row is the time at which it became due, so the row that has waited longest is fetched first. A row
+that was due but got no reply keeps its priority.
+
+A row can be left behind in two ways, and `_rescue` handles both. If a worker dies, a periodic task of any other worker
+reschedules its rows. If a worker is alive but could not write the result of a task because the database was
+unreachable, it retries to write the result itself.
+
+A worker that cannot poll a row, because it lacks the handler or its settings are wrong, reschedules the row for other
+workers and logs an error. It never ends the wait.
+
+A process keeps no state that a wait depends on. Everything is in the row, so the names of the row's arguments must not
+change between versions. This package must not decide how long to pause, or what a reply means.
 """
 
 from playai_async.contrib.procrastinate._durable import DurableWaits

@@ -1,61 +1,61 @@
-"""What a durable wait's settings are, where the caller has none to give: each with its unit and its reason."""
+"""The defaults and limits of durable waits, each with its unit and its reason."""
 
 from __future__ import annotations
 
 __all__ = [
-    "ABSENT_PAUSE",
     "HANDLER_PAUSE",
-    "LONGEST_HANDLER_PAUSE",
-    "LONGEST_TURN",
     "MAX_HANDLER_FAILURES",
-    "OVERTIME",
+    "MAX_HANDLER_PAUSE",
+    "MAX_OVERTIME",
+    "MAX_POLL_TIME",
+    "MAX_WRITE_RETRIES",
+    "MIN_PAUSE",
+    "MISCONFIGURED_PAUSE",
     "PRIORITY_EPOCH",
     "QUEUE",
-    "RESCUES",
-    "SETTLE_PAUSE",
-    "SETTLE_TRIES",
-    "SHORTEST_HOLD",
+    "RESCUE_CRON",
+    "WRITE_RETRY_PAUSE",
 ]
 
 QUEUE = "playai"
-"""A queue of its own, since the priorities of its rows are times."""
+"""A queue for waits only, because the priorities of its rows are times."""
 
 PRIORITY_EPOCH = 1_767_225_600
-"""2026-01-01, UTC: where the priorities count from. PostgreSQL's `integer` ends 68 years later."""
+"""2026-01-01 UTC in Unix time: the epoch of priorities. PostgreSQL's `integer` overflows 68 years later."""
 
-RESCUES = "* * * * * */30"
-"""When rows of dead workers are looked for; procrastinate takes a worker for dead after 30 s without a sign."""
+RESCUE_CRON = "* * * * * */30"
+"""When to look for rows of dead workers. procrastinate considers a worker dead after 30 s without a heartbeat."""
 
-LONGEST_TURN = 30.0
-"""Seconds from a row's being fetched to its answer, at most; past that its worker's slot is given to another row.
+MAX_POLL_TIME = 30.0
+"""Seconds for one poll, including the time in the session's queue. After that the worker fetches another row.
 
-More than a session's default `request_timeout`, so that a request that hangs is a failure and not a turn without one.
+More than a session's default `request_timeout`, so that a request that hangs counts as a failure.
 """
 
-SHORTEST_HOLD = 1.0
-"""Seconds. A shorter pause of the session is waited for in the slot: putting a row back costs four statements."""
+MIN_PAUSE = 1.0
+"""Seconds. The worker waits for the end of a shorter pause itself, because rescheduling a row takes four statements."""
 
-OVERTIME = 3_600.0
-"""Seconds that a wait past its deadline waits for the one poll that it is owed, while 429s hold it back.
+MAX_OVERTIME = 3_600.0
+"""Seconds that a wait may exceed its deadline if 429s delay its last poll.
 
-After a night without workers thousands of waits are late at once, and each may be done: at 60 requests a minute an
-hour is 3,600 of them.
+After a night without workers, thousands of waits are past their deadline at once, and each of their jobs may be done.
+At 60 requests a minute, an hour is enough for 3,600 polls.
 """
 
-ABSENT_PAUSE = 30.0
-"""Seconds until a row is looked at again that this worker can do nothing for; a deployment mends that."""
+MISCONFIGURED_PAUSE = 30.0
+"""Seconds until the next attempt at a row that this worker cannot poll. Usually a deployment fixes the worker."""
 
 MAX_HANDLER_FAILURES = 20
-"""With the pauses below, an hour: what a database of the caller's may be away for."""
+"""Failures in a row. With the pauses below they take about an hour, long enough for a database outage."""
 
 HANDLER_PAUSE = 1.0
-"""Seconds from a handler's first failure to its next call; doubled each time."""
+"""Seconds from the first failure of a handler to its next call. Each further pause is twice as long."""
 
-LONGEST_HANDLER_PAUSE = 300.0
-"""Seconds that this growing pause stops at."""
+MAX_HANDLER_PAUSE = 300.0
+"""Seconds. The maximum of that growing pause."""
 
-SETTLE_PAUSE = 5.0
-"""Seconds between two attempts to put a row back that procrastinate could not write to."""
+WRITE_RETRY_PAUSE = 5.0
+"""Seconds between two attempts to reschedule a row that procrastinate could not write to."""
 
-SETTLE_TRIES = 120
-"""Ten minutes of them. A worker that cannot write for so long has died of it, and its rows are rescued."""
+MAX_WRITE_RETRIES = 120
+"""Attempts in ten minutes. By then a worker without a database has ended, and its rows are rescued."""

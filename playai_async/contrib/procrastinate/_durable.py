@@ -1,6 +1,6 @@
-"""Durable waits, as their users see them: handlers by name, waits by row, and the tasks that a worker runs.
+"""`DurableWaits`: handlers by name, waits by row, and the tasks that a worker runs.
 
-Decides nothing: `_turns` says what follows from an answer, `_rows` writes it down.
+This module connects the parts. `_decisions` decides what follows from a result, and `_rows` stores it.
 """
 
 from __future__ import annotations
@@ -20,11 +20,18 @@ from playai_async._exceptions import ConfigurationError, PlayAIError, SessionClo
 from playai_async._models import TtsJob, job_id_of
 from playai_async._session import PlayAISession
 from playai_async._settings import Polling, checked, wait_settings
-from playai_async.contrib.procrastinate._constants import LONGEST_TURN, MAX_HANDLER_FAILURES, QUEUE, RESCUES
-from playai_async.contrib.procrastinate._rescue import Settling, rescue
-from playai_async.contrib.procrastinate._rows import PuttingBack, now, priority_of, put_back
-from playai_async.contrib.procrastinate._turns import absent, answered, called_in_vain, held, stopped, unanswered
-from playai_async.contrib.procrastinate._values import Again, Outcome, Row
+from playai_async.contrib.procrastinate._constants import MAX_HANDLER_FAILURES, MAX_POLL_TIME, QUEUE, RESCUE_CRON
+from playai_async.contrib.procrastinate._decisions import (
+    before_request,
+    on_handler_error,
+    on_misconfigured_worker,
+    on_no_reply,
+    on_result,
+    on_worker_shutdown,
+)
+from playai_async.contrib.procrastinate._rescue import WriteRetrier, rescue
+from playai_async.contrib.procrastinate._rows import RescheduleStrategy, now, priority_of, save_and_reschedule
+from playai_async.contrib.procrastinate._values import Outcome, Reschedule, Row
 
 __all__ = ["DurableWaits"]
 
@@ -35,9 +42,9 @@ HandlerT = TypeVar("HandlerT", bound=Handler)
 
 
 class DurableWaits:
-    """Waits that outlive the processes that wait.
+    """Waits that survive the process that started them.
 
-    Make one where the web processes and the workers both import it, name what is to be called, and give its blueprint
+    Create one in a module that both the web processes and the workers import. Register handlers, and add the blueprint
     to your procrastinate app::
 
         waits = DurableWaits(playai)
@@ -47,19 +54,19 @@ class DurableWaits:
 
         app.add_tasks_from(waits.blueprint, namespace="playai")
 
-    A wait polls as `wait_for_completion` does, with the same pauses, deadline and errors, but that a poll due is sent
-    when a worker next looks. Times are those of the hosts' clocks, which are to agree.
+    A wait has the same pauses, deadline and errors as `wait_for_completion`. A poll that is due is sent when a worker
+    fetches the row. Times come from the clocks of the hosts, so keep the clocks synchronized.
 
     Args:
-        playai: The session that a worker asks with. Whoever made it closes it.
-        polling: How waits poll, in place of the session's. A `wait` of its own goes by the state that it is given, not
-            by what it remembers: each poll may be another process's.
-        queue: The procrastinate queue of the waits, and of nothing else: the priorities of its rows are times.
-        max_handler_failures: How often in a row a handler may raise before its row is left as failed.
+        playai: The session that the workers use. It is never closed here.
+        polling: How the waits poll, instead of the session's `polling`. A custom `polling.wait` must depend only on
+            its argument, because each poll may be sent by another process.
+        queue: The procrastinate queue. It must contain nothing else, because the priorities of its rows are times.
+        max_handler_failures: How often in a row a handler may raise. After that the row is left as failed.
 
     Attributes:
-        blueprint: The tasks that a worker runs, to be added to one app.
-        queue: The queue that a worker takes waits from.
+        blueprint: The tasks that a worker runs. Add it to one app.
+        queue: The queue that workers must process.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -82,84 +89,86 @@ class DurableWaits:
             raise ConfigurationError("max_handler_failures must be at least 1")
         self._max_handler_failures = max_handler_failures
         self._handlers: dict[str, Handler] = {}
-        self._settling = Settling()
+        self._write_retrier = WriteRetrier()
         self.blueprint = Blueprint()
         self.queue = queue
-        self._waiting = self.blueprint.task(name="wait", queue=queue, retry=PuttingBack(), pass_context=True)(
-            self._take_turn
+        self._wait_task = self.blueprint.task(name="wait", queue=queue, retry=RescheduleStrategy(), pass_context=True)(
+            self._poll
         )
-        # Not a `lock`: a rescue that died with its worker would hold it for ever.
-        only_one = f"playai_async: rescue in {queue}"
-        self._rescuing = self.blueprint.task(name="rescue", queue=queue, queueing_lock=only_one, pass_context=True)(
+        # Not a `lock`, which a rescue that died with its worker would hold for ever.
+        lock = f"playai_async: rescue in {queue}"
+        self._rescue_task = self.blueprint.task(name="rescue", queue=queue, queueing_lock=lock, pass_context=True)(
             self._rescue
         )
-        self.blueprint.periodic(cron=RESCUES)(self._rescuing)
+        self.blueprint.periodic(cron=RESCUE_CRON)(self._rescue_task)
 
     def on_done(self, name: str) -> Callable[[HandlerT], HandlerT]:
-        """Name a coroutine function to be called with what became of a job.
+        """Register a coroutine function as the handler of finished waits.
 
-        It is called at least once for each wait, and again, with the job asked for anew, until it returns. A worker
-        may die between its last statement and the note that it returned; `Outcome.key` tells a second call from a
-        first. It holds one of its worker's slots while it runs.
+        The handler is called at least once for each wait, with an `Outcome`. If it raises, it is called again after a
+        pause, with the job requested anew. A worker may also die after the handler returned and before that is stored:
+        use `Outcome.key` to recognize a repeated call. A running handler occupies one of the worker's slots.
 
         Args:
-            name: What rows call it; it stays the same for as long as there are any.
+            name: The name that rows store. It must not change as long as rows with this name exist.
 
         Returns:
-            A decorator that leaves the function as it is.
+            A decorator that returns the function unchanged.
 
         Raises:
-            ValueError: The name is empty, or names another function already.
-            TypeError: The name is no text, or what is decorated is no coroutine function.
+            ValueError: The name is empty, or another handler has the same name.
+            TypeError: The name is not a str, or the decorated object is not a coroutine function.
         """
-        if not checked("name", name, str) or name in self._handlers:
-            raise ValueError(f"not a name for a handler, or that of another one: {name!r}")
+        if not checked("name", name, str):
+            raise ValueError("the name of a handler is empty")
+        if name in self._handlers:
+            raise ValueError(f"another handler is named {name!r}")
 
-        def named(handler: HandlerT) -> HandlerT:
-            function: object = handler  # lest checkers narrow it to something else
+        def register(handler: HandlerT) -> HandlerT:
+            function: object = handler  # typed as object, or else checkers would narrow the type
             if not inspect.iscoroutinefunction(function):
-                raise TypeError(f"a handler is a coroutine function, not a {type(handler).__name__}")
+                raise TypeError(f"a handler must be a coroutine function, not a {type(handler).__name__}")
             self._handlers[name] = handler
             return handler
 
-        return named
+        return register
 
     async def defer(self, job: UUID | str | TtsJob, *, on_done: str, timeout: float | EllipsisType | None = ...) -> int:
-        """Begin a wait: store the job's id, for any worker to poll from now on.
+        """Start a wait: store the job's id in PostgreSQL, for any worker to poll.
 
-        Needs the app to be open, and neither a worker nor a request. Two waits for one job are two rows; with the same
-        handler, their outcomes have the same key.
+        The app must be open. No worker needs to run, and no request is sent. May be called from many tasks at once.
+        Two waits for the same job are two rows; with the same handler, their outcomes have the same key.
+
+        If the call is cancelled, the row may or may not have been stored.
 
         Args:
-            job: The job, its id, or the id's text.
+            job: The job, its id, or the text of its id.
             on_done: The name of the handler.
-            timeout: Seconds over the whole wait, or None for no deadline; left out, it is `polling.timeout`.
+            timeout: Seconds for the whole wait, or None for no deadline. The default is `polling.timeout`.
 
         Returns:
             The id of the row in `procrastinate_jobs`.
 
         Raises:
-            ValueError: A text that is no UUID, a timeout that is not positive, or a name that no handler has; nothing
-                was stored.
-            TypeError: Something that names no job, or an argument of the wrong type.
-            procrastinate.exceptions.ProcrastinateException: The row could not be stored: the database, an app that is
-                not open, or a blueprint that no app has.
-
-        A cancellation leaves open whether the row was stored. May be called from many tasks at once.
+            ValueError: The text is not a UUID, the timeout is not positive, or no handler has this name. Nothing was
+                stored.
+            TypeError: An argument has the wrong type. Nothing was stored.
+            procrastinate.exceptions.ProcrastinateException: The row could not be stored: a database error, an app that
+                is not open, or a blueprint that was not added to an app.
         """
         job_id = job_id_of(job)
         _, seconds = _wait_settings(self._playai, self._polling, timeout, job_id)
         if on_done not in self._handlers:
             raise ValueError(f"no handler is named {on_done!r}")
         started = now()
-        return await self._waiting.configure(priority=priority_of(started)).defer_async(
+        return await self._wait_task.configure(priority=priority_of(started)).defer_async(
             job_id=str(job_id),
             on_done=on_done,
             started=started,
             deadline=None if seconds is None else started + seconds,
         )
 
-    async def _take_turn(
+    async def _poll(
         self,
         context: JobContext,
         /,
@@ -173,98 +182,98 @@ class DurableWaits:
         failures: int = 0,
         calls: int = 0,
         late_since: float = 0.0,
-        **_: object,  # of a later version, in a worker that this one is about to give way to
+        **_: object,  # arguments of a later version, which may run at the same time during a deployment
     ) -> None:
-        """Make one status request, and end the wait or put its row back."""
+        """Poll the job once, and end the wait or reschedule the row. A procrastinate task; its arguments are stored."""
         row = Row(
             job_id=UUID(job_id),
             on_done=on_done,
             started=started,
             deadline=deadline,
-            turns=context.job.attempts,
+            attempts=context.job.attempts,
             unasked=unasked,
             throttled=throttled,
             failures=failures,
             calls=calls,
             late_since=late_since,
         )
-        self._settling.watch(context)
+        self._write_retrier.watch(context)
         try:
-            again = await self._outcome_of(row, context)
+            reschedule = await self._poll_and_notify(row, context)
         except asyncio.CancelledError:
-            # Aborted by its user a row is over, and so is that of a handler which cancelled nothing but itself.
+            # Aborted by the user, the row is finished. So is the row of a handler that only raised CancelledError.
             if context.abort_reason() is AbortReason.USER_REQUEST or not _is_cancelled():
                 raise
-            again = stopped(row, now())
-        if again is not None:
-            raise await put_back(context.app.connector, context.job, again)
+            reschedule = on_worker_shutdown(row, now())
+        if reschedule is not None:
+            raise await save_and_reschedule(context.app.connector, context.job, reschedule)
 
-    async def _outcome_of(self, row: Row, context: JobContext) -> Again | None:
-        """Ask, and hand over what came if that is the end."""
+    async def _poll_and_notify(self, row: Row, context: JobContext) -> Reschedule | None:
+        """Poll the job, and call the handler if the wait has ended."""
         handler = self._handlers.get(row.on_done)
         if handler is None:
-            words = "Job %s is for the handler %r, which this worker does not know."
-            logger.error(words, row.job_id, row.on_done, extra=_fields("handler_unknown", row))
-            return absent(row, now(), "its handler is not known here")
-        outcome = await self._ask(row)
-        if isinstance(outcome, Again):
+            message = "Job %s needs the handler %r, which this worker does not have."
+            logger.error(message, row.job_id, row.on_done, extra=_log_fields("handler_unknown", row))
+            return on_misconfigured_worker(row, now(), "this worker does not have its handler")
+        outcome = await self._request(row)
+        if isinstance(outcome, Reschedule):
             return outcome
         try:
             await handler(outcome)
-        except BaseException as error:  # procrastinate lets none through, and would end the row
+        except BaseException as error:  # procrastinate suppresses even SystemExit, and would end the row
             if _is_cancelled() and context.abort_reason() is not None:
-                raise asyncio.CancelledError from error  # whatever the handler made of it
-            _take_back_cancellations()
-            again = called_in_vain(row, now(), self._max_handler_failures)
-            words, name = "The handler %r failed (%s) for job %s; %s.", type(error).__name__
-            fields = _fields("handler_failed", row, error)
-            if again is None:
-                logger.error(words, row.on_done, name, row.job_id, "it is not called again", extra=fields)  # noqa: TRY400 - procrastinate logs the traceback
+                raise asyncio.CancelledError from error  # the worker shuts down, whatever the handler raised
+            _uncancel()
+            reschedule = on_handler_error(row, now(), self._max_handler_failures)
+            message, name = "The handler %r failed (%s) for job %s; %s.", type(error).__name__
+            fields = _log_fields("handler_failed", row, error)
+            if reschedule is None:
+                logger.error(message, row.on_done, name, row.job_id, "it is not called again", extra=fields)  # noqa: TRY400 - procrastinate logs the traceback
                 raise
-            logger.warning(words, row.on_done, name, row.job_id, again.why, exc_info=error, extra=fields)
-            return again
+            logger.warning(message, row.on_done, name, row.job_id, reschedule.reason, exc_info=error, extra=fields)
+            return reschedule
         return None
 
-    async def _ask(self, row: Row) -> Again | Outcome:
-        """Make one status request, unless the session would only queue it, and decide what follows."""
-        asked = now()
-        instead = held(row, asked, self._playai.stats.paused_for)
-        if instead is not None:
-            return instead
-        came: TtsJob | PlayAIError
+    async def _request(self, row: Row) -> Reschedule | Outcome:
+        """Send one status request, unless the session is paused, and decide what happens next."""
+        sent_at = now()
+        decision = before_request(row, sent_at, self._playai.stats.paused_for)
+        if decision is not None:
+            return decision
+        result: TtsJob | PlayAIError
         try:
-            async with asyncio.timeout(LONGEST_TURN):
-                came = await self._playai.get_job(row.job_id)
+            async with asyncio.timeout(MAX_POLL_TIME):
+                result = await self._playai.get_job(row.job_id)
         except TimeoutError:
-            return unanswered(row, now(), why="its turn did not come")
+            return on_no_reply(row, now(), reason="the rate limit delayed the request too long")
         except PlayAIError as error:
-            came = error
+            result = error
         try:
-            return answered(row, came, asked, now(), pause=self._playai.stats.paused_for, polling=self._polling)
+            return on_result(row, result, sent_at, now(), pause=self._playai.stats.paused_for, polling=self._polling)
         except (ConfigurationError, SessionClosedError) as error:
-            # One worker's mistake must not end every wait; whoever mends it finds them all.
-            fields = _fields("worker_misconfigured", row, error)
-            logger.error("Job %s cannot be waited for by this worker: %s", row.job_id, error, extra=fields)  # noqa: TRY400 - it says all
-            return absent(row, now(), "this worker's settings are wrong")
+            # A mistake in one worker must not end waits: they continue when the worker is fixed.
+            fields = _log_fields("worker_misconfigured", row, error)
+            logger.error("This worker cannot wait for job %s: %s", row.job_id, error, extra=fields)  # noqa: TRY400 - the message says everything
+            return on_misconfigured_worker(row, now(), "the settings of this worker are wrong")
 
-    async def _rescue(self, context: JobContext, timestamp: int) -> None:  # noqa: ARG002 - procrastinate gives it
-        """Put back what dead workers held."""
-        await rescue(context.app.job_manager, self._waiting.name, self._rescuing.name)
+    async def _rescue(self, context: JobContext, timestamp: int) -> None:  # noqa: ARG002 - procrastinate passes it
+        """Reschedule the rows of dead workers. A periodic procrastinate task."""
+        await rescue(context.app.job_manager, self._wait_task.name, self._rescue_task.name)
 
 
-def _fields(event: str, row: Row, error: BaseException | None = None) -> dict[str, str]:
+def _log_fields(event: str, row: Row, error: BaseException | None = None) -> dict[str, str]:
     fields = {"playai_event": event, "playai_job_id": str(row.job_id), "playai_handler": row.on_done}
     return fields if error is None else {**fields, "playai_error": type(error).__name__}
 
 
 def _is_cancelled() -> bool:
-    """Say whether somebody cancelled the task that this runs in."""
+    """Return whether the current task was cancelled."""
     task = asyncio.current_task()
     return task is not None and task.cancelling() > 0
 
 
-def _take_back_cancellations() -> None:
-    """Forget those that no worker asked for: a handler that cancelled its own task is not to be called for ever."""
+def _uncancel() -> None:
+    """Undo cancellations that no worker requested: a handler that cancels its own task must not be called for ever."""
     task = asyncio.current_task()
     while task is not None and task.cancelling():
         task.uncancel()
@@ -276,8 +285,8 @@ def _wait_settings(
     timeout: float | EllipsisType | None,
     job_id: UUID | None = None,
 ) -> tuple[Polling, float | None]:
-    """Read how to wait just as the session's own waits do."""
-    default = playai._polling  # noqa: SLF001 - ours # pyright: ignore[reportPrivateUsage]
+    """Resolve polling and timeout in the same way as the session's own waits."""
+    default = playai._polling  # noqa: SLF001 - same package # pyright: ignore[reportPrivateUsage]
     try:
         return wait_settings(default, polling, timeout)
     except ConfigurationError as error:

@@ -1,6 +1,6 @@
-"""Rows that nobody works on any more, put back: those of dead workers, and those that a live one could not write to.
+"""Reschedules rows that were left behind: rows of dead workers, and rows that a live worker could not write to.
 
-Knows procrastinate, and must know nothing of polling or of handlers.
+This module knows procrastinate. It must not know anything of polling or handlers.
 """
 
 from __future__ import annotations
@@ -16,79 +16,79 @@ from procrastinate.exceptions import ConnectorException, ProcrastinateException
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 
-from playai_async.contrib.procrastinate._constants import SETTLE_PAUSE, SETTLE_TRIES
-from playai_async.contrib.procrastinate._rows import still_held
+from playai_async.contrib.procrastinate._constants import MAX_WRITE_RETRIES, WRITE_RETRY_PAUSE
+from playai_async.contrib.procrastinate._rows import is_unchanged
 
-__all__ = ["Settling", "rescue"]
+__all__ = ["WriteRetrier", "rescue"]
 
 logger = logging.getLogger("playai_async")
 
 
-async def rescue(manager: JobManager, waiting: str, rescuing: str) -> None:
-    """Put back what dead workers held, due at once.
+async def rescue(manager: JobManager, wait_task: str, rescue_task: str) -> None:
+    """Reschedule the rows of dead workers, due at once.
+
+    After a cancellation, the next rescue handles the remaining rows. Several rescues may run at once: each row is
+    checked again before it is rescheduled.
 
     Args:
-        manager: The app's.
-        waiting: The name of the task that polls.
-        rescuing: The name of the task that calls this.
-
-    A cancellation leaves the rest to the next rescue. Two at once are fine: each row is looked at once more before it
-    is put back.
+        manager: The job manager of the app.
+        wait_task: The name of the task that polls.
+        rescue_task: The name of the task that calls this function.
     """
-    for job in await manager.get_stalled_jobs(task_name=waiting):
-        if await still_held(manager, job):
+    for job in await manager.get_stalled_jobs(task_name=wait_task):
+        if await is_unchanged(manager, job):
             fields = {"playai_event": "row_rescued", "playai_row": job.id}
-            logger.warning("Row %s was held by a worker that died, and is put back.", job.id, extra=fields)
-            await _written(job.id, manager.retry_job(job))
-    for job in await manager.get_stalled_jobs(task_name=rescuing):
-        # A rescue that died has successors already; its row is of no use.
-        await _written(job.id, manager.finish_job(job, Status.FAILED, delete_job=True))
+            logger.warning("Row %s belongs to a dead worker and is rescheduled.", job.id, extra=fields)
+            await _write(job.id, manager.retry_job(job))
+    for job in await manager.get_stalled_jobs(task_name=rescue_task):
+        # Later rescues have been scheduled already, so the row of a rescue that died is useless.
+        await _write(job.id, manager.finish_job(job, Status.FAILED, delete_job=True))
 
 
-async def _written(row: int | None, writing: Awaitable[None]) -> None:
-    """Write to one row; that another rescue was there first is as good."""
+async def _write(row: int | None, writing: Awaitable[None]) -> None:
+    """Write to one row. Ignore a failure, which usually means that another rescue wrote to the row first."""
     try:
         await writing
     except ConnectorException as error:
-        logger.debug("Row %s could not be put back (%s).", row, error)
+        logger.debug("Row %s could not be rescheduled (%s).", row, error)
 
 
-class Settling:
-    """Sees to rows whose turn is over, but of which procrastinate could not write that.
+class WriteRetrier:
+    """Reschedules a row if procrastinate could not write the result of its task.
 
-    It writes once. Where that one statement meets a lost connection, the row stays with its worker, which lives on, so
-    that nobody takes it for dead: the row would be lost.
+    procrastinate writes the result once. If the connection is lost at that moment, the row stays assigned to a worker
+    that is alive. No rescue would find the row, and it would be lost.
     """
 
     def __init__(self) -> None:
         self._tasks: set[asyncio.Task[None]] = set()
 
     def watch(self, context: JobContext) -> None:
-        """See to a row from within its turn: procrastinate writes in the task that the turn is called in."""
+        """Watch the current task, in which procrastinate also writes the result. Call this while the row is polled."""
         task = asyncio.current_task()
         assert task is not None  # noqa: S101 - a coroutine runs in a task
-        task.add_done_callback(partial(self._ended, context))
+        task.add_done_callback(partial(self._on_task_done, context))
 
-    def _ended(self, context: JobContext, turn: asyncio.Task[Any]) -> None:
-        if turn.cancelled() or not isinstance(turn.exception(), ConnectorException):
+    def _on_task_done(self, context: JobContext, task: asyncio.Task[Any]) -> None:
+        if task.cancelled() or not isinstance(task.exception(), ConnectorException):
             return
         fields = {"playai_event": "row_unwritten", "playai_row": context.job.id}
-        logger.warning("Row %s could not be written to, and is put back later.", context.job.id, extra=fields)
-        task = turn.get_loop().create_task(_settle(context))
-        self._tasks.add(task)  # a loop holds its tasks weakly
-        task.add_done_callback(self._tasks.discard)
+        logger.warning("Row %s could not be written and is rescheduled later.", context.job.id, extra=fields)
+        retry = task.get_loop().create_task(_retry_write(context))
+        self._tasks.add(retry)  # the event loop holds only weak references to tasks
+        retry.add_done_callback(self._tasks.discard)
 
 
-async def _settle(context: JobContext) -> None:
-    """Put a row back as soon as that can be written, unless it has left our hands by then."""
+async def _retry_write(context: JobContext) -> None:
+    """Reschedule a row as soon as the database can be reached, if the row is still assigned to this worker."""
     manager = context.app.job_manager
-    for _ in range(SETTLE_TRIES):
-        await asyncio.sleep(SETTLE_PAUSE)
+    for _ in range(MAX_WRITE_RETRIES):
+        await asyncio.sleep(WRITE_RETRY_PAUSE)
         try:
-            if await still_held(manager, context.job):
+            if await is_unchanged(manager, context.job):
                 await manager.retry_job(context.job)
         except ConnectorException:
             continue
-        except ProcrastinateException:  # the app is closed, and its worker's rows are rescued
+        except ProcrastinateException:  # the app is closed, so a rescue will find the row
             return
         return

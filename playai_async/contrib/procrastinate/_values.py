@@ -1,4 +1,4 @@
-"""A durable wait between two turns, and what becomes of a turn: the wait's end, or another turn. Values alone."""
+"""The values of durable waits: the row of a wait, what happens to the row next, and the outcome of the wait."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from playai_async._exceptions import PlayAIError
 from playai_async._models import Completed, Failed, TtsJob
 from playai_async._settings import LAST_POLL_FRACTION, LAST_POLL_LEAD
 
-__all__ = ["Again", "Counts", "Outcome", "Row"]
+__all__ = ["Counters", "Outcome", "Reschedule", "Row"]
 
-Counts: TypeAlias = Mapping[str, float]
-"""What changes of what a `Row` carries from turn to turn, by the names of its attributes."""
+Counters: TypeAlias = Mapping[str, float]
+"""New values for attributes of a `Row` that are stored in the row's arguments, by name."""
 
 
 @attrs.frozen(kw_only=True)
 class Outcome:
-    """How a durable wait ended.
+    """The end of a durable wait.
 
     Attributes:
-        job_id: The job.
-        key: The job's id, the handler's name and how the wait ended, as one text. It is the same for each call about
-            one outcome: a handler that stores it under a unique constraint, in the transaction of its other effects,
-            has these exactly once.
-        job: The job, completed or failed, with a link that is seconds old; None where an error ended the wait.
-        error: What ended the wait, as `wait_for_completion` would raise it, or None.
+        job_id: The id of the job.
+        key: The job's id, the handler's name and how the wait ended, as one text. All calls about the same outcome
+            have the same key. A handler gets exactly-once effects if it stores the key under a unique constraint, in
+            the same transaction as its other effects.
+        job: The job, completed or failed, with a URL that is seconds old. None if an error ended the wait.
+        error: The error that ended the wait, as `wait_for_completion` would raise it; or None.
     """
 
     job_id: UUID
@@ -38,44 +38,44 @@ class Outcome:
 
 
 @attrs.frozen
-class Again:
-    """Another turn for the row.
+class Reschedule:
+    """Put the row back into the queue.
 
     Attributes:
-        at: When, in seconds since 1970.
-        why: In words, for procrastinate's log.
-        owed: Whether the turn brought no answer, so that the row keeps its place among those that are due.
-        counts: What changes of what the row carries.
+        at: When the row is due, in seconds since 1970.
+        reason: A description for procrastinate's log.
+        keep_priority: Whether the row keeps its priority, because it was due and got no reply.
+        counters: The counters of the row that change.
     """
 
     at: float
-    why: str
-    owed: bool = False
-    counts: Counts = attrs.field(factory=dict[str, float])
+    reason: str
+    keep_priority: bool = False
+    counters: Counters = attrs.field(factory=dict[str, float])
 
 
 @attrs.frozen(kw_only=True)
 class Row:
-    """What a turn is told of its wait.
+    """A wait as it is stored. The names are those of the row's arguments, except for `attempts`.
 
     Attributes:
-        job_id: The job that is waited for.
+        job_id: The id of the job.
         on_done: The name of the handler.
-        started: When the wait began; this and the other times are seconds since 1970.
-        deadline: When it ends at the latest, or None.
-        turns: The turns that went before.
-        unasked: How many of them sent no request, or none whose answer was seen.
-        throttled: How many met a 429.
-        failures: How many polls up to the last failed in a row.
-        calls: How often the handler was called, and failed.
-        late_since: When the wait first had a turn past its deadline; 0 for not yet.
+        started: When the wait started, in seconds since 1970, like all times here.
+        deadline: When the wait times out, or None.
+        attempts: How often workers fetched the row before.
+        unasked: How many of these attempts sent no request, or received no reply to it.
+        throttled: How many of these attempts received a 429.
+        failures: The number of transient failures in a row, up to the last poll.
+        calls: How often the handler was called and raised.
+        late_since: When the row was first attempted after its deadline; 0 if it was not.
     """
 
     job_id: UUID
     on_done: str
     started: float
     deadline: float | None
-    turns: int = 0
+    attempts: int = 0
     unasked: int = 0
     throttled: int = 0
     failures: int = 0
@@ -84,12 +84,12 @@ class Row:
 
     @property
     def polls(self) -> int:
-        """The requests sent in the turns that went before."""
-        return self.turns - self.unasked
+        """The number of requests sent so far."""
+        return self.attempts - self.unasked
 
     @property
-    def last_call(self) -> float | None:
-        """When the last poll is due: just before the deadline."""
+    def last_poll_at(self) -> float | None:
+        """When the last poll is due, just before the deadline; or None."""
         if self.deadline is None:
             return None
         return self.deadline - min(LAST_POLL_LEAD, LAST_POLL_FRACTION * (self.deadline - self.started))
