@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+from inspect import get_annotations
+from typing import get_type_hints
 from uuid import UUID
 
 import pytest
@@ -624,3 +626,10 @@ def test_the_public_names_are_two() -> None:
     assert durable.__all__ == ["DurableWaits", "Outcome"]
     assert {name for name in vars(durable) if not name.startswith("_")} == set(durable.__all__)
     assert {name for name in dir(DurableWaits) if not name.startswith("_")} == {"defer", "on_done"}
+
+
+@pytest.mark.parametrize("public", [DurableWaits, Outcome])
+def test_public_names_report_the_module_that_users_import(public: type) -> None:
+    """In tracebacks and reprs; the annotations can still be resolved."""
+    assert public.__module__ == "playai_async.contrib.procrastinate"
+    assert get_type_hints(public).keys() == get_annotations(public).keys()

@@ -180,3 +180,8 @@ def test_what_is_no_url_is_refused() -> None:
     """A client of another library's is none."""
     with pytest.raises(TypeError, match="url must be a str, not int"):
         RedisQuota(6379)  # type: ignore[arg-type]  # that is the mistake
+
+
+def test_public_names_report_the_module_that_users_import() -> None:
+    """In tracebacks and reprs."""
+    assert RedisQuota.__module__ == "playai_async.contrib.redis"

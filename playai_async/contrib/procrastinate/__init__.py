@@ -33,3 +33,6 @@ from playai_async.contrib.procrastinate._durable import DurableWaits
 from playai_async.contrib.procrastinate._values import Outcome
 
 __all__ = ["DurableWaits", "Outcome"]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # tracebacks and reprs show the name that users import

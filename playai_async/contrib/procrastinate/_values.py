@@ -1,6 +1,8 @@
-"""The values of durable waits: the row of a wait, what happens to the row next, and the outcome of the wait."""
+"""The values of durable waits: the row of a wait, what happens to the row next, and the outcome of the wait.
 
-from __future__ import annotations
+No `from __future__ import annotations` here: `Outcome` reports another module as its own, where the text of its
+annotations could not be resolved.
+"""
 
 from collections.abc import Mapping
 from typing import TypeAlias
