@@ -60,7 +60,7 @@ def checked_link(text: str, base: URL | None = None) -> URL:
 
     Raises:
         ValueError: The URL is invalid. The message completes the sentence "the URL ..." and does not contain the URL:
-            whoever knows the URL can fetch the audio.
+            anyone who knows the URL can fetch the audio.
     """
     if not all("!" <= character <= "~" for character in text):
         raise ValueError("contains a space, a line break or a character outside ASCII")

@@ -51,7 +51,7 @@ class RedisQuota:
     Redis stores a digest of the service's URL and the key, random names of processes, numbers and times. It never
     stores the key, the user id or a job id.
 
-    Any number of sessions and event loops may use one `RedisQuota`. Each session opens a connection of its own at its
+    Any number of sessions and event loops may use one `RedisQuota`. Each session opens its own connection at its
     first wait, and closes it when the session is closed. If Redis cannot be reached, each session paces alone until
     Redis is back; no wait fails.
 

@@ -1,4 +1,4 @@
-"""What is taken for a job, what is refused, and in which words."""
+"""Which JSON becomes a job, which JSON is rejected, and the error messages."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ JOB: dict[str, Any] = {
 
 
 def replaced(path: str, value: object) -> dict[str, Any]:
-    """Copy the job with one field replaced, by its path."""
+    """Copy the job with one field replaced, given by its path."""
     *parents, name = path.split(".")
     copy = {**JOB, "output": dict(COMPLETED)}
     (copy["output"] if parents else copy)[name] = value
@@ -40,28 +40,28 @@ def replaced(path: str, value: object) -> dict[str, Any]:
 
 
 def without(path: str) -> dict[str, Any]:
-    """Copy the job with one field left out, by its path."""
+    """Copy the job without one field, given by its path."""
     copy = replaced(path, None)
     *parents, name = path.split(".")
     del (copy["output"] if parents else copy)[name]
     return copy
 
 
-def read(value: object) -> TtsJob:
-    """Read a job with a converter of its own."""
+def structure(value: object) -> TtsJob:
+    """Convert a job with a new converter."""
     return JobConverter().structure(value)
 
 
 def problems_of(value: object) -> list[str]:
-    """Say why a value is refused."""
+    """Return the problems of a value that is rejected."""
     with pytest.raises(ContractViolation) as caught:
-        read(value)
+        structure(value)
     return caught.value.problems
 
 
-def test_every_field_is_read() -> None:
-    """Times become aware, numbers floats, and the input stays as it came."""
-    assert read(JOB) == TtsJob(
+def test_every_field_is_converted() -> None:
+    """Times become timezone-aware and numbers become floats. The input is unchanged."""
+    assert structure(JOB) == TtsJob(
         id=UUID(ID),
         created_at=datetime(2026, 1, 2, 3, 4, 5, tzinfo=UTC),
         input={"text": "Hello", "webHookUrl": None, "nested": {"snake_case": [1, "2"]}},
@@ -71,14 +71,14 @@ def test_every_field_is_read() -> None:
 
 
 def test_jobs_share_the_names_in_their_inputs() -> None:
-    """A JSON decoder makes each anew, and ten thousand waits would hold as many."""
-    one, other = (list(read(json.loads(json.dumps(JOB))).input) for _ in range(2))
+    """A JSON decoder creates new strings, and ten thousand waits would hold ten thousand copies."""
+    one, other = (list(structure(json.loads(json.dumps(JOB))).input) for _ in range(2))
     assert one == other == ["text", "webHookUrl", "nested"]
     assert [mine is yours for mine, yours in zip(one, other, strict=True)] == [True, True, False]
 
 
-def test_a_job_shares_the_id_that_it_was_asked_for_by() -> None:
-    """Where it is written as usual; in any other spelling, and of any other job, it is read."""
+def test_a_job_shares_the_expected_id_object() -> None:
+    """Only if the value has the expected id in its usual spelling; otherwise the id is parsed."""
     asked_for = UUID(ID)
     converter = JobConverter()
     assert converter.structure(JOB, asked_for).id is asked_for
@@ -112,9 +112,9 @@ def test_a_job_shares_the_id_that_it_was_asked_for_by() -> None:
     ],
     ids=str,
 )
-def test_what_the_contract_allows_is_taken(path: str, value: object, read_as: object) -> None:
-    """Offsets and precisions vary; a state that is not listed is kept under the service's names."""
-    job = read(replaced(path, value))
+def test_values_that_the_contract_allows_are_accepted(path: str, value: object, read_as: object) -> None:
+    """Offsets and precisions vary. An unknown status keeps its fields under the service's names."""
+    job = structure(replaced(path, value))
     names = {"id": "id", "createdAt": "created_at", "completedAt": "completed_at", "input": "input", "output": "output"}
     assert getattr(job, names[path]) == read_as
 
@@ -131,24 +131,24 @@ def test_what_the_contract_allows_is_taken(path: str, value: object, read_as: ob
     ],
     ids=str,
 )
-def test_the_fields_of_a_completed_job_are_taken_by_type(path: str, value: object, read_as: object) -> None:
+def test_the_contract_limits_types_and_not_values(path: str, value: object, read_as: object) -> None:
     """The contract bounds no value."""
-    output = read(replaced(path, value)).output
+    output = structure(replaced(path, value)).output
     names = {"output.fileSize": "file_size", "output.duration": "duration", "output.url": "url"}
     found = getattr(output, names.get(path, "content_type"))
     assert (found, type(found)) == (read_as, type(read_as))
 
 
-def test_fields_that_are_not_known_are_ignored() -> None:
-    """The service may grow."""
+def test_unknown_fields_are_ignored() -> None:
+    """The service may add fields."""
     grown = {**JOB, "progress": 0.5, "created_at": 3, "output": {**COMPLETED, "file_size": "3", "extra": None}}
-    assert read(grown) == read(JOB)
+    assert structure(grown) == structure(JOB)
 
 
-def test_read_values_belong_to_the_job() -> None:
-    """An unknown state's fields must not change with the reply that they came from."""
+def test_a_job_does_not_share_the_fields_of_the_reply() -> None:
+    """Later changes to the reply do not change the fields of an unknown status."""
     output = {"status": "QUEUED", "position": 3}
-    job = read(replaced("output", output))
+    job = structure(replaced("output", output))
     output["position"] = 2
     assert job.output == Unknown("QUEUED", {"position": 3})
 
@@ -165,7 +165,7 @@ NOT_OBJECTS: list[tuple[object, str]] = [
 
 @pytest.mark.parametrize(("value", "name"), NOT_OBJECTS, ids=str)
 @pytest.mark.parametrize("path", ["", ".input", ".output"], ids=["job", "input", "output"])
-def test_what_is_no_object_is_refused_where_one_belongs(path: str, value: object, name: str) -> None:
+def test_only_an_object_is_accepted_as_job_input_and_output(path: str, value: object, name: str) -> None:
     """A job is one, and so are its input and its output."""
     reply = replaced(path[1:], value) if path else value
     assert problems_of(reply) == [f"expected an object, got {name} @ ${path}"]
@@ -183,8 +183,8 @@ def test_what_is_no_object_is_refused_where_one_belongs(path: str, value: object
     ],
     ids=str,
 )
-def test_what_is_no_string_is_refused_where_one_belongs(path: str, value: object, name: str) -> None:
-    """Nothing is coerced: null would become the text None."""
+def test_only_a_string_is_accepted_as_text(path: str, value: object, name: str) -> None:
+    """Nothing is coerced: null would become the text "None"."""
     assert problems_of(replaced(path, value)) == [f"expected a string, got {name} @ $.{path}"]
 
 
@@ -204,8 +204,8 @@ def test_what_is_no_string_is_refused_where_one_belongs(path: str, value: object
     ],
     ids=lambda value: str(value)[:20],
 )
-def test_what_is_no_number_is_refused_where_one_belongs(path: str, value: object, problem: str) -> None:
-    """Nothing is coerced: a text of digits is no number, and neither is true."""
+def test_only_a_finite_number_is_accepted_as_a_number(path: str, value: object, problem: str) -> None:
+    """Nothing is coerced: neither a string of digits nor true is a number."""
     assert problems_of(replaced(path, value)) == [f"{problem} @ $.{path}"]
 
 
@@ -224,13 +224,13 @@ def test_what_is_no_number_is_refused_where_one_belongs(path: str, value: object
     ids=ascii,
 )
 def test_an_id_is_a_uuid_in_its_usual_form(value: str) -> None:
-    """Python's UUID takes more forms than the contract's format names."""
+    """Python's UUID accepts more forms than the contract."""
     assert problems_of(replaced("id", value)) == ["expected a UUID @ $.id"]
 
 
 @pytest.mark.parametrize("value", [None, 3, True, [ID]], ids=str)
 def test_an_id_is_a_string(value: object) -> None:
-    """Whatever else it is, it is one problem, at the id."""
+    """Any other type is one problem, at the id."""
     (problem,) = problems_of(replaced("id", value))
     assert problem.endswith(" @ $.id")
 
@@ -251,19 +251,19 @@ def test_an_id_is_a_string(value: object) -> None:
     ],
     ids=str,
 )
-def test_what_is_no_time_with_an_offset_is_refused_where_one_belongs(path: str, value: object, problem: str) -> None:
-    """A naive time names no moment."""
+def test_only_a_date_time_with_an_offset_is_accepted_as_a_time(path: str, value: object, problem: str) -> None:
+    """A time without an offset is ambiguous."""
     assert problems_of(replaced(path, value)) == [f"{problem} @ $.{path}"]
 
 
-def test_a_job_was_created_at_some_time() -> None:
-    """Only the time of its end may be null."""
+def test_created_at_must_not_be_null() -> None:
+    """Only `completedAt` may be null."""
     assert problems_of(replaced("createdAt", None)) == ["expected a string, got null @ $.createdAt"]
 
 
 @pytest.mark.parametrize("value", [None, True, 3, ["COMPLETED"], {}], ids=str)
 def test_a_status_is_a_string(value: object) -> None:
-    """One of another type is no unknown status, but a broken reply."""
+    """A status of another type breaks the contract, and is not an unknown status."""
     assert problems_of(replaced("output.status", value)) == ["expected a status, as a string @ $.output"]
 
 
@@ -279,8 +279,8 @@ def test_a_status_is_a_string(value: object) -> None:
     ],
     ids=str,
 )
-def test_a_lone_surrogate_is_no_text(path: str, at: str) -> None:
-    """JSON can write one, and whoever prints it would fail."""
+def test_a_lone_surrogate_is_rejected(path: str, at: str) -> None:
+    """JSON can encode one, but printing it fails."""
     (problem,) = problems_of(replaced(path, "\ud800"))
     assert problem.endswith(f" @ $.{at}")
 
@@ -302,13 +302,13 @@ def test_every_field_of_the_contract_is_required(path: str) -> None:
     assert problems_of(without(path)) == [f"required field missing @ $.{path}"]
 
 
-def test_an_output_without_a_status_is_refused() -> None:
+def test_an_output_without_a_status_is_rejected() -> None:
     """There is no telling what it is."""
     assert problems_of(without("output.status")) == ["expected a status, as a string @ $.output"]
 
 
-def test_all_problems_are_named_at_once() -> None:
-    """A report to the service should not take one round for each."""
+def test_all_problems_are_reported_at_once() -> None:
+    """So that one report to the service is enough."""
     broken = {"id": "x", "createdAt": 1, "input": [], "output": {"status": "COMPLETED", "url": 1, "fileSize": "1"}}
     assert sorted(problems_of(broken)) == [
         "expected a UUID @ $.id",
@@ -322,8 +322,8 @@ def test_all_problems_are_named_at_once() -> None:
     ]
 
 
-def test_no_problem_shows_a_value() -> None:
-    """What a reply holds may be spoken text or a signed link; problems go into messages and logs."""
+def test_problems_never_contain_a_value() -> None:
+    """A value may be spoken text or a signed URL, and problems are logged."""
     secret = "a secret"
     wrongs: dict[str, Any] = dict.fromkeys(JOB, secret)
     for reply in (wrongs, replaced("output.fileSize", secret), replaced("id", secret), secret, [secret]):
@@ -340,8 +340,8 @@ def test_no_problem_shows_a_value() -> None:
     ],
     ids=lambda output: output["status"],
 )
-def test_writing_a_job_gives_what_was_read(output: dict[str, Any]) -> None:
-    """In the service's own names, the tag included; only the spelling of the times may differ."""
+def test_unstructure_is_the_inverse_of_structure(output: dict[str, Any]) -> None:
+    """In the service's field names, including the status. Only the spelling of times may differ."""
     converter = JobConverter()
     written = converter.unstructure(converter.structure(replaced("output", output)))
     assert written == {
@@ -353,23 +353,23 @@ def test_writing_a_job_gives_what_was_read(output: dict[str, Any]) -> None:
 
 
 @pytest.mark.parametrize("completed_at", [None, datetime(2026, 1, 2, tzinfo=timezone(timedelta(hours=-3)))], ids=str)
-def test_a_written_job_reads_as_the_same_job(completed_at: datetime | None) -> None:
+def test_structure_is_the_inverse_of_unstructure(completed_at: datetime | None) -> None:
     """Nothing is lost on the way out and back."""
     converter = JobConverter()
     job = attrs.evolve(converter.structure(JOB), completed_at=completed_at)
     assert converter.structure(converter.unstructure(job)) == job
 
 
-def test_an_unknown_state_cannot_pose_as_another_when_written() -> None:
-    """The status is the output's own, whatever its fields are called."""
-    job = attrs.evolve(read(JOB), output=Unknown("QUEUED", {"status": "COMPLETED", "position": 3}))
+def test_an_unknown_status_cannot_be_replaced_by_its_fields() -> None:
+    """The status is the status of the output, even if a field has the same name."""
+    job = attrs.evolve(structure(JOB), output=Unknown("QUEUED", {"status": "COMPLETED", "position": 3}))
     assert JobConverter().unstructure(job)["output"] == {"status": "QUEUED", "position": 3}
 
 
-def test_unknown_states_leave_nothing_behind() -> None:
-    """A service that makes up a state a reply must not make the process grow: a known one is still read afterwards."""
+def test_unknown_statuses_are_not_remembered() -> None:
+    """A service that invents a new status in each reply must not make the process grow."""
     converter = JobConverter()
     for number in range(100):
         job = converter.structure(replaced("output", {"status": f"STATE_{number}"}))
         assert job.output == Unknown(f"STATE_{number}")
-    assert converter.structure(JOB) == read(JOB)
+    assert converter.structure(JOB) == structure(JOB)

@@ -1,4 +1,4 @@
-"""Requests leave to the service and to the audio's origin, and to nowhere else."""
+"""Requests go to the service and to the host of the audio, and to nowhere else."""
 
 from __future__ import annotations
 
@@ -23,35 +23,35 @@ PARAMETERS = TtsParameters(text="spoken words", voice="v")
 
 
 class Egress:
-    """Notes each connection that the loop is asked for, and each name that is to be resolved."""
+    """Records each connection and each name lookup of the event loop."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self._loop = asyncio.get_running_loop()
         self._connect, self._resolve = self._loop.sock_connect, self._loop.getaddrinfo
         self.ports = set[int]()
         self.names = set[str]()
-        monkeypatch.setattr(self._loop, "sock_connect", self._noted)
-        monkeypatch.setattr(self._loop, "getaddrinfo", self._noted_name)
+        monkeypatch.setattr(self._loop, "sock_connect", self._record)
+        monkeypatch.setattr(self._loop, "getaddrinfo", self._record_name)
 
-    async def _noted(self, sock: socket.socket, address: Any) -> None:
+    async def _record(self, sock: socket.socket, address: Any) -> None:
         assert address[0] == "127.0.0.1"
         self.ports.add(address[1])
         await self._connect(sock, address)
 
-    async def _noted_name(self, host: str, port: int, **hints: Any) -> Any:
+    async def _record_name(self, host: str, port: int, **hints: Any) -> Any:
         self.names.add(host)
         return await self._resolve("127.0.0.1", port, **hints)
 
 
 @pytest.fixture
 async def egress(monkeypatch: pytest.MonkeyPatch) -> Egress:
-    """Where the loop of the test connects to, on loopback."""
+    """Records where the test's event loop connects to. Every name resolves to loopback."""
     return Egress(monkeypatch)
 
 
 @pytest.fixture
 async def trap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator[RawServer]:
-    """A server that the environment offers as a proxy, with a netrc that has a password for everyone."""
+    """A server that the environment offers as a proxy, and a netrc with a password for every host."""
     netrc = tmp_path / "netrc"
     netrc.write_text("default login somebody password of-somebody\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -62,16 +62,16 @@ async def trap(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> AsyncIterator
 
 
 def port_of(url: str) -> int:
-    """The port of a URL."""
+    """Return the port of a URL."""
     port = URL(url).port
     assert port is not None
     return port
 
 
-async def test_from_text_to_file_two_origins_are_asked(
+async def test_speak_connects_to_the_service_and_the_audio_host_only(
     egress: Egress, trap: RawServer, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """The service and the audio's, whatever proxies the environment offers; the netrc is left alone."""
+    """Proxies in the environment and the netrc are ignored."""
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
         job = await playai.speak(PARAMETERS, tmp_path / "a.mp3")
     assert egress.ports == {port_of(emulator.base_url), port_of(job.output.url)}
@@ -83,10 +83,10 @@ async def test_from_text_to_file_two_origins_are_asked(
 @pytest.mark.parametrize(
     "location", ["{trap}/", "//127.0.0.1:{port}/", "{trap}@127.0.0.1/"], ids=["URL", "host", "user"]
 )
-async def test_the_service_cannot_send_a_request_elsewhere(
+async def test_the_service_cannot_redirect_a_request(
     status: int, location: str, egress: Egress, trap: RawServer, emulator: Emulator
 ) -> None:
-    """Neither one for a job nor one that creates a job."""
+    """Neither a status request nor a creation."""
     where = location.format(trap=trap.base_url, port=port_of(trap.base_url))
     fault = Status(status, headers={"Location": where, "Refresh": f"0; url={where}"})
     emulator.inject(fault, times=None)
@@ -113,7 +113,7 @@ async def test_the_service_cannot_send_a_request_elsewhere(
 )
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost"])
 async def test_the_path_of_a_base_url_does_not_change_its_host(path: str, host: str, egress: Egress) -> None:
-    """However odd: all of it is path, before the service's own."""
+    """Any path is only a prefix of the service's own paths."""
     async with raw_server(b"HTTP/1.1 404 \r\nContent-Length: 0\r\n\r\n") as server:
         port = port_of(server.base_url)
         async with PlayAISession(API_KEY, USER_ID, base_url=f"http://{host}:{port}{path}") as playai:
@@ -130,8 +130,8 @@ async def test_the_path_of_a_base_url_does_not_change_its_host(path: str, host: 
     "job",
     ["../x", "@elsewhere.example", f"{JOB_ID}/../x", f"{JOB_ID}?x", f"{JOB_ID}\r\nHost: x", f"//{JOB_ID}"],
 )
-async def test_a_job_that_is_no_id_is_no_request(job: str, egress: Egress, emulator: Emulator, tmp_path: Path) -> None:
-    """It is refused before a connection is made, and names no file."""
+async def test_an_invalid_job_id_sends_no_request(job: str, egress: Egress, emulator: Emulator, tmp_path: Path) -> None:
+    """It is rejected before a connection is made, and no file is created."""
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
         for named in (job, attrs.evolve(AudioHost().job(), id=job)):  # type: ignore[arg-type]  # as a caller's may be
             with pytest.raises(ValueError, match="not a job id"):
@@ -144,15 +144,15 @@ async def test_a_job_that_is_no_id_is_no_request(job: str, egress: Egress, emula
 
 @pytest.fixture
 async def host() -> AsyncIterator[AudioHost]:
-    """A host of audio on loopback."""
+    """An audio host on loopback."""
     async with audio_host() as host:
         yield host
 
 
-async def test_audio_is_fetched_from_where_its_link_and_redirects_lead(
+async def test_audio_is_fetched_from_its_url_and_its_redirects_only(
     egress: Egress, trap: RawServer, host: AudioHost, tmp_path: Path
 ) -> None:
-    """And from nowhere else; the service is not asked for what the job says already."""
+    """No status request is sent if the job has a URL."""
     async with audio_host() as other, PlayAISession(API_KEY, USER_ID) as playai:
         host.script = [redirect(other.link)]
         await playai.download(host.job(), tmp_path)
@@ -161,10 +161,10 @@ async def test_audio_is_fetched_from_where_its_link_and_redirects_lead(
 
 
 @pytest.mark.parametrize("location", ["http://elsewhere.example/a.mp3", "ftp://127.0.0.1/a.mp3", "http://[::1"])
-async def test_a_link_that_is_refused_is_not_looked_up(
+async def test_a_rejected_url_is_not_resolved(
     location: str, egress: Egress, host: AudioHost, playai: PlayAISession, tmp_path: Path
 ) -> None:
-    """Neither at first nor as a redirect: not even its name is told to a resolver."""
+    """Neither the URL of the job nor a redirect. Not even a resolver learns the host name."""
     for job, script in ((host.job(location), []), (host.job(), [redirect(location)])):
         host.script = list(script)
         with pytest.raises(DownloadError):
@@ -173,10 +173,10 @@ async def test_a_link_that_is_refused_is_not_looked_up(
     assert egress.names == set()
 
 
-async def test_the_proxy_of_a_client_session_is_for_the_service_alone(
+async def test_a_proxy_of_the_client_session_is_used_for_the_service_only(
     egress: Egress, host: AudioHost, tmp_path: Path
 ) -> None:
-    """Audio comes without it: which one it is, aiohttp does not tell."""
+    """The proxy of a client session is not public in aiohttp, so downloads cannot use it."""
     async with (
         raw_server(b"HTTP/1.1 502 \r\nContent-Length: 0\r\n\r\n") as proxy,
         aiohttp.ClientSession(proxy=proxy.base_url) as http_session,
@@ -191,7 +191,7 @@ async def test_the_proxy_of_a_client_session_is_for_the_service_alone(
 
 
 async def test_a_failed_request_is_not_sent_elsewhere(egress: Egress, trap: RawServer, emulator: Emulator) -> None:
-    """Nothing falls back on a proxy or another host."""
+    """There is no fallback to a proxy or to another host."""
     await emulator.stop()
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
         with pytest.raises(PlayAIError):

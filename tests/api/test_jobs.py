@@ -1,4 +1,4 @@
-"""One status request: what is deciphered anew, what is known already, and how long it may take."""
+"""Status requests: replies that repeat, and the request timeout that all requests share."""
 
 from __future__ import annotations
 
@@ -17,26 +17,26 @@ from tests.support.scripted import API_KEY, FAILED, JOB_ID, OTHER_ID, USER_ID, A
 BODY = json.dumps(job_json())
 
 
-async def test_a_reply_like_the_last_is_the_same_job(service: ScriptedService, session: PlayAISession) -> None:
-    """Byte for byte the same reply is not deciphered again; a change of it is."""
+async def test_a_repeated_reply_returns_the_same_job(service: ScriptedService, session: PlayAISession) -> None:
+    """An identical body is not parsed again; a changed body is."""
     service.answers(job(), job(), job(FAILED))
     one, same, changed = [await session.get_job(JOB_ID) for _ in range(3)]
     assert same is one
     assert (one.output, changed.output) == (InProgress(), Failed())
 
 
-async def test_no_job_is_kept_for_the_sake_of_the_next_reply(service: ScriptedService, session: PlayAISession) -> None:
-    """A backend meets new jobs for ever: what nobody keeps is gone, and deciphered again when it comes back."""
+async def test_jobs_are_not_kept_for_the_next_reply(service: ScriptedService, session: PlayAISession) -> None:
+    """A job that nothing references is garbage collected, so a long-running process does not grow."""
     service.answers(job())
     seen = weakref.ref(await session.get_job(JOB_ID))
-    await asyncio.sleep(1)  # for who carried the request to end
+    await asyncio.sleep(1)  # until the request has ended
     gc.collect()
     assert seen() is None
     assert (await session.get_job(JOB_ID)).id == JOB_ID
 
 
-async def test_the_same_body_is_no_answer_for_another_job(service: ScriptedService, session: PlayAISession) -> None:
-    """However well it is known."""
+async def test_the_body_of_one_job_is_invalid_for_another(service: ScriptedService, session: PlayAISession) -> None:
+    """Even if the body was parsed before."""
     service.answers(Answer(body=BODY))
     service.answers(Answer(body=BODY), job_id=OTHER_ID)
     known = await session.get_job(JOB_ID)
@@ -46,7 +46,7 @@ async def test_the_same_body_is_no_answer_for_another_job(service: ScriptedServi
 
 
 @pytest.mark.parametrize("status", [201, 404, 500], ids=str)
-async def test_the_same_body_under_another_status_is_an_error(
+async def test_a_known_body_with_another_status_is_an_error(
     status: int, service: ScriptedService, session: PlayAISession
 ) -> None:
     """The status decides first."""
@@ -56,8 +56,8 @@ async def test_the_same_body_under_another_status_is_an_error(
         await session.get_job(known)
 
 
-async def test_each_hang_is_cut_at_its_own_time(emulator: Emulator) -> None:
-    """Requests share one timer: those that began apart are cut apart, whatever ended in between."""
+async def test_each_request_times_out_at_its_own_time(emulator: Emulator) -> None:
+    """All requests share one event loop timer, but started at different times."""
     hanging = [emulator.add_job() for _ in range(4)]
     for job_id in hanging:
         emulator.inject(Hang(), job_id=job_id)

@@ -1,4 +1,4 @@
-"""Waits and calls over real sockets: what the network and the service may do, and what must come of it."""
+"""Waits and calls over real sockets: how the network and the service may fail, and what the session does."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ from tests.support.scripted import API_KEY, COMPLETED, JOB_ID, USER_ID, job_json
 MIB = 1024 * 1024
 
 
-async def test_a_wait_survives_all_that_may_happen_to_it(emulator: Emulator, playai: PlayAISession) -> None:
-    """A minute of 429s, a restart, resets, hangs past the request timeout and HTML with status 200: the right job."""
+async def test_a_wait_survives_every_transient_failure(emulator: Emulator, playai: PlayAISession) -> None:
+    """A minute of 429s, a restart, resets, hangs, and HTML with status 200. The wait returns the right job."""
     job_id = emulator.add_job(duration=200)
     wait = asyncio.create_task(playai.wait_for_completion(job_id, polling=Polling(max_failures=8)))
 
@@ -55,7 +55,7 @@ async def test_a_wait_survives_all_that_may_happen_to_it(emulator: Emulator, pla
 
     for fault, times in ((Reset(), 2), (Hang(), 1), (Malformed("html"), 1), (Reset(midway=True), 2)):
         emulator.inject(fault, times=times)
-    await asyncio.sleep(90)  # six polls, each after 12 s at most, and a hang of 10 s
+    await asyncio.sleep(90)  # enough for six polls, at most 12 s apart, and a hang of 10 s
     assert playai.stats.transient_failures >= 6
     assert not wait.done()
 
@@ -66,7 +66,7 @@ async def test_a_wait_survives_all_that_may_happen_to_it(emulator: Emulator, pla
 
 
 async def test_one_request_at_a_time_from_the_first_429_until_the_gate_reopens() -> None:
-    """Fifty waits meet a spent quota: what was under way ends, then one probe follows the other."""
+    """Fifty waits exceed a quota. Requests in flight end, then one probe follows the other."""
     async with (
         Emulator(quota=20, window=60.0) as emulator,
         PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai,
@@ -77,7 +77,7 @@ async def test_one_request_at_a_time_from_the_first_429_until_the_gate_reopens()
             while not emulator.stats.throttled or emulator.stats.in_flight:
                 await asyncio.sleep(0.05)
         emulator.reset_stats()
-        emulator.inject(Slow(0.5), times=None)  # so that probes that overlap would be seen to
+        emulator.inject(Slow(0.5), times=None)  # so that overlapping probes would be noticed
         async with asyncio.timeout(65):
             while playai.stats.pause_reason is not None:
                 assert playai.stats.pause_reason == "throttled"
@@ -92,7 +92,7 @@ async def test_one_request_at_a_time_from_the_first_429_until_the_gate_reopens()
 
 
 async def test_every_request_conforms_to_the_contract(emulator: Emulator, playai: PlayAISession) -> None:
-    """Judged by the OpenAPI description, on the wire."""
+    """Checked against the OpenAPI description."""
     jobs = [emulator.add_job(duration=number) for number in range(5)]
     await asyncio.gather(*(playai.wait_for_completion(job_id) for job_id in jobs), playai.get_job(jobs[0]))
     checker = OpenAPIChecker(emulator.base_url)
@@ -102,8 +102,8 @@ async def test_every_request_conforms_to_the_contract(emulator: Emulator, playai
         assert arrival.headers["User-Agent"].startswith("playai-async/")
 
 
-async def test_a_hang_is_cut_at_the_request_timeout(emulator: Emulator) -> None:
-    """To the moment, where aiohttp's own timeouts would round up to a whole second."""
+async def test_a_hanging_request_times_out_exactly(emulator: Emulator) -> None:
+    """The timeouts of aiohttp would round up to a whole second."""
     emulator.inject(Hang(), times=None)
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, request_timeout=6.3) as playai:
         start = now()
@@ -114,7 +114,7 @@ async def test_a_hang_is_cut_at_the_request_timeout(emulator: Emulator) -> None:
 
 
 async def test_queueing_does_not_count_towards_the_request_timeout(emulator: Emulator) -> None:
-    """A poll that waits for its turn behind slow ones is not timed out for it."""
+    """A poll that is queued behind slow polls does not time out."""
     emulator.inject(Slow(4.0), times=None)
     job_id = emulator.add_job()
     async with PlayAISession(
@@ -125,8 +125,8 @@ async def test_queueing_does_not_count_towards_the_request_timeout(emulator: Emu
     assert len(jobs) == 4
 
 
-async def test_a_slow_answer_is_cut_at_the_request_timeout(emulator: Emulator, playai: PlayAISession) -> None:
-    """Bytes that trickle in do not keep an exchange alive."""
+async def test_a_slow_response_times_out(emulator: Emulator, playai: PlayAISession) -> None:
+    """Bytes that arrive slowly do not extend the timeout."""
     emulator.inject(Slow(1000.0))
     start = now()
     with pytest.raises(TransportError):
@@ -136,7 +136,7 @@ async def test_a_slow_answer_is_cut_at_the_request_timeout(emulator: Emulator, p
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308])
 async def test_a_redirect_is_never_followed(status: int, emulator: Emulator, playai: PlayAISession) -> None:
-    """It would carry the user id to another host; it ends the wait as the status that it is."""
+    """It would send the user id to another host. The wait ends with the status."""
     async with Emulator() as elsewhere:
         job_id = emulator.add_job()
         emulator.inject(Status(status, headers={"Location": f"{elsewhere.base_url}/api/v1/tts/{job_id}"}))
@@ -146,7 +146,7 @@ async def test_a_redirect_is_never_followed(status: int, emulator: Emulator, pla
         assert elsewhere.stats.requests == 0
 
 
-async def test_a_reply_of_8_mib_is_read_and_a_longer_one_refused(emulator: Emulator, playai: PlayAISession) -> None:
+async def test_a_reply_may_have_8_mib(emulator: Emulator, playai: PlayAISession) -> None:
     """The limit is exact."""
     document = json.dumps(job_json(COMPLETED)).encode()
     emulator.inject(Malformed(document.ljust(8 * MIB)))
@@ -156,8 +156,8 @@ async def test_a_reply_of_8_mib_is_read_and_a_longer_one_refused(emulator: Emula
         await playai.get_job(JOB_ID)
 
 
-async def test_the_limit_counts_what_a_compressed_reply_unpacks_to(emulator: Emulator, playai: PlayAISession) -> None:
-    """64 MiB of spaces in some 60 kB: refused, with no more of them unpacked than the limit and a few pieces."""
+async def test_the_limit_counts_decompressed_bytes(emulator: Emulator, playai: PlayAISession) -> None:
+    """60 kB decompress to 64 MiB, of which hardly more than the limit is decompressed."""
     bomb = gzip.compress(b" " * (64 * MIB))
     for status, error in ((200, InvalidResponseError), (500, UnexpectedServiceError)):
         emulator.inject(Status(status, body=bomb, headers={"Content-Encoding": "gzip"}))
@@ -173,8 +173,8 @@ async def test_the_limit_counts_what_a_compressed_reply_unpacks_to(emulator: Emu
         assert caught.value.excerpt == " " * 199 + "…"
 
 
-async def test_others_have_their_turn_while_a_reply_is_unpacked(emulator: Emulator, playai: PlayAISession) -> None:
-    """All of it is there as soon as a few kilobytes are: it is taken a megabyte a turn at most."""
+async def test_other_tasks_run_while_a_reply_is_decompressed(emulator: Emulator, playai: PlayAISession) -> None:
+    """The whole body may be ready at once, so the transport yields after each megabyte."""
     turns = 0
 
     async def take_turns() -> None:
@@ -185,7 +185,7 @@ async def test_others_have_their_turn_while_a_reply_is_unpacked(emulator: Emulat
 
     others = asyncio.create_task(take_turns())
     taken = list[int]()
-    for size in (1, 1, 8 * MIB):  # the first one connects
+    for size in (1, 1, 8 * MIB):  # the first request connects
         emulator.inject(Status(200, body=gzip.compress(b" " * size), headers={"Content-Encoding": "gzip"}))
         turns = 0
         with pytest.raises(InvalidResponseError):
@@ -235,8 +235,8 @@ DOCUMENT = json.dumps(job_json(COMPLETED)).encode()
         "999",
     ],
 )
-async def test_an_odd_answer_is_a_documented_error(answer: bytes, error: type[PlayAIError]) -> None:
-    """Never a hang and never another exception; a status counts even where its body is broken."""
+async def test_an_odd_response_is_a_documented_error(answer: bytes, error: type[PlayAIError]) -> None:
+    """It never hangs and raises no other exception. The status counts even if the body is broken."""
     async with (
         raw_server(answer) as server,
         PlayAISession(API_KEY, USER_ID, base_url=server.base_url) as playai,
@@ -246,8 +246,8 @@ async def test_an_odd_answer_is_a_documented_error(answer: bytes, error: type[Pl
     assert caught.value.job_id == JOB_ID
 
 
-async def test_a_hint_counts_even_where_the_body_of_the_429_is_broken() -> None:
-    """The head is enough to know what was asked for."""
+async def test_retry_after_counts_even_if_the_body_of_the_429_is_broken() -> None:
+    """The headers are enough."""
     head = b"HTTP/1.1 429 Too Many\r\nContent-Length: 5000\r\nRetry-After: 7\r\n\r\n"
     async with (
         raw_server(head) as server,
@@ -260,7 +260,7 @@ async def test_a_hint_counts_even_where_the_body_of_the_429_is_broken() -> None:
 
 
 async def test_a_refused_connection_is_a_transport_error() -> None:
-    """With aiohttp's own error as its cause."""
+    """Its cause is aiohttp's own error."""
     with socket.socket() as unused:
         unused.bind(("127.0.0.1", 0))
         base_url = f"http://127.0.0.1:{unused.getsockname()[1]}"
@@ -271,7 +271,7 @@ async def test_a_refused_connection_is_a_transport_error() -> None:
 
 
 async def test_a_host_name_that_is_not_resolved_is_a_transport_error() -> None:
-    """Told apart from a refused connection in words."""
+    """The message differs from that of a refused connection."""
 
     class NoNames(AbstractResolver):
         async def resolve(
@@ -292,7 +292,7 @@ async def test_a_host_name_that_is_not_resolved_is_a_transport_error() -> None:
 
 
 async def test_a_failed_tls_handshake_is_a_transport_error() -> None:
-    """Here with a server that speaks no TLS."""
+    """The server here does not speak TLS."""
     async with (
         raw_server(b"HTTP/1.1 400 Bad Request\r\n\r\n") as server,
         PlayAISession(API_KEY, USER_ID, base_url=server.base_url.replace("http:", "https:")) as playai,
@@ -301,8 +301,8 @@ async def test_a_failed_tls_handshake_is_a_transport_error() -> None:
             await playai.get_job(JOB_ID)
 
 
-async def test_a_request_is_sent_once(emulator: Emulator, playai: PlayAISession) -> None:
-    """A connection that is lost is a failure to be told; a GET sent again unasked would be counted twice."""
+async def test_aiohttp_does_not_retry_a_request(emulator: Emulator, playai: PlayAISession) -> None:
+    """By default, aiohttp retries a GET whose connection is lost, and the service would count two requests."""
     job_id = emulator.add_job()
     emulator.inject(Reset())
     with pytest.raises(TransportError, match="connection was lost") as caught:
@@ -311,8 +311,8 @@ async def test_a_request_is_sent_once(emulator: Emulator, playai: PlayAISession)
     assert emulator.stats.requests == playai.stats.requests == 1
 
 
-async def test_no_more_requests_than_the_callers_pool_has_connections(emulator: Emulator) -> None:
-    """Waiting for a connection would count as the time of the request."""
+async def test_requests_are_limited_by_the_callers_connection_pool(emulator: Emulator) -> None:
+    """Waiting for a connection would count towards the request timeout."""
     emulator.inject(Slow(0.8), times=None)
     job_id = emulator.add_job()
     async with (
@@ -326,8 +326,8 @@ async def test_no_more_requests_than_the_callers_pool_has_connections(emulator: 
     assert emulator.stats.most_in_flight == 2
 
 
-async def test_a_compressed_answer_is_read_whatever_the_callers_session_does(emulator: Emulator) -> None:
-    """A client session that leaves bodies compressed is asked not to."""
+async def test_a_compressed_response_is_decompressed_in_any_client_session(emulator: Emulator) -> None:
+    """Even if the caller's client session has decompression switched off."""
     body = gzip.compress(DOCUMENT)
     emulator.inject(Status(200, body=body, headers={"Content-Encoding": "gzip"}))
     async with (
@@ -337,10 +337,10 @@ async def test_a_compressed_answer_is_read_whatever_the_callers_session_does(emu
         assert (await playai.get_job(JOB_ID)).done
 
 
-async def test_a_password_for_the_service_in_the_users_netrc_is_a_wrong_setting(
+async def test_a_netrc_password_for_the_service_is_a_configuration_error(
     emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the environment is trusted, aiohttp wants to send it in place of the key: told once, not retried."""
+    """With `trust_env`, aiohttp would send it instead of the key. The error is raised at once and not retried."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password of-mine\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -361,8 +361,8 @@ async def test_a_password_for_the_service_in_the_users_netrc_is_a_wrong_setting(
     assert emulator.stats.requests == 1
 
 
-async def test_a_mistake_of_the_callers_client_session_is_no_wrong_setting(emulator: Emulator) -> None:
-    """As of a middleware: nothing is known of it, and the next request may go well."""
+async def test_an_error_of_the_callers_middleware_is_a_transport_error(emulator: Emulator) -> None:
+    """The next request may succeed."""
 
     async def fail(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
         raise ValueError("no such thing")
@@ -376,7 +376,7 @@ async def test_a_mistake_of_the_callers_client_session_is_no_wrong_setting(emula
 
 
 async def test_hundreds_of_jobs_finish(emulator: Emulator, playai: PlayAISession) -> None:
-    """Many waits at once over the pool, each with its own job."""
+    """Many waits at once share the connection pool, and each gets its own job."""
     jobs = [emulator.add_job(duration=number % 7, fails=number % 50 == 0) for number in range(400)]
     finished = await asyncio.gather(*(playai.wait_for_completion(job_id) for job_id in jobs))
     assert [job.id for job in finished] == jobs

@@ -1,4 +1,4 @@
-"""What a job is created from, as the service is sent it."""
+"""The parameters of a job, as they are sent to the service."""
 
 from __future__ import annotations
 
@@ -16,18 +16,18 @@ CONTRACT = Contract(Credentials("a-key", "a-user"))
 
 
 def body_of(parameters: TtsParameters) -> dict[str, Any]:
-    """The body, as the service reads it."""
+    """Return the decoded body of the request."""
     body: dict[str, Any] = json.loads(CONTRACT.encode_parameters(parameters))
     return body
 
 
-def test_what_was_left_out_is_left_out() -> None:
-    """None is no null."""
+def test_parameters_that_are_none_are_omitted() -> None:
+    """They are not sent as null."""
     assert body_of(TtsParameters("Hello", "v")) == {"text": "Hello", "voice": "v", "model": "PlayDialog"}
 
 
 def test_every_field_has_the_services_name() -> None:
-    """All of the published reference's; values are passed on as they are."""
+    """All fields of the public API reference. Values are sent unchanged."""
     parameters = TtsParameters(
         "Hello",
         "v",
@@ -73,24 +73,24 @@ def test_every_field_has_the_services_name() -> None:
     }
 
 
-def test_a_whole_number_stays_one() -> None:
-    """A service may refuse 48000.0 for a sample rate."""
+def test_an_integer_stays_an_integer() -> None:
+    """A service may reject 48000.0 as a sample rate."""
     assert b'"sampleRate":48000,' in CONTRACT.encode_parameters(TtsParameters("Hi", "v", sample_rate=48_000, seed=1))
 
 
-def test_text_of_any_language_is_sent_as_utf_8() -> None:
-    """Escapes would make it up to six times as long."""
+def test_text_is_sent_as_utf_8() -> None:
+    """Escapes would make the text up to six times as long."""
     assert "नमस्ते 👋".encode() in CONTRACT.encode_parameters(TtsParameters("नमस्ते 👋", "v"))
 
 
-def test_extra_may_fill_what_was_left_out() -> None:
-    """A known field whose new type this version does not know, say."""
+def test_extra_may_set_a_parameter_that_is_none() -> None:
+    """For example a known field with a type that is new."""
     assert body_of(TtsParameters("Hi", "v", extra={"seed": "random"}))["seed"] == "random"
 
 
 @pytest.mark.parametrize("name", ["text", "voice", "model", "speed"])
-def test_what_is_given_twice_is_refused(name: str) -> None:
-    """Nobody could tell which of the two was meant."""
+def test_extra_must_not_repeat_a_parameter(name: str) -> None:
+    """It would be unclear which value was meant."""
     with pytest.raises(ValueError, match=f"extra repeats parameters: {name}"):
         CONTRACT.encode_parameters(TtsParameters("Hi", "v", speed=2, extra={name: "x"}))
 
@@ -117,14 +117,14 @@ for _ in range(100_000):
     ],
     ids=["object", "bytes", "set", "NaN", "infinity", "loop", "deep", "surrogate", "name"],
 )
-def test_what_is_no_json_is_refused(extra: Any, error: type[Exception]) -> None:
+def test_values_that_are_not_json_are_rejected(extra: Any, error: type[Exception]) -> None:
     """Before anything is sent."""
     with pytest.raises(error):
         CONTRACT.encode_parameters(TtsParameters("Hi", "v", extra=extra))
 
 
-def test_what_is_nested_too_deeply_is_said_to_be() -> None:
-    """And where: the rest of the parameters cannot be."""
+def test_extra_that_is_nested_too_deeply_is_rejected() -> None:
+    """The message names `extra`, the only parameter that can be nested."""
     deep: dict[str, Any] = {}
     for _ in range(100_000):
         deep = {"x": deep}
@@ -132,8 +132,8 @@ def test_what_is_nested_too_deeply_is_said_to_be() -> None:
         CONTRACT.encode_parameters(TtsParameters("Hi", "v", extra=deep))
 
 
-def test_a_refusal_does_not_show_the_text() -> None:
-    """It may be private, and errors end up in logs."""
+def test_the_error_message_does_not_contain_the_text() -> None:
+    """The text may be private, and errors are logged."""
     words = "^a text of the parameters contains a lone surrogate, which is not a character$"
     with pytest.raises(ValueError, match=words) as caught:
         CONTRACT.encode_parameters(TtsParameters("a private text \ud800", "v"))

@@ -1,4 +1,4 @@
-"""Whatever a server answers: a job or a documented error, and never anything else."""
+"""Any reply becomes a job or a documented error, and nothing else."""
 
 from __future__ import annotations
 
@@ -47,15 +47,15 @@ JSON = st.recursive(
 
 
 def outcome_of(reply: Reply) -> TtsJob | PlayAIError:
-    """Read a reply; any error but the documented ones passes through, and fails the test."""
+    """Parse a reply. An undocumented error fails the test."""
     try:
         return CONTRACT.parse_status(reply, JOB_ID, now=0.0)
     except PlayAIError as error:
         return error
 
 
-def assert_understood(reply: Reply) -> TtsJob | PlayAIError:
-    """Fail unless a reply becomes the job or a documented error, either of which can travel and hides the key."""
+def assert_job_or_documented_error(reply: Reply) -> TtsJob | PlayAIError:
+    """Check that a reply becomes the job or a documented error, which can be pickled and hides the key."""
     outcome = outcome_of(reply)
     if isinstance(outcome, TtsJob):
         assert (reply.status, outcome.id) == (200, JOB_ID)
@@ -74,16 +74,16 @@ def assert_understood(reply: Reply) -> TtsJob | PlayAIError:
 
 @SAME_EVERY_TIME
 @given(status=STATUSES, body=st.binary(max_size=400), retry_after=st.none() | st.text(), complete=st.booleans())
-def test_any_bytes_are_understood(status: int, body: bytes, retry_after: str | None, complete: bool) -> None:
-    """Proxies, load balancers and captive portals answer in the service's place."""
-    assert_understood(Reply(status, retry_after, body, complete))
+def test_any_bytes_become_a_job_or_an_error(status: int, body: bytes, retry_after: str | None, complete: bool) -> None:
+    """Proxies, load balancers and captive portals may reply instead of the service."""
+    assert_job_or_documented_error(Reply(status, retry_after, body, complete))
 
 
 @SAME_EVERY_TIME
 @given(status=STATUSES, value=JSON)
-def test_any_json_is_understood(status: int, value: object) -> None:
-    """NaN, infinities and lone surrogates included, which Python writes and JSON does not have."""
-    assert_understood(Reply(status, None, json.dumps(value).encode()))
+def test_any_json_becomes_a_job_or_an_error(status: int, value: object) -> None:
+    """Including NaN, infinities and lone surrogates, which Python encodes and JSON does not allow."""
+    assert_job_or_documented_error(Reply(status, None, json.dumps(value).encode()))
 
 
 @SAME_EVERY_TIME
@@ -91,10 +91,10 @@ def test_any_json_is_understood(status: int, value: object) -> None:
     changes=st.dictionaries(st.sampled_from(list(JOB)), JSON, min_size=1),
     left_out=st.sets(st.sampled_from([*JOB, "none"]), max_size=2),
 )
-def test_any_job_with_other_fields_is_understood(changes: dict[str, object], left_out: set[str]) -> None:
-    """One field at a time is how a service drifts."""
+def test_any_field_of_a_job_may_change(changes: dict[str, object], left_out: set[str]) -> None:
+    """A service usually changes one field at a time."""
     job = {name: value for name, value in {**JOB, **changes}.items() if name not in left_out}
-    assert_understood(Reply(200, None, json.dumps(job).encode()))
+    assert_job_or_documented_error(Reply(200, None, json.dumps(job).encode()))
 
 
 @SAME_EVERY_TIME
@@ -102,10 +102,10 @@ def test_any_job_with_other_fields_is_understood(changes: dict[str, object], lef
     changes=st.dictionaries(st.sampled_from(list(COMPLETED)) | WILD_TEXT, JSON, min_size=1, max_size=3),
     left_out=st.sets(st.sampled_from([*COMPLETED, "none"]), max_size=2),
 )
-def test_any_output_is_understood(changes: dict[str, object], left_out: set[str]) -> None:
-    """It is where the states are, and new ones come."""
+def test_any_output_becomes_a_job_or_an_error(changes: dict[str, object], left_out: set[str]) -> None:
+    """New statuses appear in the output."""
     output = {name: value for name, value in {**COMPLETED, **changes}.items() if name not in left_out}
-    assert_understood(Reply(200, None, json.dumps({**JOB, "output": output}).encode()))
+    assert_job_or_documented_error(Reply(200, None, json.dumps({**JOB, "output": output}).encode()))
 
 
 @SAME_EVERY_TIME
@@ -113,23 +113,23 @@ def test_any_output_is_understood(changes: dict[str, object], left_out: set[str]
     field=st.sampled_from(["createdAt", "completedAt", "id"]),
     value=st.text(st.sampled_from("0123456789-:TZ+.W٣ "), max_size=30),
 )
-def test_any_text_is_understood_as_a_time_or_an_id(field: str, value: str) -> None:
-    """Readers of dates and ids in the standard library take more than they document."""
-    assert_understood(Reply(200, None, json.dumps({**JOB, field: value}).encode()))
+def test_any_text_may_be_sent_as_a_time_or_an_id(field: str, value: str) -> None:
+    """The standard library's parsers accept more than they document."""
+    assert_job_or_documented_error(Reply(200, None, json.dumps({**JOB, field: value}).encode()))
 
 
 @SAME_EVERY_TIME
 @given(error_id=JSON, message=JSON, status=st.sampled_from([301, 400, 401, 403, 404, 418, 429, 500]))
-def test_any_error_object_is_understood(error_id: object, message: object, status: int) -> None:
-    """The contract makes both fields optional, and no client can make them texts."""
+def test_any_error_object_becomes_an_error(error_id: object, message: object, status: int) -> None:
+    """Both fields are optional, and may have any type."""
     body = {"errorId": error_id, "errorMessage": message}
-    outcome = assert_understood(Reply(status, None, json.dumps(body).encode()))
+    outcome = assert_job_or_documented_error(Reply(status, None, json.dumps(body).encode()))
     assert isinstance(outcome, APIStatusError)
     assert isinstance(outcome.error_id, str) == isinstance(error_id, str)
 
 
 @pytest.mark.parametrize("depth", [50, 200, 500, 900, 990, 5_000, 100_000], ids=str)
-def test_nesting_of_any_depth_is_understood(depth: int) -> None:
-    """What is too deep to be copied and pickled is refused: a wait that times out carries the job as last seen."""
+def test_any_depth_becomes_a_job_or_an_error(depth: int) -> None:
+    """A job that could not be copied and pickled is rejected, because errors hold the job as last seen."""
     body = json.dumps({**JOB, "input": {"nested": None}}).replace("null", '{"a":' * depth + "1" + "}" * depth)
-    assert_understood(Reply(200, None, body.encode()))
+    assert_job_or_documented_error(Reply(200, None, body.encode()))

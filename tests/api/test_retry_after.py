@@ -1,4 +1,4 @@
-"""`Retry-After`: what counts as a hint, and that nothing else does any harm."""
+"""`Retry-After`: which values are used, and that no value raises."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ SAME_EVERY_TIME = settings(derandomize=True, database=None, deadline=None, max_e
     ],
     ids=lambda value: str(value)[:24],
 )
-def test_seconds_are_a_hint_up_to_a_day(value: str, hint: float) -> None:
-    """A longer one is a mistake that must not stall a backend."""
+def test_seconds_are_used_up_to_a_day(value: str, hint: float) -> None:
+    """A larger value is a mistake that must not stop a backend."""
     assert parse_retry_after(value, now=NOW) == hint
 
 
@@ -55,14 +55,14 @@ def test_seconds_are_a_hint_up_to_a_day(value: str, hint: float) -> None:
     ],
     ids=["IMF-fixdate", "RFC 850", "asctime", "no zone known", "offset", "no weekday", "spaces"],
 )
-def test_an_http_date_is_a_hint_in_every_form(value: str) -> None:
-    """Each is ten seconds after the moment at hand; one without a zone is in UTC."""
+def test_every_form_of_an_http_date_is_used(value: str) -> None:
+    """Each is ten seconds in the future. A date without a zone is in UTC."""
     assert parse_retry_after(value, now=NOW) == 10.0
 
 
 @pytest.fixture
-def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """A machine whose clock shows another time than UTC."""
+def far_time_zone(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A machine in another time zone than UTC."""
     monkeypatch.setenv("TZ", "XXX+9")
     time.tzset()
     yield
@@ -70,21 +70,21 @@ def far_away(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     time.tzset()
 
 
-@pytest.mark.usefixtures("far_away")
-def test_a_date_without_a_zone_is_not_in_that_of_the_machine() -> None:
-    """It is in UTC wherever it is read."""
+@pytest.mark.usefixtures("far_time_zone")
+def test_a_date_without_a_zone_is_in_utc() -> None:
+    """It is not in the time zone of the machine."""
     assert parse_retry_after("Sun, 06 Nov 1994 08:49:47 -0000", now=NOW) == 10.0
     assert parse_retry_after("Sun, 06 Nov 1994 08:49:47", now=NOW) == 10.0
 
 
-def test_a_date_is_measured_to_the_fraction() -> None:
-    """The moment at hand is not rounded to the second that dates are written in."""
+def test_the_current_time_is_not_rounded() -> None:
+    """Although dates have whole seconds."""
     assert parse_retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now=NOW + 0.25) == 9.75
 
 
 @pytest.mark.parametrize("ahead", [A_DAY, A_DAY + 1, 400 * A_DAY], ids=str)
-def test_a_date_past_a_day_is_a_hint_of_a_day(ahead: float) -> None:
-    """A clock that is wrong by a year must not stall a backend for one."""
+def test_a_date_more_than_a_day_ahead_is_limited_to_a_day(ahead: float) -> None:
+    """A clock that is wrong by a year must not stop a backend for a year."""
     assert parse_retry_after(formatdate(NOW + ahead, usegmt=True), now=NOW) == A_DAY
 
 
@@ -125,13 +125,13 @@ def test_a_date_past_a_day_is_a_hint_of_a_day(ahead: float) -> None:
     ],
     ids=ascii,
 )
-def test_what_is_no_time_ahead_is_no_hint(value: str | None) -> None:
-    """Zero, the past, and what cannot be read: then the session backs off by itself."""
+def test_other_values_are_ignored(value: str | None) -> None:
+    """0, the past and unreadable values are None, and the session chooses its own pause."""
     assert parse_retry_after(value, now=NOW) is None
 
 
-def assert_harmless(value: str, now: float) -> None:
-    """Fail if a header raises, or gives anything but a usable hint or none."""
+def assert_usable_or_none(value: str, now: float) -> None:
+    """Check that the value does not raise, and is either a usable number of seconds or None."""
     hint = parse_retry_after(value, now=now)
     assert hint is None or (type(hint) is float and 0 < hint <= A_DAY)
 
@@ -147,9 +147,9 @@ MOMENTS = st.floats(min_value=0, max_value=4e9)
 
 @SAME_EVERY_TIME
 @given(value=st.text(), now=MOMENTS)
-def test_no_text_does_any_harm(value: str, now: float) -> None:
-    """A header is whatever a server, or a proxy, writes into it."""
-    assert_harmless(value, now)
+def test_any_text_is_usable_or_none(value: str, now: float) -> None:
+    """A server or a proxy may write any text into a header."""
+    assert_usable_or_none(value, now)
 
 
 @SAME_EVERY_TIME
@@ -161,22 +161,22 @@ def test_no_text_does_any_harm(value: str, now: float) -> None:
     joint=st.sampled_from([" ", "", "-", ":", ", "]),
     now=MOMENTS,
 )
-def test_nothing_that_looks_like_a_date_does_any_harm(parts: list[str], joint: str, now: float) -> None:
-    """The standard library's reader of dates is old, and takes a lot."""
-    assert_harmless(joint.join(parts), now)
+def test_text_that_resembles_a_date_is_usable_or_none(parts: list[str], joint: str, now: float) -> None:
+    """The standard library's date parser accepts many forms."""
+    assert_usable_or_none(joint.join(parts), now)
 
 
 @SAME_EVERY_TIME
 @given(seconds=st.integers(), now=MOMENTS)
-def test_whole_seconds_are_obeyed_exactly(seconds: int, now: float) -> None:
-    """Whatever the time is: seconds count from the answer."""
+def test_seconds_are_used_exactly(seconds: int, now: float) -> None:
+    """Seconds count from the reply, whatever the time is."""
     expected = None if seconds <= 0 else min(float(seconds), A_DAY)
     assert parse_retry_after(str(seconds), now=now) == expected
 
 
 @SAME_EVERY_TIME
 @given(date=st.integers(min_value=0, max_value=4_000_000_000), now=MOMENTS)
-def test_dates_are_obeyed_exactly(date: int, now: float) -> None:
-    """The difference to the moment at hand is the hint, if it lies ahead."""
+def test_dates_are_used_exactly(date: int, now: float) -> None:
+    """The result is the difference to the current time, if the date is in the future."""
     expected = None if date <= now else min(date - now, A_DAY)
     assert parse_retry_after(formatdate(date, usegmt=True), now=now) == expected

@@ -1,4 +1,4 @@
-"""The key and the user id appear nowhere: representations, log records, exceptions, tracebacks, pickles."""
+"""The key and the user id appear nowhere: in no repr, log record, exception, traceback or pickle."""
 
 from __future__ import annotations
 
@@ -58,7 +58,7 @@ ECHO = {"errorMessage": f"bad key {API_KEY} of {USER_ID}", "errorId": f"{API_KEY
 async def test_no_error_shows_a_secret(
     fault: Status | Malformed | Reset, emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Also where the service echoes it, and with the locals of every frame."""
+    """Even if the service echoes the secret, and with the locals of every frame."""
     caplog.set_level(logging.DEBUG)
     emulator.inject(fault, times=None)
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, pacing=Pacing(window=1.0)) as playai:
@@ -81,8 +81,8 @@ async def test_no_error_shows_a_secret(
     ],
     ids=["status line", "header", "cut short", "no gzip", "no chunks", "nothing"],
 )
-async def test_no_lower_error_shows_a_secret(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
-    """The errors of aiohttp carry the request's headers, or quote what the server sent."""
+async def test_no_cause_shows_a_secret(answer: bytes, caplog: pytest.LogCaptureFixture) -> None:
+    """Errors of aiohttp contain the headers of the request, or quote the response."""
     caplog.set_level(logging.DEBUG)
     async with (
         raw_server(answer) as server,
@@ -130,18 +130,18 @@ CUT = LONG_KEY[:-1].encode()
         *("bad header", "end of a bad header", "no HTTP", "bad chunk", "end of a bad chunk"),
     ],
 )
-async def test_no_piece_of_a_secret_shows_where_an_echo_is_cut(answer: bytes) -> None:
-    """By whoever echoes it, by the end of the connection, or by what aiohttp quotes of it."""
+async def test_no_part_of_a_truncated_secret_is_shown(answer: bytes) -> None:
+    """Truncated by the server, by a lost connection, or by aiohttp when it quotes the response."""
     async with raw_server(answer) as server, PlayAISession(LONG_KEY, USER_ID, base_url=server.base_url) as playai:
         with pytest.raises(PlayAIError) as caught:
             await playai.get_job(JOB_ID)
     assert_no_piece_shows(caught.value, LONG_KEY)
 
 
-async def assert_hidden_in_what_tracing_raises(
+async def assert_hidden_in_errors_of_tracing(
     emulator: Emulator, error_of: Callable[[dict[str, str]], Exception]
 ) -> None:
-    """Have tracing of the caller's own raise an error made of the headers, and look at what comes out."""
+    """Raise an error that contains the headers from the caller's tracing, and check what the caller sees."""
 
     async def fail(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
         raise error_of(dict(params.headers))
@@ -158,17 +158,15 @@ async def assert_hidden_in_what_tracing_raises(
     assert_error_hides(caught.value)
 
 
-async def test_a_lower_error_that_quotes_headers_is_replaced(emulator: Emulator) -> None:
-    """Such as one raised by the tracing of the caller's own client session."""
-    await assert_hidden_in_what_tracing_raises(emulator, LookupError)
+async def test_a_cause_that_contains_headers_is_replaced(emulator: Emulator) -> None:
+    """For example an error of the tracing in the caller's client session."""
+    await assert_hidden_in_errors_of_tracing(emulator, LookupError)
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["by itself", "in a group"])
 @pytest.mark.parametrize("noted", [True, False], ids=["a note", "a cause"])
-async def test_what_is_printed_with_a_lower_error_shows_no_secret(
-    emulator: Emulator, *, noted: bool, grouped: bool
-) -> None:
-    """A note on it, what it came of, and what it holds: whoever prints the error prints these, too."""
+async def test_notes_causes_and_groups_show_no_secret(emulator: Emulator, *, noted: bool, grouped: bool) -> None:
+    """They are printed together with the error."""
 
     def error_of(headers: dict[str, str]) -> Exception:
         failure = RuntimeError("no such thing")
@@ -178,13 +176,13 @@ async def test_what_is_printed_with_a_lower_error_shows_no_secret(
             failure.__cause__ = LookupError(headers)
         return ExceptionGroup("several", [OSError("one"), failure]) if grouped else failure
 
-    await assert_hidden_in_what_tracing_raises(emulator, error_of)
+    await assert_hidden_in_errors_of_tracing(emulator, error_of)
 
 
 async def test_an_unknown_status_is_logged_without_a_secret(
     emulator: Emulator, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """The service's own words are redacted in the one place where they are logged."""
+    """The status is redacted before it is logged."""
     job_id = emulator.add_job()
     emulator.set_output(job_id, {"status": f"WAITING for {API_KEY}\n" + "x" * 1000})
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
@@ -198,7 +196,7 @@ async def test_an_unknown_status_is_logged_without_a_secret(
 async def test_no_record_of_any_logger_shows_a_secret(
     emulator: Emulator, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
-    """At DEBUG, in asyncio's debug mode, with every step called slow: of ours, aiohttp's and asyncio's."""
+    """At DEBUG and in asyncio's debug mode, for the loggers of this library, aiohttp and asyncio."""
     caplog.set_level(logging.DEBUG)
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
@@ -221,8 +219,8 @@ async def test_no_record_of_any_logger_shows_a_secret(
     assert_hidden(caplog.text + repr([vars(record) for record in caplog.records]))
 
 
-async def test_no_object_of_a_session_shows_a_secret(emulator: Emulator, tmp_path: Path) -> None:
-    """Whatever of ours is printed while debugging: each object that the session leads to, in the middle of its work."""
+async def test_no_repr_of_a_session_and_its_parts_shows_a_secret(emulator: Emulator, tmp_path: Path) -> None:
+    """Every object that the session references, while it is working."""
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
         wait = asyncio.create_task(playai.wait_for_completion(emulator.add_job(30)))
         await playai.speak(TtsParameters(text="spoken words", voice="v"), tmp_path)
@@ -239,7 +237,7 @@ ELSEWHERE = (type, ModuleType, CoroutineType, asyncio.AbstractEventLoop, Emulato
 
 
 def reachable_from(root: object) -> list[object]:
-    """All that an object leads to by its attributes, its contents and what its functions enclose."""
+    """Return all objects that are referenced by attributes, contents or closures."""
     found: dict[int, object] = {}
     todo = [root]
     while todo:
@@ -250,11 +248,11 @@ def reachable_from(root: object) -> list[object]:
     return list(found.values())
 
 
-async def test_a_forgotten_session_warns_without_a_secret(emulator: Emulator) -> None:
-    """The warning has what `repr()` has, and its source is the session."""
+async def test_the_warning_about_an_unclosed_session_shows_no_secret(emulator: Emulator) -> None:
+    """The warning contains the repr of the session, and its source is the session."""
     playai = PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url)
     await playai.get_job(emulator.add_job())
-    await playai._runtime._parts.transport.close()  # type: ignore[union-attr]  # lest aiohttp warn of its own
+    await playai._runtime._parts.transport.close()  # type: ignore[union-attr]  # otherwise aiohttp would warn, too
     with pytest.warns(ResourceWarning) as caught:
         del playai
         gc.collect()
@@ -263,16 +261,16 @@ async def test_a_forgotten_session_warns_without_a_secret(emulator: Emulator) ->
 
 
 @pytest.mark.parametrize("arguments", [(f"{API_KEY} x", USER_ID), (API_KEY, f"{USER_ID}\n"), (f"{API_KEY}é", USER_ID)])
-def test_a_key_that_is_refused_is_not_shown(arguments: tuple[str, str]) -> None:
-    """What is wrong with it is said without it; only the locals of the frames that it came through have it."""
+def test_a_rejected_key_is_not_shown(arguments: tuple[str, str]) -> None:
+    """Only the locals of the frames in the traceback contain it."""
     with pytest.raises(ConfigurationError) as caught:
         PlayAISession(*arguments)
     assert_hidden("".join(traceback.format_exception(caught.value)))
     assert_hidden(repr(caught.value) + repr(vars(caught.value)) + pickle.dumps(caught.value, 0).decode("latin-1"))
 
 
-async def test_secrets_are_sent_in_their_headers_alone() -> None:
-    """In full, once each: not in the line of the request, and not in its body."""
+async def test_secrets_are_sent_in_their_headers_only() -> None:
+    """Once each, and neither in the request line nor in the body."""
     key = "".join(map(chr, range(ord("!"), ord("~") + 1)))
     async with (
         raw_server(b"HTTP/1.1 400 \r\nContent-Length: 0\r\n\r\n") as server,
@@ -294,7 +292,7 @@ async def test_secrets_are_sent_in_their_headers_alone() -> None:
 @settings(derandomize=True, database=None, max_examples=500)
 @given(text=st.text() | st.text(alphabet=st.sampled_from("aA \r\n\t\0\x7f\x85\u2028:ïé")))
 def test_no_key_and_no_user_id_can_start_another_header(text: str) -> None:
-    """One is refused, or is all of the value of its one header."""
+    """A value is rejected, or it is the complete value of its header."""
     for field, header, scheme in (("api_key", "Authorization", "Bearer "), ("user_id", "X-USER-ID", "")):
         try:
             credentials = Credentials.checked(**{"api_key": "key", "user_id": "user", field: text})
@@ -311,7 +309,7 @@ def test_no_key_and_no_user_id_can_start_another_header(text: str) -> None:
 @settings(derandomize=True, database=None, max_examples=500)
 @given(text=st.text() | st.uuids().map(str) | st.from_regex(r"[0-9a-f-]{32,40}[\r\n?#/ ]?"))
 def test_no_job_id_can_change_the_request(text: str) -> None:
-    """One is refused, or is a UUID as it is written in the path."""
+    """A value is rejected, or it is a UUID in the path."""
     try:
         job_id = job_id_of(text)
     except ValueError:

@@ -1,4 +1,4 @@
-"""Downloads over real sockets: whole or not at all, and never with credentials."""
+"""Downloads over real sockets: complete or not at all, and never with credentials."""
 
 from __future__ import annotations
 
@@ -48,48 +48,48 @@ OLD = b"what was there before"
 
 @pytest.fixture
 async def host() -> AsyncIterator[AudioHost]:
-    """A host of audio on loopback."""
+    """An audio host on loopback."""
     async with audio_host() as host:
         yield host
 
 
 @pytest.fixture
 async def playai() -> AsyncIterator[PlayAISession]:
-    """A session that asks no service."""
+    """A session that sends no API requests."""
     async with PlayAISession(API_KEY, USER_ID, request_timeout=10.0) as playai:
         yield playai
 
 
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
-    """A destination where something is already."""
+    """A destination that exists already."""
     path = tmp_path / "speech.mp3"
     path.write_bytes(OLD)
     return path
 
 
 def assert_untouched(path: Path) -> None:
-    """Fail if anything was overwritten or left behind."""
+    """Check that nothing was overwritten or left behind."""
     assert path.read_bytes() == OLD
     assert list(path.parent.iterdir()) == [path]
 
 
 async def failure_of(playai: PlayAISession, job: TtsJob, path: Path) -> DownloadError:
-    """Download in vain, see that nothing came of it, and return why."""
+    """Return the error of a download that fails, and check that it left nothing behind."""
     with pytest.raises(DownloadError) as caught:
         await playai.download(job, path)
     assert caught.value.job_id == JOB_ID
     assert str(caught.value).startswith(f"The audio of job {JOB_ID} could not be downloaded: ")
-    assert "Signature" not in repr(caught.value) + repr(caught.value.__cause__), "a signed link is a secret"
+    assert "Signature" not in repr(caught.value) + repr(caught.value.__cause__), "a signed URL is a secret"
     assert_untouched(path)
     return caught.value
 
 
-# What is asked for, and where it goes
+# Requests and destinations
 
 
-async def test_a_file_is_replaced_by_the_whole_audio(host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """Byte for byte, with nothing beside it; the link is sent as it was signed."""
+async def test_a_file_is_replaced_by_the_complete_audio(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """Nothing is left beside it, and the signed URL is sent unchanged."""
     assert await playai.download(host.job(), path) == path
     assert path.read_bytes() == AUDIO
     assert list(path.parent.iterdir()) == [path]
@@ -99,15 +99,15 @@ async def test_a_file_is_replaced_by_the_whole_audio(host: AudioHost, playai: Pl
 async def test_in_a_directory_the_file_is_named_by_the_job(
     host: AudioHost, playai: PlayAISession, tmp_path: Path
 ) -> None:
-    """By its id and the content type that the job has; not by the link, nor by what the host would like."""
+    """By the id and the content type of the job, never by the URL or the host."""
     host.script = [redirect("/..%2f..%2fevil.sh?x=../../evil")]
     found = await playai.download(host.job(kind="audio/wav; codec=1"), str(tmp_path))
     assert found == tmp_path / f"{JOB_ID}.wav"
     assert [path.name for path in tmp_path.iterdir()] == [f"{JOB_ID}.wav"]
 
 
-async def test_an_id_is_asked_for_once_for_a_fresh_link(emulator: Emulator, tmp_path: Path) -> None:
-    """A finished job's own link is taken as it is; an id costs one request."""
+async def test_an_id_costs_one_status_request(emulator: Emulator, tmp_path: Path) -> None:
+    """The URL of a finished job is used directly."""
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
         for job in (emulator.add_job(), str(emulator.add_job())):
             path = await playai.download(job, tmp_path)
@@ -115,8 +115,8 @@ async def test_an_id_is_asked_for_once_for_a_fresh_link(emulator: Emulator, tmp_
         assert emulator.stats.requests == 4
 
 
-async def test_a_job_that_is_not_completed_has_no_audio(emulator: Emulator, tmp_path: Path) -> None:
-    """Whether it is given as a job or by its id; nothing is written."""
+async def test_a_job_that_is_not_completed_cannot_be_downloaded(emulator: Emulator, tmp_path: Path) -> None:
+    """Given as a job or by its id. Nothing is written."""
     failed, endless = emulator.add_job(fails=True), emulator.add_job(float("inf"))
     unknown = "00000000-0000-4000-8000-000000000000"
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url) as playai:
@@ -144,7 +144,7 @@ async def test_a_job_that_is_not_completed_has_no_audio(emulator: Emulator, tmp_
     ],
     ids=["no id", "no job", "no path", "bytes", "no callable", "no directory", "no directory of that name"],
 )
-async def test_a_mistake_is_found_before_anything_is_sent(
+async def test_invalid_arguments_are_rejected_before_a_request(
     job: Any,
     destination: Any,
     on_progress: Any,
@@ -163,8 +163,8 @@ async def test_a_mistake_is_found_before_anything_is_sent(
 # Credentials
 
 
-async def test_the_host_of_the_audio_never_sees_credentials(host: AudioHost, tmp_path: Path) -> None:
-    """Nor do those it redirects to; nor do headers and cookies of the caller's own client session go there."""
+async def test_the_audio_host_never_receives_credentials(host: AudioHost, tmp_path: Path) -> None:
+    """Nor does a host that it redirects to. Headers and cookies of the caller are not sent either."""
     async with (
         audio_host() as other,
         aiohttp.ClientSession(
@@ -185,10 +185,10 @@ async def test_the_host_of_the_audio_never_sees_credentials(host: AudioHost, tmp
         assert USER_ID not in repr(seen)
 
 
-async def test_a_netrc_of_the_users_is_not_for_the_audio(
+async def test_a_netrc_password_is_not_sent_to_the_audio_host(
     host: AudioHost, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Where the environment is trusted, aiohttp looks up every host in it."""
+    """With `trust_env`, aiohttp looks up every host in the netrc."""
     netrc = tmp_path / "netrc"
     netrc.write_text("machine 127.0.0.1 login me password secret\n")
     monkeypatch.setenv("NETRC", str(netrc))
@@ -202,10 +202,10 @@ async def test_a_netrc_of_the_users_is_not_for_the_audio(
     assert ["Authorization" in seen.headers for seen in host.seen] == [False, True]
 
 
-async def test_a_cookie_of_the_audios_host_is_not_kept(host: AudioHost, tmp_path: Path) -> None:
-    """Not for a redirect, an attempt or a download: a link is all that the host knows a request by."""
+async def test_a_cookie_of_the_audio_host_is_not_kept(host: AudioHost, tmp_path: Path) -> None:
+    """Not for a redirect, a retry or another download."""
     host.script = [answer(302, **{"Location": "/b", "Set-Cookie": "id=1"}), answer(503, **{"Set-Cookie": "id=2"})]
-    link = host.link.replace("127.0.0.1", "localhost")  # since a jar keeps none of an address
+    link = host.link.replace("127.0.0.1", "localhost")  # a cookie jar ignores cookies of IP addresses
     async with PlayAISession(API_KEY, USER_ID) as playai:
         for _ in range(2):
             await playai.download(host.job(link), tmp_path)
@@ -218,14 +218,14 @@ async def test_a_cookie_of_the_audios_host_is_not_kept(host: AudioHost, tmp_path
 
 @pytest.mark.parametrize("status", [301, 302, 303, 307, 308], ids=str)
 async def test_redirects_are_followed(status: int, host: AudioHost, playai: PlayAISession, tmp_path: Path) -> None:
-    """Five of them, relative or not; what they lead to is sent as it was written."""
+    """Up to five, relative or absolute. The URLs are sent unchanged."""
     host.script = [redirect(f"/{hop}?x=%7e~", status) for hop in range(4)] + [redirect(host.link, status)]
     path = await playai.download(host.job(), tmp_path)
     assert path.read_bytes() == AUDIO
     assert [seen.target for seen in host.seen][1:5] == [f"/{hop}?x=%7e~" for hop in range(4)]
 
 
-async def test_more_than_five_redirects_are_a_loop(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+async def test_more_than_five_redirects_are_an_error(host: AudioHost, playai: PlayAISession, path: Path) -> None:
     """The sixth is not followed."""
     host.script = [redirect(host.link)] * 100
     assert "more than 5 redirects" in str(await failure_of(playai, host.job(), path))
@@ -251,10 +251,10 @@ async def test_more_than_five_redirects_are_a_loop(host: AudioHost, playai: Play
     ],
     ids=repr,
 )
-async def test_a_link_that_could_do_harm_is_not_followed(
+async def test_an_unsafe_url_is_not_requested(
     link: str, why: str, host: AudioHost, playai: PlayAISession, path: Path
 ) -> None:
-    """Neither a job's own nor, where it could be sent, one that it redirects to."""
+    """Neither the URL of a job nor a redirect."""
     assert why in str(await failure_of(playai, host.job(link), path))
     assert playai.stats.requests == len(host.seen) == 0
     if "\r" not in link and link.isascii() and not link.startswith("/"):
@@ -263,22 +263,22 @@ async def test_a_link_that_could_do_harm_is_not_followed(
         assert len(host.seen) == 1
 
 
-# Length
+# Size
 
 
 @pytest.mark.parametrize("file_size", [0, 1, SIZE - 1, SIZE + 1, 0.5, 1e30], ids=str)
-async def test_audio_of_another_length_than_the_job_says_is_refused(
+async def test_audio_of_another_size_than_the_job_reports_is_rejected(
     file_size: float, host: AudioHost, playai: PlayAISession, path: Path
 ) -> None:
-    """By its head already: no attempt would bring more."""
+    """`Content-Length` is enough; a retry would return the same size."""
     assert f"its URL returns {SIZE}" in str(await failure_of(playai, host.job(file_size=file_size), path))
     assert len(host.seen) == 1
 
 
-async def test_audio_without_a_length_is_read_to_what_the_job_says(
+async def test_audio_without_content_length_must_have_the_size_of_the_job(
     host: AudioHost, playai: PlayAISession, path: Path
 ) -> None:
-    """One byte more is refused; fewer are a connection that was lost, which is made again."""
+    """A larger body is an error, and a smaller body is an interrupted attempt that is retried."""
     head = b"HTTP/1.1 200 OK\r\nConnection: close\r\n\r\n"
     async with raw_server(head + b"x" * 1_000) as raw:
         assert "its URL returns more" in str(await failure_of(playai, host.job(raw.base_url, file_size=999), path))
@@ -293,10 +293,8 @@ async def test_audio_without_a_length_is_read_to_what_the_job_says(
     assert told[-1] == (1_000, 1_000)
 
 
-async def test_an_encoding_that_was_not_asked_for_is_refused(
-    host: AudioHost, playai: PlayAISession, path: Path
-) -> None:
-    """What its length is the length of would not be the audio."""
+async def test_a_content_encoding_is_rejected(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """The size of encoded data is not the size of the audio."""
     host.script = [answer(200, **{"Content-Encoding": "gzip"})]
     assert "encoded" in str(await failure_of(playai, host.job(file_size=8), path))
 
@@ -304,10 +302,10 @@ async def test_an_encoding_that_was_not_asked_for_is_refused(
 # Attempts
 
 
-async def test_a_lost_connection_goes_on_where_it_stopped(
+async def test_a_lost_connection_is_resumed(
     host: AudioHost, playai: PlayAISession, path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """With ranges offered, not a byte is sent twice; the pauses grow; what is logged names no link."""
+    """No byte is sent twice, and the pauses grow. The log does not contain the URL."""
     caplog.set_level(logging.DEBUG, "playai_async")
     host.script = [breaks_off_after(100_000), breaks_off_after(200_000), breaks_off_after(0)]
     told: list[int] = []
@@ -318,13 +316,13 @@ async def test_a_lost_connection_goes_on_where_it_stopped(
     assert [seen.headers.get("If-Range") for seen in host.seen] == [None, *['"one"'] * 3]
     assert told == sorted(told)
     assert told[-1] == SIZE
-    assert 3.5 <= now() - began <= 5.0  # 0.5, 1 and 2 s, and up to half a second each
+    assert 3.5 <= now() - began <= 5.0  # pauses of 0.5, 1 and 2 s, and up to half a second more each
     assert "Job 6f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f: download interrupted after 300000 bytes." in caplog.messages
     assert "Signature" not in caplog.text
 
 
-async def test_without_ranges_it_starts_over(host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """And progress with it."""
+async def test_without_ranges_a_download_starts_over(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """The reported progress starts over too."""
     host.accepts_ranges = False
     host.script = [breaks_off_after(100_000)]
     told: list[int] = []
@@ -334,8 +332,8 @@ async def test_without_ranges_it_starts_over(host: AudioHost, playai: PlayAISess
     assert told != sorted(told)
 
 
-async def test_what_has_changed_meanwhile_starts_over(host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """No file is made of two."""
+async def test_audio_that_changed_meanwhile_starts_over(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """The parts of two versions are never combined."""
     host.script = [breaks_off_after(100_000), breaks_off_after(300_000)]
     task = asyncio.create_task(playai.download(host.job(), path))
     await asyncio.sleep(0.1)
@@ -356,10 +354,10 @@ async def test_what_has_changed_meanwhile_starts_over(host: AudioHost, playai: P
     ],
     ids=["weak", "dated", "neither", "odd date", "odd tag"],
 )
-async def test_the_rest_is_asked_for_by_what_the_host_knows_it_by(
+async def test_a_range_request_has_a_strong_validator(
     etag: str, last_modified: str, condition: str | None, host: AudioHost, playai: PlayAISession, path: Path
 ) -> None:
-    """A weak entity tag is not good enough for ranges (RFC 9110, 13.1.5); the lengths are compared in any case."""
+    """A weak entity tag is not sent (RFC 9110, 13.1.5). Sizes are compared in any case."""
     host.etag, host.last_modified = etag, last_modified
     host.script = [breaks_off_after(100_000)]
     await playai.download(host.job(), path)
@@ -381,16 +379,16 @@ async def test_the_rest_is_asked_for_by_what_the_host_knows_it_by(
     ],
     ids=["no range", "wrong place", "wrong length", "nonsense", "another", "unknown", "encoded", "no place"],
 )
-async def test_a_wrong_rest_makes_it_start_over(wrong: Any, host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """The host does not know its ranges, and is not asked for any again."""
+async def test_a_wrong_range_starts_over(wrong: Any, host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """No further range is requested from this host."""
     host.script = [breaks_off_after(100_000), wrong]
     await playai.download(host.job(), path)
     assert path.read_bytes() == AUDIO
     assert host.ranges == [None, "bytes=100000-", None]
 
 
-async def test_a_part_of_the_rest_is_a_part(host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """A host may send less than what was asked for, in good order; the next attempt brings what follows."""
+async def test_a_shorter_range_than_requested_is_resumed(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """A host may send less than requested. The next attempt requests the rest."""
     async with raw_server(
         b"HTTP/1.1 200 OK\r\nContent-Length: 10\r\nAccept-Ranges: bytes\r\nConnection: close\r\n\r\n01234"
     ) as raw:
@@ -403,18 +401,18 @@ async def test_a_part_of_the_rest_is_a_part(host: AudioHost, playai: PlayAISessi
     assert path.read_bytes() == b"0123456789"
 
 
-async def test_a_host_that_falls_silent_is_given_up(host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """After the request timeout without a byte, however slowly the bytes came before; the rest is asked for."""
+async def test_an_idle_connection_times_out(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """After the request timeout without data. The next attempt resumes."""
     host.script = [falls_silent_after(100_000), falls_silent_after(0)]
     began = now()
     await playai.download(host.job(), path)
     assert path.read_bytes() == AUDIO
     assert host.ranges == [None, "bytes=100000-", "bytes=100000-"]
-    assert 21.5 <= now() - began <= 22.5  # twice 10 s, and pauses of 0.5 and 1 s or a little more
+    assert 21.5 <= now() - began <= 22.5  # two timeouts of 10 s, and pauses of at least 0.5 and 1 s
 
 
-async def test_slow_audio_is_no_silence(host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """Nine seconds between two bytes are under ten."""
+async def test_slow_audio_does_not_time_out(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """Nine seconds between two bytes are less than the timeout of ten."""
 
     async def slow(host: AudioHost, request: Any) -> Any:
         response = await host.head(request, host.audio, sent=SIZE - 5)
@@ -431,8 +429,8 @@ async def test_slow_audio_is_no_silence(host: AudioHost, playai: PlayAISession, 
 
 
 @pytest.mark.parametrize("status", [408, 429, 500, 503], ids=str)
-async def test_a_busy_host_is_asked_again(status: int, host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """A few times; then that is why."""
+async def test_a_busy_host_is_retried(status: int, host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """A few times; then the status is the reason of the error."""
     host.script = [answer(status)] * 4
     await playai.download(host.job(), path)
     path.write_bytes(OLD)
@@ -443,8 +441,10 @@ async def test_a_busy_host_is_asked_again(status: int, host: AudioHost, playai: 
 
 
 @pytest.mark.parametrize("status", [401, 403, 404, 410], ids=str)
-async def test_an_expired_link_says_so(status: int, host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """At once, and what to do about it."""
+async def test_an_expired_url_is_an_error_at_once(
+    status: int, host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """The message says what to do."""
     host.script = [answer(status)]
     why = str(await failure_of(playai, host.job(), path))
     assert f"its URL has expired or is not valid ({status}); get_job returns a fresh one" in why
@@ -452,19 +452,17 @@ async def test_an_expired_link_says_so(status: int, host: AudioHost, playai: Pla
 
 
 @pytest.mark.parametrize("status", [204, 206, 304, 400, 416], ids=str)
-async def test_any_other_answer_is_an_error_at_once(
+async def test_any_other_status_is_an_error_at_once(
     status: int, host: AudioHost, playai: PlayAISession, path: Path
 ) -> None:
-    """A part that nobody asked for is one of them."""
+    """A range that was not requested is one of them."""
     host.script = [answer(status)]
     assert f"the server answered {status}" in str(await failure_of(playai, host.job(), path))
     assert len(host.seen) == 1
 
 
-async def test_a_host_that_cannot_be_reached_is_tried_a_few_times(
-    host: AudioHost, playai: PlayAISession, path: Path
-) -> None:
-    """Then the error has its cause, without frames that hold the link."""
+async def test_an_unreachable_host_is_retried(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """The error has its cause, without frames that hold the URL."""
     job = host.job("http://127.0.0.1:1/a?Signature=s")
     error = await failure_of(playai, job, path)
     assert "no connection (ClientConnectorError), in the last of 5 attempts" in str(error)
@@ -472,26 +470,26 @@ async def test_a_host_that_cannot_be_reached_is_tried_a_few_times(
     assert (error.__cause__.__traceback__, error.__context__) == (None, None)
 
 
-async def test_garbage_is_no_audio(host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """Nor is its cause shown with the link."""
+async def test_a_response_that_is_not_http_is_an_error(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """Its cause does not contain the URL."""
     async with raw_server(b"SSH-2.0-OpenSSH_9.2\r\n") as raw:
         error = await failure_of(playai, host.job(f"{raw.base_url}/a?Signature=s"), path)
     assert "the response is not HTTP" in str(error)
 
 
-async def test_what_is_quoted_of_an_answer_is_not_shown(host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """It may be another signed link, in a head that is too long."""
+async def test_quotes_of_a_response_are_not_shown(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+    """Errors of aiohttp quote headers that are too long, which may contain another signed URL."""
     location = b"https://audio.example/a?Signature=" + b"s" * 9_000
     async with raw_server(b"HTTP/1.1 302 Found\r\nLocation: " + location + b"\r\n\r\n") as raw:
         error = await failure_of(playai, host.job(raw.base_url), path)
     assert "Signature" not in "".join(traceback.format_exception(error))
 
 
-# Ends that come early
+# Errors, cancellation and closing
 
 
-async def test_a_lower_error_that_quotes_a_link_is_replaced(path: Path) -> None:
-    """As aiohttp's does where a connector or a resolver of the caller's raises a timeout."""
+async def test_a_cause_that_contains_the_url_is_replaced(path: Path) -> None:
+    """Errors of aiohttp contain the URL if a connector or a resolver of the caller raises a timeout."""
 
     class NoTime(AbstractResolver):
         async def resolve(
@@ -512,7 +510,7 @@ async def test_a_lower_error_that_quotes_a_link_is_replaced(path: Path) -> None:
     assert "Signature" not in "".join(traceback.format_exception(error))
 
 
-async def test_a_cancelled_download_leaves_nothing(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+async def test_a_cancelled_download_leaves_nothing_behind(host: AudioHost, playai: PlayAISession, path: Path) -> None:
     """In the middle of the audio, and in the pause between two attempts."""
     for script, seconds in ((falls_silent_after(100_000), 1.0), (breaks_off_after(100_000), 0.3)):
         host.script = [script]
@@ -526,7 +524,7 @@ async def test_a_cancelled_download_leaves_nothing(host: AudioHost, playai: Play
 
 
 async def test_closing_the_session_ends_downloads(host: AudioHost, path: Path) -> None:
-    """In the middle of one, and in the pause between two attempts; none begins any more."""
+    """In the middle of the audio, and in the pause between two attempts. No download starts after that."""
     for script, seconds in ((falls_silent_after(100_000), 1.0), (breaks_off_after(100_000), 0.3)):
         host.script = [script]
         playai = PlayAISession(API_KEY, USER_ID)
@@ -543,7 +541,7 @@ async def test_closing_the_session_ends_downloads(host: AudioHost, path: Path) -
 
 
 async def test_closing_the_callers_client_session_ends_downloads(host: AudioHost, path: Path) -> None:
-    """Before one begins, or in its middle; and its connections are its own to close."""
+    """Before or during a download."""
     http = aiohttp.ClientSession()
     async with PlayAISession(API_KEY, USER_ID, http_session=http) as playai:
         await playai.download(host.job(), path)
@@ -559,8 +557,10 @@ async def test_closing_the_callers_client_session_ends_downloads(host: AudioHost
     assert_untouched(path)
 
 
-async def test_what_on_progress_raises_ends_the_download(host: AudioHost, playai: PlayAISession, path: Path) -> None:
-    """As it is, also where it looks like a timeout of ours."""
+async def test_an_exception_of_on_progress_ends_the_download(
+    host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """It is raised unchanged, even if it is a TimeoutError."""
     for error in (ZeroDivisionError("mine"), TimeoutError("mine"), OSError("mine")):
 
         def on_progress(*_: object, error: Exception = error) -> None:
@@ -573,10 +573,10 @@ async def test_what_on_progress_raises_ends_the_download(host: AudioHost, playai
     assert len(host.seen) == 3
 
 
-async def test_a_full_disk_is_the_callers(
+async def test_a_full_disk_raises_os_error(
     host: AudioHost, playai: PlayAISession, path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """An `OSError` as the system has it, and no attempt more."""
+    """There is no further attempt."""
 
     def full(*_: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
@@ -593,8 +593,8 @@ async def test_a_full_disk_is_the_callers(
 # Many at once
 
 
-async def test_downloads_leave_half_of_the_slots_to_others(host: AudioHost, emulator: Emulator, tmp_path: Path) -> None:
-    """However many there are, and however slow: a status is asked for all the same, at once."""
+async def test_downloads_use_at_most_half_of_the_slots(host: AudioHost, emulator: Emulator, tmp_path: Path) -> None:
+    """However many there are and however slow they are, a status request is sent at once."""
     pacing = Pacing(max_in_flight=4)
     async with PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, pacing=pacing) as playai:
         host.script = [falls_silent_after(0)] * 10
@@ -612,7 +612,7 @@ async def test_downloads_leave_half_of_the_slots_to_others(host: AudioHost, emul
 async def test_a_pool_of_one_connection_serves_downloads_and_polls_in_turn(
     host: AudioHost, emulator: Emulator, tmp_path: Path
 ) -> None:
-    """Neither waits for a connection within its time limit, so nothing fails."""
+    """Nothing waits for a connection during its timeout, so nothing fails."""
     async with (
         aiohttp.ClientSession(connector=aiohttp.TCPConnector(limit=1)) as http,
         PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http) as playai,
@@ -623,7 +623,7 @@ async def test_a_pool_of_one_connection_serves_downloads_and_polls_in_turn(
         assert playai.stats.transient_failures == 0
 
 
-async def test_all_that_a_download_raises_names_its_job(host: AudioHost, playai: PlayAISession, path: Path) -> None:
+async def test_every_error_of_a_download_has_the_job_id(host: AudioHost, playai: PlayAISession, path: Path) -> None:
     """As for a wait."""
     host.script = [answer(403)]
     with pytest.raises(PlayAIError) as caught:
@@ -632,8 +632,8 @@ async def test_all_that_a_download_raises_names_its_job(host: AudioHost, playai:
 
 
 @pytest.mark.parametrize("output", [InProgress(), Failed()], ids=["in progress", "failed"])
-async def test_a_closed_session_says_so_first(output: InProgress | Failed, tmp_path: Path, host: AudioHost) -> None:
-    """Whatever the job."""
+async def test_a_closed_session_is_reported_first(output: InProgress | Failed, tmp_path: Path, host: AudioHost) -> None:
+    """Whatever the state of the job."""
     playai = PlayAISession(API_KEY, USER_ID)
     await playai.aclose()
     job = host.job()

@@ -1,4 +1,4 @@
-"""Files that come into being whole or not at all, and what they are called."""
+"""Files that are written completely or not at all, and their names."""
 
 from __future__ import annotations
 
@@ -33,18 +33,18 @@ JOB_ID = UUID("6f1c2d3e-4a5b-4c6d-8e7f-9a0b1c2d3e4f")
 def test_in_a_directory_a_file_is_named_by_the_job_and_its_content_type(
     content_type: str, ending: str, tmp_path: Path
 ) -> None:
-    """Whatever a server says, its words are no part of a path."""
+    """No text of a server becomes part of a path."""
     assert Destination.checked(tmp_path).file(JOB_ID, content_type) == tmp_path / f"{JOB_ID}{ending}"
 
 
-def test_a_file_keeps_the_name_that_it_was_given(tmp_path: Path) -> None:
-    """Also where its ending is another than the content type's."""
+def test_a_given_file_name_is_kept(tmp_path: Path) -> None:
+    """Even if its suffix does not match the content type."""
     assert Destination.checked(str(tmp_path / "a.mp3")).file(JOB_ID, "audio/wav") == tmp_path / "a.mp3"
 
 
 @pytest.mark.parametrize("made", [False, True], ids=["missing", "there"])
 def test_a_path_that_ends_in_a_separator_is_a_directory(tmp_path: Path, *, made: bool) -> None:
-    """A file of that name would not be what was meant."""
+    """A file with that name is not what the caller meant."""
     if made:
         (tmp_path / "out").mkdir()
         assert Destination.checked(f"{tmp_path}/out/").file(JOB_ID, "audio/wav").parent == tmp_path / "out"
@@ -56,8 +56,8 @@ def test_a_path_that_ends_in_a_separator_is_a_directory(tmp_path: Path, *, made:
             Destination.checked(f"{tmp_path}/out/")
 
 
-def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
-    """A device or a pipe, say, whose place a file would take."""
+def test_only_a_regular_file_is_replaced(tmp_path: Path) -> None:
+    """Not a device or a pipe, for example."""
     os.mkfifo(tmp_path / "pipe")
     for place in (tmp_path / "pipe", Path(os.devnull)):
         with pytest.raises(OSError, match="not a regular file"):
@@ -67,8 +67,8 @@ def test_what_is_no_file_is_not_replaced(tmp_path: Path) -> None:
         Destination.checked(tmp_path).file(JOB_ID, "audio/wav")
 
 
-def test_what_can_be_no_path_is_refused(tmp_path: Path) -> None:
-    """Before a job is created whose audio could not be kept."""
+def test_an_invalid_path_is_rejected(tmp_path: Path) -> None:
+    """Before a job is created whose audio could not be saved."""
     (tmp_path / "circle").symlink_to("circle")
     (tmp_path / "nowhere").symlink_to("missing/a.wav")
     for name, error in (
@@ -82,30 +82,30 @@ def test_what_can_be_no_path_is_refused(tmp_path: Path) -> None:
             Destination.checked(f"{tmp_path}/{name}")
 
 
-def test_a_directory_that_cannot_be_written_to_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Whether the file is named or not; to the superuser there is none, hence the double."""
+def test_a_directory_that_is_not_writable_is_rejected(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patched, because the superuser can write to any directory."""
     monkeypatch.setattr(os, "access", lambda *_: False)
     for place in (tmp_path, tmp_path / "a.wav"):
         with pytest.raises(PermissionError):
             Destination.checked(place)
 
 
-def test_an_error_names_the_file_that_was_asked_for(tmp_path: Path) -> None:
-    """The name of a part file would tell nobody anything."""
+def test_an_error_names_the_destination(tmp_path: Path) -> None:
+    """The caller does not know the name of the part file."""
     path = tmp_path / "there" / "a.wav"
     with pytest.raises(FileNotFoundError, match=r"a\.wav") as caught, PartFile(path) as part:
         part.restart()
     assert caught.value.filename == str(path)
 
 
-def test_no_file_is_made_before_there_is_something_to_write(tmp_path: Path) -> None:
-    """Thousands may wait for their turn, and each file open is one that others cannot open."""
+def test_the_part_file_is_created_when_data_arrives(tmp_path: Path) -> None:
+    """Thousands of queued downloads must not hold open files."""
     with PartFile(tmp_path / "a"):
         assert list(tmp_path.iterdir()) == []
 
 
-def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
-    """What it leads to is replaced, beside which the part file lies."""
+def test_a_symbolic_link_is_kept(tmp_path: Path) -> None:
+    """The target is replaced, and the part file is beside the target."""
     (tmp_path / "there").mkdir()
     (tmp_path / "here").mkdir()
     target, link = tmp_path / "there" / "a.wav", tmp_path / "here" / "a.wav"
@@ -120,7 +120,7 @@ def test_a_symbolic_link_stays_one(tmp_path: Path) -> None:
 
 
 def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
-    """That of the part file does not grow with it."""
+    """The name of the part file does not depend on it."""
     path = tmp_path / ("x" * 255)
     with PartFile(path) as part:
         part.restart()
@@ -129,8 +129,8 @@ def test_a_name_may_be_as_long_as_the_system_allows(tmp_path: Path) -> None:
     assert path.read_bytes() == b"audio"
 
 
-def test_a_file_has_the_mode_that_any_new_file_has(tmp_path: Path) -> None:
-    """Not that of a temporary one, which nobody else could read."""
+def test_a_file_has_the_default_mode(tmp_path: Path) -> None:
+    """Not the mode of a temporary file, which nobody else could read."""
     (tmp_path / "usual").touch()
     with PartFile(tmp_path / "made") as part:
         part.restart()
@@ -138,8 +138,8 @@ def test_a_file_has_the_mode_that_any_new_file_has(tmp_path: Path) -> None:
     assert (tmp_path / "made").stat().st_mode == (tmp_path / "usual").stat().st_mode
 
 
-def test_starting_over_forgets_what_was_written(tmp_path: Path) -> None:
-    """Also where the second time is shorter."""
+def test_restart_discards_the_data(tmp_path: Path) -> None:
+    """Even if the second data is shorter."""
     with PartFile(tmp_path / "a") as part:
         part.restart()
         part.write(b"much that is wrong")
@@ -150,8 +150,8 @@ def test_starting_over_forgets_what_was_written(tmp_path: Path) -> None:
     assert (tmp_path / "a").read_bytes() == b"right"
 
 
-def test_two_at_once_for_one_destination_do_not_mix(tmp_path: Path) -> None:
-    """The one that is finished last is there in the end, whole."""
+def test_two_downloads_to_one_destination_do_not_mix(tmp_path: Path) -> None:
+    """The file that is finished last remains, complete."""
     with PartFile(tmp_path / "a") as one, PartFile(tmp_path / "a") as other:
         one.restart()
         other.restart()
