@@ -1,4 +1,4 @@
-"""Fixtures of the tests of what carries waiting past one process: servers that the tests start, and stop after them."""
+"""Fixtures for `contrib`: Redis and PostgreSQL servers that the tests start and stop."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["cluster", "database", "one_clock"]
 
 @contextlib.contextmanager
 def a_redis() -> Iterator[RedisServer]:
-    """Start a Redis of the tests' own."""
+    """Start a Redis for tests."""
     found = program(redis_server_program(), "redis-server", "redis-server")
     with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(found, Path(directory)) as server:
         yield server
@@ -29,7 +29,7 @@ def a_redis() -> Iterator[RedisServer]:
 
 @pytest.fixture(scope="session")
 def shared_redis() -> Iterator[RedisServer]:
-    """A Redis for all tests that do not stop it; `redis_server` empties it before each."""
+    """A Redis for all tests that do not stop it. `redis_server` empties it before each test."""
     with a_redis() as server:
         yield server
 
@@ -44,7 +44,7 @@ def redis_server(shared_redis: RedisServer) -> RedisServer:
 
 @pytest.fixture
 def virtual_quota(redis_server: RedisServer) -> Iterator[VirtualQuota]:
-    """The quota's script on it, in virtual time."""
+    """The quota script on Redis, in virtual time."""
     with redis_server.client() as client:
         yield VirtualQuota(client)
 

@@ -1,4 +1,4 @@
-"""What the tests of durable waits share: an app, its handler's notes, and a worker for the length of a block."""
+"""Helpers for tests of durable waits: an app, a handler that records its calls, and a worker for one block."""
 
 from __future__ import annotations
 
@@ -23,65 +23,65 @@ EXACT = Polling(jitter=0)
 """Pauses of 1, 1.5, 2.25 s and so on."""
 
 BEGINNING = datetime(2026, 3, 1, tzinfo=UTC)
-"""When the tests in virtual time begin."""
+"""When tests in virtual time start."""
 
 
 @pytest.fixture
 def one_clock(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Have procrastinate's clock go as the loop's does."""
+    """Make procrastinate's clock follow the event loop's virtual time."""
     monkeypatch.setattr(utils, "utcnow", at)
 
 
 def at() -> datetime:
-    """Return the time that the loop's clock shows, as a date."""
+    """Return the virtual time as a date."""
     return BEGINNING + timedelta(seconds=asyncio.get_running_loop().time())
 
 
-class Books:
-    """A handler that notes what it is told, after raising what it was told to raise."""
+class RecordingHandler:
+    """A handler that records its calls. It raises the given errors first, one per call."""
 
     def __init__(self, *errors: BaseException) -> None:
         self.errors = list(errors)
         self.calls: list[tuple[float, Outcome]] = []
-        self._told = asyncio.Condition()
+        self._called = asyncio.Condition()
 
     async def note(self, outcome: Outcome) -> None:
-        """Take note of an outcome."""
-        async with self._told:
+        """Record an outcome."""
+        async with self._called:
             self.calls.append((round(asyncio.get_running_loop().time(), 3), outcome))
-            self._told.notify_all()
+            self._called.notify_all()
         if self.errors:
             raise self.errors.pop(0)
 
-    async def told(self, times: int = 1) -> Outcome:
-        """Wait until it was called so often; return the last outcome."""
-        async with self._told:
-            await self._told.wait_for(lambda: len(self.calls) >= times)
+    async def called(self, times: int = 1) -> Outcome:
+        """Wait for a number of calls. Return the last outcome."""
+        async with self._called:
+            await self._called.wait_for(lambda: len(self.calls) >= times)
         return self.calls[-1][1]
 
     @property
     def outcomes(self) -> list[Outcome]:
-        """What it was told."""
+        """The outcomes of all calls."""
         return [outcome for _, outcome in self.calls]
 
 
 class Backend:
-    """An app whose waits are told to a handler called "note".
+    """An app whose waits have a handler with the name "note".
 
     Args:
-        playai: The session that its worker asks with.
-        connector: Where the rows are.
-        books: The handler; None for an app without it.
-        settings: What the waits are made with.
+        playai: The session of the worker.
+        connector: Stores the rows.
+        recorder: The handler, or None for an app without a handler.
+        settings: Arguments for `DurableWaits`.
     """
 
     def __init__(
-        self, playai: PlayAISession, connector: BaseAsyncConnector, books: Books | None, **settings: Any
+        self, playai: PlayAISession, connector: BaseAsyncConnector, recorder: RecordingHandler | None, **settings: Any
     ) -> None:
         self.playai = playai
         self.waits = DurableWaits(playai, **{"polling": EXACT, **settings})
-        if books is not None:
-            self.waits.on_done("note")(books.note)
+        if recorder is not None:
+            self.waits.on_done("note")(recorder.note)
         self.app = procrastinate.App(connector=connector)
         self.app.add_tasks_from(self.waits.blueprint, namespace="playai")
 
@@ -94,19 +94,21 @@ class Backend:
         (row,) = await self.rows()
         return row
 
-    async def until(self, is_so: Callable[[procrastinate.jobs.Job], bool]) -> procrastinate.jobs.Job:
-        """Wait until something is so of the only row."""
-        return (await self.until_all(lambda rows: is_so(rows[0])))[0]
+    async def until(self, condition: Callable[[procrastinate.jobs.Job], bool]) -> procrastinate.jobs.Job:
+        """Wait until a condition is true for the only row."""
+        return (await self.until_all(lambda rows: condition(rows[0])))[0]
 
-    async def until_all(self, is_so: Callable[[list[procrastinate.jobs.Job]], bool]) -> list[procrastinate.jobs.Job]:
-        """Wait until something is so of all rows of waits."""
-        while not is_so(rows := await self.rows()):
+    async def until_all(
+        self, condition: Callable[[list[procrastinate.jobs.Job]], bool]
+    ) -> list[procrastinate.jobs.Job]:
+        """Wait until a condition is true for all rows of waits."""
+        while not condition(rows := await self.rows()):
             await asyncio.sleep(0.02)
         return rows
 
     @contextlib.asynccontextmanager
     async def working(self, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
-        """Run a worker for the length of the block."""
+        """Run a worker for the duration of the block."""
         options = {"concurrency": 8, "fetch_job_polling_interval": 0.01, **options}
         run = self.app.run_worker_async(queues=["playai"], install_signal_handlers=False, **options)
         worker = asyncio.create_task(run)
@@ -119,20 +121,22 @@ class Backend:
 
 
 @contextlib.asynccontextmanager
-async def in_memory(playai: PlayAISession, books: Books | None, **settings: Any) -> AsyncIterator[Backend]:
+async def in_memory(
+    playai: PlayAISession, recorder: RecordingHandler | None, **settings: Any
+) -> AsyncIterator[Backend]:
     """Open an app whose rows are in memory."""
-    backend = Backend(playai, InMemoryConnector(), books, **settings)
+    backend = Backend(playai, InMemoryConnector(), recorder, **settings)
     async with backend.app.open_async():
         yield backend
 
 
 def finished(row: procrastinate.jobs.Job) -> bool:
-    """Say whether a row has come to its end."""
+    """Return whether a row is finished."""
     return row.status not in {"todo", "doing"}
 
 
-def told(caplog: pytest.LogCaptureFixture, event: str) -> bool:
-    """Say whether the log has an event, each time with the fields that the page has for it, and at its level."""
+def logged(caplog: pytest.LogCaptureFixture, event: str) -> bool:
+    """Return whether the event was logged. Check its level and its fields against the documentation page."""
     page = (Path(__file__).parents[2] / "docs/durable-waits.md").read_text(encoding="utf-8")
     (row,) = re.findall(rf"^\| `{event}` \| (.*?) \| .*? \| (.*) \|$", page, re.MULTILINE)
     levels, fields = set(re.findall(r"[A-Z]{4,}", row[0])), set(re.findall(r"playai_\w+", row[1]))

@@ -1,4 +1,4 @@
-"""PostgreSQL for tests: one cluster for all of them, and a database with procrastinate's schema for each."""
+"""PostgreSQL for tests: one cluster for all tests, and one database with procrastinate's schema for each test."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _numbers = itertools.count()
 
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
-    """A PostgreSQL of our own, with a template of a database."""
+    """A PostgreSQL cluster for tests, with a template database."""
     found = program(initdb(), "initdb", "postgresql")
     with Cluster(found.resolve().parent, free_port()) as cluster:
         cluster.execute("CREATE DATABASE prepared")
@@ -27,7 +27,7 @@ def cluster() -> Iterator[Cluster]:
 
 @pytest.fixture
 def database(cluster: Cluster) -> str:
-    """The name of a database of the test's own."""
+    """The name of a new database."""
     name = f"test_{next(_numbers)}"
     cluster.execute(f"CREATE DATABASE {name} TEMPLATE prepared")
     return name

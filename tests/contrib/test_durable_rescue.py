@@ -1,4 +1,4 @@
-"""Rows that nobody works on any more: whose are put back, and whose are left alone."""
+"""Rows that were left behind: which rows are rescheduled, and which are not."""
 
 from __future__ import annotations
 
@@ -14,26 +14,26 @@ from playai_async import PlayAISession
 from playai_async.contrib.procrastinate._rescue import rescue
 from playai_async.contrib.procrastinate._rows import Rescheduled, save_and_reschedule
 from playai_async.contrib.procrastinate._values import Reschedule
-from tests.contrib.durable import Backend, Books, at, finished, in_memory, told
+from tests.contrib.durable import Backend, RecordingHandler, at, finished, in_memory, logged
 from tests.support.scripted import COMPLETED, JOB_ID, Answer, ScriptedService, job
 
 pytestmark = pytest.mark.usefixtures("one_clock")
 
 
 def memory_of(backend: Backend) -> InMemoryConnector:
-    """Return what holds the rows."""
+    """Return the in-memory connector."""
     connector = backend.app.connector
     assert isinstance(connector, InMemoryConnector)
     return connector
 
 
 async def rescued(backend: Backend) -> None:
-    """Look for rows of dead workers once."""
+    """Rescue rows of dead workers once."""
     await rescue(backend.app.job_manager, "playai:wait", "playai:rescue")
 
 
 async def fetched(backend: Backend, *, heartbeat: timedelta | None) -> None:
-    """Have a worker fetch a row that gave its last sign so long ago, or is forgotten."""
+    """Let a worker fetch a row. Its last heartbeat is `heartbeat` ago, or with None it is unregistered."""
     manager = backend.app.job_manager
     worker = await manager.register_worker()
     assert await manager.fetch_job(["playai"], worker) is not None
@@ -44,11 +44,11 @@ async def fetched(backend: Backend, *, heartbeat: timedelta | None) -> None:
 
 
 @pytest.mark.parametrize("heartbeat", [timedelta(seconds=31), None], ids=["silent", "forgotten"])
-async def test_what_a_dead_worker_held_is_put_back(
+async def test_the_row_of_a_dead_worker_is_rescheduled(
     session: PlayAISession, heartbeat: timedelta | None, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Due at once, with the place it had."""
-    async with in_memory(session, Books()) as backend:
+    """Due at once, with its priority."""
+    async with in_memory(session, RecordingHandler()) as backend:
         number = await backend.waits.defer(JOB_ID, on_done="note")
         before = await backend.row()
         await fetched(backend, heartbeat=heartbeat)
@@ -57,20 +57,20 @@ async def test_what_a_dead_worker_held_is_put_back(
     assert (row.status, row.attempts, row.priority) == ("todo", 1, before.priority)
     assert row.scheduled_at == at()
     assert f"Row {number} belongs to a dead worker and is rescheduled." in caplog.text
-    assert told(caplog, "row_rescued")
+    assert logged(caplog, "row_rescued")
 
 
-async def test_what_a_live_worker_holds_is_left_alone(session: PlayAISession) -> None:
+async def test_the_row_of_a_live_worker_is_not_touched(session: PlayAISession) -> None:
     """However long it takes."""
-    async with in_memory(session, Books()) as backend:
+    async with in_memory(session, RecordingHandler()) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
         await fetched(backend, heartbeat=timedelta(seconds=20))
         await rescued(backend)
         assert (await backend.row()).status == "doing"
 
 
-async def test_a_row_that_was_rescued_meanwhile_is_left_alone(session: PlayAISession) -> None:
-    """Of two rescues at once one is first, and the row may be in a live worker's hands by then."""
+async def test_a_row_that_was_rescued_meanwhile_is_not_touched(session: PlayAISession) -> None:
+    """Of two rescues at once one is first, and a live worker may have fetched the row by then."""
 
     class Raced(InMemoryConnector):
         async def select_stalled_jobs_by_heartbeat_all(self, *args: Any, **kwargs: Any) -> Any:
@@ -80,7 +80,7 @@ async def test_a_row_that_was_rescued_meanwhile_is_left_alone(session: PlayAISes
                 await backend.app.job_manager.fetch_job(None, await backend.app.job_manager.register_worker())
             return rows
 
-    backend = Backend(session, Raced(), Books())
+    backend = Backend(session, Raced(), RecordingHandler())
     async with backend.app.open_async():
         await backend.waits.defer(JOB_ID, on_done="note")
         await fetched(backend, heartbeat=None)
@@ -90,22 +90,22 @@ async def test_a_row_that_was_rescued_meanwhile_is_left_alone(session: PlayAISes
 
 
 async def test_a_row_that_cannot_be_written_to_does_not_end_a_rescue(session: PlayAISession) -> None:
-    """Somebody else was there first, or will be."""
+    """Usually another rescue wrote to it first."""
 
     class Refusing(InMemoryConnector):
         async def retry_job_run(self, *args: Any, **kwargs: Any) -> None:
             raise ConnectorException("not in a state to retry")
 
-    backend = Backend(session, Refusing(), Books())
+    backend = Backend(session, Refusing(), RecordingHandler())
     async with backend.app.open_async():
         await backend.waits.defer(JOB_ID, on_done="note")
         await fetched(backend, heartbeat=None)
         await rescued(backend)
 
 
-async def test_a_rescue_that_died_is_swept_up(session: PlayAISession) -> None:
-    """It has successors, and holds nothing up."""
-    async with in_memory(session, Books()) as backend:
+async def test_the_row_of_a_dead_rescue_is_deleted(session: PlayAISession) -> None:
+    """Later rescues have been scheduled already."""
+    async with in_memory(session, RecordingHandler()) as backend:
         await backend.waits._rescue_task.defer_async(timestamp=0)
         await fetched(backend, heartbeat=None)
         await rescued(backend)
@@ -113,14 +113,14 @@ async def test_a_rescue_that_died_is_swept_up(session: PlayAISession) -> None:
 
 
 async def test_workers_rescue_by_themselves(session: PlayAISession, service: ScriptedService) -> None:
-    """Every half minute, whatever else is due; the wait goes on to its end."""
+    """Every half minute, even if other rows are due. The wait continues to its end."""
     service.answers(job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books) as backend:
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
         await fetched(backend, heartbeat=timedelta(hours=1))
         async with backend.working():
-            await books.told()
+            await recorder.called()
             await backend.until(finished)
         periodic = backend.app.periodic_registry.periodic_tasks.values()
         rescues = [row for row in memory_of(backend).jobs.values() if row["task_name"] == "playai:rescue"]
@@ -128,11 +128,11 @@ async def test_workers_rescue_by_themselves(session: PlayAISession, service: Scr
     assert {row["priority"] for row in rescues} == {0}
 
 
-# Rows that a live worker could not write to
+# Rows that a live worker could not write
 
 
 class Flaky(InMemoryConnector):
-    """Loses the connection at some of the statements that put a row back."""
+    """Raises the given errors, one per statement that reschedules a row."""
 
     def __init__(self, *errors: Exception) -> None:
         super().__init__()
@@ -145,27 +145,27 @@ class Flaky(InMemoryConnector):
         await super().retry_job_run(*args, **kwargs)
 
 
-async def test_a_row_whose_end_was_not_written_is_put_back_by_its_worker(
+async def test_a_worker_reschedules_a_row_that_it_could_not_write(
     session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Procrastinate writes once; and the worker lives, so that nobody would rescue it."""
+    """The result is written only once, and a row of a live worker is never rescued."""
     service.answers(job(), job(COMPLETED))
-    books = Books()
-    backend = Backend(session, Flaky(ConnectorException("lost"), ConnectorException("lost again")), books)
+    recorder = RecordingHandler()
+    backend = Backend(session, Flaky(ConnectorException("lost"), ConnectorException("lost again")), recorder)
     async with backend.app.open_async(), backend.working():
         number = await backend.waits.defer(JOB_ID, on_done="note")
-        await books.told()
+        await recorder.called()
         await backend.until(finished)
         await asyncio.sleep(0)
     assert [round(arrival) for arrival in service.arrivals] == [0, 10]
     assert f"Row {number} could not be written and is rescheduled later." in caplog.text
-    assert told(caplog, "row_unwritten")
+    assert logged(caplog, "row_unwritten")
 
 
-async def test_an_end_that_was_not_written_may_be_followed_by_another(
+async def test_an_outcome_that_was_not_written_may_be_followed_by_another(
     session: PlayAISession, service: ScriptedService
 ) -> None:
-    """The job is asked for anew, and what comes of that has a key of its own."""
+    """The job is requested again, and a different outcome has a different key."""
 
     class Unended(InMemoryConnector):
         lost = False
@@ -177,21 +177,24 @@ async def test_an_end_that_was_not_written_may_be_followed_by_another(
             await super().finish_job_run(job_id, status, delete_job)
 
     service.answers(job(COMPLETED), Answer(404))
-    books = Books()
-    backend = Backend(session, Unended(), books)
+    recorder = RecordingHandler()
+    backend = Backend(session, Unended(), recorder)
     async with backend.app.open_async(), backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        await books.told(2)
+        await recorder.called(2)
         await backend.until(finished)
-    assert [outcome.key for outcome in books.outcomes] == [f"{JOB_ID}:note:COMPLETED", f"{JOB_ID}:note:NotFoundError"]
+    assert [outcome.key for outcome in recorder.outcomes] == [
+        f"{JOB_ID}:note:COMPLETED",
+        f"{JOB_ID}:note:NotFoundError",
+    ]
 
 
-async def test_a_row_that_left_its_worker_is_not_put_back_by_it(
+async def test_a_worker_does_not_reschedule_a_row_that_it_no_longer_has(
     session: PlayAISession, service: ScriptedService
 ) -> None:
-    """The worker has stopped, and was forgotten; the row is a rescue's affair."""
+    """The worker has stopped and was unregistered, so a rescue reschedules the row."""
     service.answers(job())
-    backend = Backend(session, Flaky(ConnectorException("lost")), Books())
+    backend = Backend(session, Flaky(ConnectorException("lost")), RecordingHandler())
     async with backend.app.open_async():
         await backend.waits.defer(JOB_ID, on_done="note")
         async with backend.working():
@@ -201,42 +204,44 @@ async def test_a_row_that_left_its_worker_is_not_put_back_by_it(
     assert (row.status, row.attempts) == ("doing", 0)
 
 
-async def test_an_app_that_was_closed_is_left_alone(session: PlayAISession, service: ScriptedService) -> None:
-    """Nothing more can be done, and a rescue will do it."""
+async def test_a_closed_app_ends_the_retries(session: PlayAISession, service: ScriptedService) -> None:
+    """A rescue will reschedule the row."""
     service.answers(job())
     connector = Flaky(ConnectorException("lost"), AppNotOpen(), ConnectorException("never met"))
-    backend = Backend(session, connector, Books())
+    backend = Backend(session, connector, RecordingHandler())
     async with backend.app.open_async(), backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
         await asyncio.sleep(60)
     assert len(connector.errors) == 1
 
 
-async def test_a_row_that_can_never_be_written_to_is_let_be(session: PlayAISession, service: ScriptedService) -> None:
+async def test_the_retries_end_after_ten_minutes(session: PlayAISession, service: ScriptedService) -> None:
     """After ten minutes."""
     service.answers(job())
     connector = Flaky(*[ConnectorException("lost")] * 1_000)
-    backend = Backend(session, connector, Books())
+    backend = Backend(session, connector, RecordingHandler())
     async with backend.app.open_async(), backend.working(fetch_job_polling_interval=5.0):
         await backend.waits.defer(JOB_ID, on_done="note")
         await asyncio.sleep(1_000)
     assert len(connector.errors) == 1_000 - 1 - 120
 
 
-# What a row carries
+# The counters of a row
 
 
 @pytest.mark.parametrize(
     "error", [ConnectorException("lost"), asyncio.CancelledError()], ids=["connection lost", "worker stops"]
 )
-async def test_a_row_is_put_back_without_its_counts_if_need_be(session: PlayAISession, error: BaseException) -> None:
-    """They make a poll early or late, and a lost row would be worse."""
+async def test_a_row_is_rescheduled_even_if_its_counters_cannot_be_saved(
+    session: PlayAISession, error: BaseException
+) -> None:
+    """Wrong counters only make a poll early or late. A lost row would be worse."""
 
     class Away:
         async def execute_query_async(self, query: str, **arguments: Any) -> None:
             raise error
 
-    async with in_memory(session, Books()) as backend:
+    async with in_memory(session, RecordingHandler()) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
         row = await backend.row()
     away: Any = Away()
@@ -245,10 +250,10 @@ async def test_a_row_is_put_back_without_its_counts_if_need_be(session: PlayAISe
     assert raised.decision.retry_at == at() + timedelta(seconds=1)
 
 
-async def test_an_aborted_turn_leaves_nothing_to_settle(session: PlayAISession, service: ScriptedService) -> None:
-    """A turn that is cancelled from outside was written by nobody, and its worker is going."""
+async def test_a_cancelled_task_needs_no_retry(session: PlayAISession, service: ScriptedService) -> None:
+    """The worker shuts down, and the row has been rescheduled."""
     service.answers(Answer(takes=60))
-    async with in_memory(session, Books()) as backend:
+    async with in_memory(session, RecordingHandler()) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
         async with backend.working():
             await backend.until(lambda row: row.status == "doing")

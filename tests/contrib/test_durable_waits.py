@@ -1,4 +1,4 @@
-"""Durable waits in virtual time, their rows in memory: what is asked when, and what the handler is told."""
+"""Durable waits in virtual time with rows in memory: when requests are sent, and how handlers are called."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from playai_async import (
 from playai_async.contrib import procrastinate as durable
 from playai_async.contrib.procrastinate import DurableWaits, Outcome
 from playai_async.contrib.procrastinate._rows import priority_of
-from tests.contrib.durable import EXACT, Books, at, finished, in_memory, told
+from tests.contrib.durable import EXACT, RecordingHandler, at, finished, in_memory, logged
 from tests.support.scripted import (
     API_KEY,
     COMPLETED,
@@ -47,17 +47,17 @@ pytestmark = pytest.mark.usefixtures("one_clock")
 
 
 def tenths(pauses: list[float]) -> list[float]:
-    """Round pauses to what a worker that looks every hundredth of a second can keep to."""
+    """Round pauses to a precision that a worker which polls every 10 ms can reach."""
     return [round(pause, 1) for pause in pauses]
 
 
-# From the first row to the handler
+# Polling
 
 
-async def test_a_wait_is_stored_and_nothing_is_asked(session: PlayAISession, service: ScriptedService) -> None:
-    """The id is safe before the first poll."""
+async def test_defer_stores_a_row_and_sends_no_request(session: PlayAISession, service: ScriptedService) -> None:
+    """The id is stored before the first poll."""
     service.answers(job())
-    async with in_memory(session, Books()) as backend:
+    async with in_memory(session, RecordingHandler()) as backend:
         number = await backend.waits.defer(JOB_ID, on_done="note", timeout=60)
         row = await backend.row()
         now = at().timestamp()
@@ -68,9 +68,9 @@ async def test_a_wait_is_stored_and_nothing_is_asked(session: PlayAISession, ser
 
 
 async def test_a_row_of_a_later_version_is_polled(session: PlayAISession, service: ScriptedService) -> None:
-    """Both run while one takes the other's place; what is not known here is left in the row."""
+    """Both versions may run during a deployment. Unknown arguments stay in the row."""
     service.answers(job(), job(COMPLETED))
-    async with in_memory(session, Books()) as backend:
+    async with in_memory(session, RecordingHandler()) as backend:
         await backend.waits._wait_task.defer_async(
             job_id=str(JOB_ID), on_done="note", started=0.0, deadline=None, new=1
         )
@@ -80,15 +80,15 @@ async def test_a_row_of_a_later_version_is_polled(session: PlayAISession, servic
 
 
 @pytest.mark.parametrize(("output", "kind"), [(COMPLETED, Completed), (FAILED, Failed)], ids=["completed", "failed"])
-async def test_the_handler_is_told_of_the_end(
+async def test_the_handler_is_called_with_the_job(
     session: PlayAISession, service: ScriptedService, output: dict[str, object], kind: type
 ) -> None:
-    """Well or badly; the row is then done."""
+    """Completed or failed. The row is finished after that."""
     service.answers(job(), job(output))
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working():
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        outcome = await books.told()
+        outcome = await recorder.called()
         row = await backend.until(finished)
     assert outcome.job_id == JOB_ID
     assert outcome.job is not None
@@ -99,75 +99,75 @@ async def test_the_handler_is_told_of_the_end(
 
 
 async def test_one_row_polls_with_the_pauses_of_its_polling(session: PlayAISession, service: ScriptedService) -> None:
-    """It is put back each time, and no other row is made."""
+    """The row is rescheduled each time, and no other row is created."""
     service.answers(*[job()] * 7, job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working():
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working():
         number = await backend.waits.defer(JOB_ID, on_done="note")
-        await books.told()
+        await recorder.called()
         row = await backend.until(finished)
     assert tenths(service.pauses) == [1.0, 1.5, 2.2, 3.4, 5.1, 7.6, 10.0]
     assert (row.id, row.attempts) == (number, 8)
-    assert "failures" not in row.task_kwargs  # nothing was counted, so nothing was written
+    assert "failures" not in row.task_kwargs  # no counter changed, so none was saved
 
 
-async def test_a_wait_of_its_own_has_no_deadline(session: PlayAISession, service: ScriptedService) -> None:
-    """None is none, as for `wait_for_completion`."""
+async def test_a_timeout_of_none_has_no_deadline(session: PlayAISession, service: ScriptedService) -> None:
+    """As for `wait_for_completion`."""
     service.answers(*[job()] * 100, job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working(fetch_job_polling_interval=1.0):
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working(fetch_job_polling_interval=1.0):
         await backend.waits.defer(str(JOB_ID), on_done="note", timeout=None)
-        outcome = await books.told()
+        outcome = await recorder.called()
     assert outcome.job is not None
-    assert books.calls[0][0] > 600
+    assert recorder.calls[0][0] > 600
 
 
-async def test_an_unknown_state_is_polled_on(session: PlayAISession, service: ScriptedService) -> None:
-    """It is not taken for an end."""
+async def test_an_unknown_status_is_polled_again(session: PlayAISession, service: ScriptedService) -> None:
+    """It does not end the wait."""
     service.answers(job({"status": "PAUSED"}), job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working():
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        assert (await books.told()).job is not None
+        assert (await recorder.called()).job is not None
 
 
 # Errors
 
 
 async def test_failures_in_a_row_end_a_wait(session: PlayAISession, service: ScriptedService) -> None:
-    """As many as the settings say, over as many turns; the handler is given the last."""
+    """After `max_failures` attempts. The handler is called with the last error."""
     service.answers(lost(), Answer(503), lost())
-    books = Books()
-    async with in_memory(session, books, polling=Polling(jitter=0, max_failures=3)) as backend, backend.working():
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder, polling=Polling(jitter=0, max_failures=3)) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        outcome = await books.told()
+        outcome = await recorder.called()
     assert isinstance(outcome.error, TransportError)
     assert outcome.job is None
     assert outcome.key == f"{JOB_ID}:note:TransportError"
     assert tenths(service.pauses) == [1.0, 1.5]
 
 
-async def test_a_good_answer_resets_the_count_of_failures(session: PlayAISession, service: ScriptedService) -> None:
-    """Two in a row would have ended it."""
+async def test_a_success_resets_the_count_of_failures(session: PlayAISession, service: ScriptedService) -> None:
+    """Two in a row would have ended the wait."""
     service.answers(lost(), job(), Answer(503), job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books, polling=Polling(jitter=0, max_failures=2)) as backend, backend.working():
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder, polling=Polling(jitter=0, max_failures=2)) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        assert (await books.told()).job is not None
+        assert (await recorder.called()).job is not None
         row = await backend.until(finished)
-    assert row.task_kwargs["failures"] == 1  # what the last failure left; the good answer ended the wait
+    assert row.task_kwargs["failures"] == 1  # from the last failure; the success ended the wait
 
 
-async def test_a_429_holds_a_wait_and_counts_for_nothing(session: PlayAISession, service: ScriptedService) -> None:
-    """It is no failure, resets none, and does not lengthen the pauses."""
+async def test_a_429_postpones_a_wait_and_does_not_count(session: PlayAISession, service: ScriptedService) -> None:
+    """It is not a failure, does not reset the failures, and does not lengthen the pauses."""
     service.answers(lost(), throttled("7"), job(), lost(), throttled("7"), Answer(503))
-    books = Books()
-    async with in_memory(session, books, polling=Polling(jitter=0, max_failures=2)) as backend, backend.working():
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder, polling=Polling(jitter=0, max_failures=2)) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        outcome = await books.told()
+        outcome = await recorder.called()
         row = await backend.until(finished)
     assert isinstance(outcome.error, UnexpectedServiceError)
-    # After the 429: what the service asked for, and up to a second more.
+    # After the 429: `Retry-After`, and up to a second more.
     first, held, second, third, held_again = service.pauses
     assert tenths([first, second, third]) == [1.0, 1.5, 2.2]
     assert 7 <= held < 9
@@ -175,32 +175,30 @@ async def test_a_429_holds_a_wait_and_counts_for_nothing(session: PlayAISession,
     assert row.task_kwargs["throttled"] == 2
 
 
-async def test_a_refusal_ends_a_wait_at_once(session: PlayAISession, service: ScriptedService) -> None:
-    """As `wait_for_completion` has it."""
+async def test_a_final_error_ends_a_wait_at_once(session: PlayAISession, service: ScriptedService) -> None:
+    """As for `wait_for_completion`."""
     service.answers(Answer(404))
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working():
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        outcome = await books.told()
+        outcome = await recorder.called()
     assert isinstance(outcome.error, NotFoundError)
     assert outcome.key == f"{JOB_ID}:note:NotFoundError"
     assert len(service.arrivals) == 1
 
 
-# The deadline
+# Deadlines
 
 
-async def test_the_last_poll_goes_out_just_before_the_deadline(
-    session: PlayAISession, service: ScriptedService
-) -> None:
-    """Rather than none; if it finds nothing, the handler is told by then."""
+async def test_the_last_poll_is_sent_just_before_the_deadline(session: PlayAISession, service: ScriptedService) -> None:
+    """If the job is not done, the handler is called before the deadline."""
     service.answers(job())
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working():
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note", timeout=20)
-        outcome = await books.told()
+        outcome = await recorder.called()
     assert tenths(service.arrivals) == [0.0, 1.0, 2.5, 4.8, 8.1, 13.2, 19.0]
-    assert books.calls[0][0] <= 20
+    assert recorder.calls[0][0] <= 20
     assert isinstance(outcome.error, WaitTimeoutError)
     assert outcome.error.polls == 7
     assert outcome.error.job is not None
@@ -212,75 +210,75 @@ async def test_the_last_poll_goes_out_just_before_the_deadline(
 
 
 @pytest.mark.parametrize("output", [COMPLETED, {"status": "IN_PROGRESS"}], ids=["done", "not done"])
-async def test_a_row_that_comes_up_late_is_polled_once(
+async def test_a_row_that_is_fetched_after_its_deadline_is_polled_once(
     session: PlayAISession, service: ScriptedService, output: dict[str, object]
 ) -> None:
-    """There may have been no worker for hours, and the job be done all the same."""
+    """There may have been no worker for hours, and the job may be done."""
     service.answers(job(output))
-    books = Books()
-    async with in_memory(session, books) as backend:
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note", timeout=10)
         await asyncio.sleep(7_200)
         async with backend.working():
-            outcome = await books.told()
+            outcome = await recorder.called()
             await backend.until(finished)
     assert len(service.arrivals) == 1
     assert (outcome.job is None) == (output["status"] == "IN_PROGRESS")
 
 
-async def test_a_late_row_waits_for_its_one_poll_while_429s_hold_it(
-    session: PlayAISession, service: ScriptedService
-) -> None:
-    """A night without workers leaves more late waits than a window has requests."""
+async def test_a_late_row_waits_for_its_last_poll_during_429s(session: PlayAISession, service: ScriptedService) -> None:
+    """After a night without workers there may be more late waits than the quota allows."""
     service.answers(throttled("30"), throttled("30"), job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books) as backend:
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note", timeout=10)
         await asyncio.sleep(7_200)
         async with backend.working():
-            assert (await books.told()).job is not None
+            assert (await recorder.called()).job is not None
     assert len(service.arrivals) == 3
 
 
-async def test_a_late_row_is_given_up_while_429s_go_on(session: PlayAISession, service: ScriptedService) -> None:
-    """After an hour, so that a wait ends in the end."""
+async def test_a_late_row_times_out_after_an_hour_of_429s(session: PlayAISession, service: ScriptedService) -> None:
+    """So that every wait ends."""
     service.answers(throttled("30"))
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working(fetch_job_polling_interval=1.0):
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working(fetch_job_polling_interval=1.0):
         await backend.waits.defer(JOB_ID, on_done="note", timeout=10)
-        outcome = await books.told()
+        outcome = await recorder.called()
     assert isinstance(outcome.error, WaitTimeoutError)
     assert isinstance(outcome.error.last_error, RateLimitedError)
-    assert 3_600 - 60 < books.calls[0][0] < 3_600 + 60
+    assert 3_600 - 60 < recorder.calls[0][0] < 3_600 + 60
 
 
-# Turns without an answer
+# Attempts without a reply
 
 
-async def test_a_session_that_pauses_is_not_asked(session: PlayAISession, service: ScriptedService) -> None:
-    """The row is put back until the pause is over, and no worker's slot is held."""
+async def test_a_row_is_rescheduled_while_the_session_is_paused(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """No slot of the worker is occupied."""
     service.answers(throttled("20"), job(COMPLETED))
     service.answers(job(COMPLETED, OTHER_ID), job_id=OTHER_ID)
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working(concurrency=1):
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working(concurrency=1):
         await backend.waits.defer(JOB_ID, on_done="note")
         await asyncio.sleep(5)
         await backend.waits.defer(OTHER_ID, on_done="note")
         await asyncio.sleep(1)
         assert [row.status for row in await backend.rows()] == ["todo", "todo"]
-        await books.told(2)
-    assert books.calls[0][0] > 20
+        await recorder.called(2)
+    assert recorder.calls[0][0] > 20
     assert len(service.arrivals) == 3
 
 
-async def test_a_turn_that_does_not_come_is_given_back(service: ScriptedService) -> None:
-    """A spent quota does not hold a slot for longer than half a minute; the row keeps its place."""
+async def test_a_poll_that_is_rate_limited_for_30_s_is_rescheduled(service: ScriptedService) -> None:
+    """A spent quota does not occupy a slot for longer. The row keeps its priority."""
     service.answers(job())
     service.answers(job(COMPLETED, OTHER_ID), job_id=OTHER_ID)
-    books = Books()
+    recorder = RecordingHandler()
     async with (
         PlayAISession(API_KEY, USER_ID, pacing=Pacing(requests_per_window=1, window=100.0)) as session,
-        in_memory(session, books) as backend,
+        in_memory(session, recorder) as backend,
         backend.working(),
     ):
         await session.get_job(JOB_ID)
@@ -289,18 +287,18 @@ async def test_a_turn_that_does_not_come_is_given_back(service: ScriptedService)
         row = await backend.until(lambda row: row.attempts == 1)
         assert 30 <= asyncio.get_running_loop().time() < 31
         assert row.priority == priority
-        await books.told()
+        await recorder.called()
     assert len(service.arrivals) == 2
-    assert 100 <= books.calls[0][0] < 101
+    assert 100 <= recorder.calls[0][0] < 101
 
 
-async def test_a_closed_session_ends_no_wait(
+async def test_a_closed_session_does_not_end_waits(
     session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Another worker's session may be open; nothing is counted, however late the row is, and the log says so."""
+    """The session of another worker may be open. Nothing is counted, and the error is logged."""
     service.answers(job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books) as backend:
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note", timeout=60)
         await session.aclose()
         async with backend.working(fetch_job_polling_interval=5.0):
@@ -309,15 +307,15 @@ async def test_a_closed_session_ends_no_wait(
             await asyncio.sleep(4_000)
             row = await backend.row()
     assert row.status == "todo"
-    assert books.calls == []
-    assert told(caplog, "worker_misconfigured")
+    assert recorder.calls == []
+    assert logged(caplog, "worker_misconfigured")
 
 
-async def test_a_worker_that_stops_puts_its_rows_back(session: PlayAISession, service: ScriptedService) -> None:
-    """Due at once, with nothing counted but that no answer came."""
+async def test_a_worker_that_shuts_down_reschedules_its_rows(session: PlayAISession, service: ScriptedService) -> None:
+    """Due at once."""
     service.answers(Answer(takes=5), job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books) as backend:
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
         async with backend.working(shutdown_graceful_timeout=0.5):
             await asyncio.sleep(1)
@@ -326,50 +324,50 @@ async def test_a_worker_that_stops_puts_its_rows_back(session: PlayAISession, se
         assert row.scheduled_at is not None
         assert row.scheduled_at <= at()
         async with backend.working():
-            await books.told()
-    assert len(books.calls) == 1
+            await recorder.called()
+    assert len(recorder.calls) == 1
 
 
-async def test_a_row_that_its_user_aborts_is_over(session: PlayAISession, service: ScriptedService) -> None:
-    """It is not put back."""
+async def test_a_row_that_the_user_aborts_is_finished(session: PlayAISession, service: ScriptedService) -> None:
+    """It is not rescheduled."""
     service.answers(Answer(takes=20))
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working(abort_job_polling_interval=0.1):
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working(abort_job_polling_interval=0.1):
         number = await backend.waits.defer(JOB_ID, on_done="note")
         await backend.until(lambda row: row.status == "doing")
         await backend.app.job_manager.cancel_job_by_id_async(number, abort=True)
         row = await backend.until(finished)
     assert row.status == "aborted"
-    assert books.calls == []
+    assert recorder.calls == []
 
 
-async def test_a_worker_with_wrong_settings_ends_no_wait(
+async def test_a_worker_with_wrong_settings_does_not_end_waits(
     session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says so, and leaves the row to one whose settings are right."""
+    """It logs an error, and leaves the row to other workers."""
     service.answers(job(), job(COMPLETED))
-    books = Books()
+    recorder = RecordingHandler()
     wrong = Polling(wait=lambda _: "soon")  # type: ignore[arg-type]  # the caller's mistake
-    async with in_memory(session, books, polling=wrong) as backend:
+    async with in_memory(session, recorder, polling=wrong) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
         async with backend.working():
             row = await backend.until(lambda row: row.attempts == 1)
         assert row.status == "todo"
         assert f"This worker cannot wait for job {JOB_ID}: polling.wait failed" in caplog.text
-        assert told(caplog, "worker_misconfigured")
+        assert logged(caplog, "worker_misconfigured")
         backend.waits._polling = Polling(wait=wait_none())
         async with backend.working():
-            await books.told()
-    assert 30 <= books.calls[0][0] < 31
+            await recorder.called()
+    assert 30 <= recorder.calls[0][0] < 31
 
 
 async def test_a_worker_without_the_handler_leaves_the_row(
     session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It asks for nothing, says so, and leaves the wait to one that has it."""
+    """It sends no request, logs an error, and leaves the row to other workers."""
     service.answers(job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books) as backend:
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
         handler = backend.waits._handlers.pop("note")
         async with backend.working():
@@ -377,68 +375,72 @@ async def test_a_worker_without_the_handler_leaves_the_row(
         assert row.status == "todo"
         assert service.arrivals == []
         assert "the handler 'note', which this worker does not have" in caplog.text
-        assert told(caplog, "handler_unknown")
+        assert logged(caplog, "handler_unknown")
         backend.waits._handlers["note"] = handler
         async with backend.working():
-            await books.told()
+            await recorder.called()
     assert len(service.arrivals) == 1
 
 
-# The handler
+# Handlers
 
 
 async def test_a_handler_that_raises_is_called_again(
     session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """After growing pauses, each time with the job asked for anew and the same key."""
+    """After growing pauses, with the job requested again and the same key."""
     service.answers(job(COMPLETED))
-    books = Books(*[OSError("the disk is full")] * 3)
-    async with in_memory(session, books) as backend, backend.working():
+    recorder = RecordingHandler(*[OSError("the disk is full")] * 3)
+    async with in_memory(session, recorder) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        await books.told(4)
+        await recorder.called(4)
         row = await backend.until(finished)
-    assert tenths([called for called, _ in books.calls]) == [0.0, 1.0, 3.0, 7.0]
+    assert tenths([called for called, _ in recorder.calls]) == [0.0, 1.0, 3.0, 7.0]
     assert len(service.arrivals) == 4
-    assert len({outcome.key for outcome in books.outcomes}) == 1
+    assert len({outcome.key for outcome in recorder.outcomes}) == 1
     assert row.status == "succeeded"
     assert "The handler 'note' failed (OSError) for job" in caplog.text
-    assert told(caplog, "handler_failed")
+    assert logged(caplog, "handler_failed")
 
 
-async def test_the_pauses_of_a_handler_stop_at_five_minutes(session: PlayAISession, service: ScriptedService) -> None:
-    """Twenty calls, which take about an hour; then the row is left as failed, with what was raised."""
+async def test_a_handler_that_always_raises_is_called_20_times(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """In about an hour. Then the row is left as failed."""
     service.answers(job(COMPLETED))
-    books = Books(*[OSError("the disk is full")] * 30)
-    async with in_memory(session, books) as backend, backend.working(fetch_job_polling_interval=1.0):
+    recorder = RecordingHandler(*[OSError("the disk is full")] * 30)
+    async with in_memory(session, recorder) as backend, backend.working(fetch_job_polling_interval=1.0):
         await backend.waits.defer(JOB_ID, on_done="note")
-        await books.told(20)
+        await recorder.called(20)
         row = await backend.until(finished)
-    times = [called for called, _ in books.calls]
+    times = [called for called, _ in recorder.calls]
     assert row.status == "failed"
     assert len(times) == 20
     assert 290 < times[-1] - times[-2] < 310
     assert 3_000 < times[-1] < 4_000
 
 
-async def test_a_handler_that_is_given_up_is_told_of_in_the_log(
+async def test_the_last_failure_of_a_handler_is_logged_as_an_error(
     session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """At ERROR, by name and job."""
+    """With the name of the handler and the job."""
     service.answers(job(COMPLETED))
-    async with in_memory(session, Books(OSError()), max_handler_failures=1) as backend, backend.working():
+    async with in_memory(session, RecordingHandler(OSError()), max_handler_failures=1) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
         await backend.until(finished)
     (record,) = [record for record in caplog.records if record.name == "playai_async" and record.levelname == "ERROR"]
     assert record.getMessage() == f"The handler 'note' failed (OSError) for job {JOB_ID}; it is not called again."
 
 
-async def test_a_handler_that_cancels_itself_has_failed(session: PlayAISession, service: ScriptedService) -> None:
-    """It is no worker that stops."""
+async def test_a_handler_that_raises_cancelled_error_has_failed(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """The worker does not shut down."""
     service.answers(job(COMPLETED))
-    books = Books(asyncio.CancelledError())
-    async with in_memory(session, books) as backend, backend.working():
+    recorder = RecordingHandler(asyncio.CancelledError())
+    async with in_memory(session, recorder) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        await books.told(2)
+        await recorder.called(2)
         row = await backend.until(finished)
     assert row.task_kwargs["calls"] == 1
 
@@ -447,31 +449,33 @@ async def test_a_handler_that_cancels_itself_has_failed(session: PlayAISession, 
 async def test_a_handler_that_would_end_its_process_has_failed(
     session: PlayAISession, service: ScriptedService, error: BaseException, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Its row would be over, as procrastinate lets nothing through; one call is not all that it was promised."""
+    """Because procrastinate suppresses the exception, and would end the row after one call."""
     service.answers(job(COMPLETED))
-    books = Books(error)
-    async with in_memory(session, books) as backend, backend.working():
+    recorder = RecordingHandler(error)
+    async with in_memory(session, recorder) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
         row = await backend.until(finished)
-    assert (row.status, row.task_kwargs["calls"], len(books.calls)) == ("succeeded", 1, 2)
-    assert told(caplog, "handler_failed")
+    assert (row.status, row.task_kwargs["calls"], len(recorder.calls)) == ("succeeded", 1, 2)
+    assert logged(caplog, "handler_failed")
 
 
-async def test_a_handler_that_only_cancels_itself_is_given_up(session: PlayAISession, service: ScriptedService) -> None:
+async def test_a_handler_that_always_raises_cancelled_error_is_not_called_for_ever(
+    session: PlayAISession, service: ScriptedService
+) -> None:
     """Its row does not go round for ever."""
     service.answers(job(COMPLETED))
-    books = Books(asyncio.CancelledError(), asyncio.CancelledError())
-    async with in_memory(session, books, max_handler_failures=2) as backend, backend.working():
+    recorder = RecordingHandler(asyncio.CancelledError(), asyncio.CancelledError())
+    async with in_memory(session, recorder, max_handler_failures=2) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
         row = await backend.until(finished)
     assert row.status == "aborted"
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, TimeoutError], ids=["cancelled", "made another error of it"])
-async def test_a_handler_that_cancels_its_own_task_is_given_up(
+async def test_a_handler_that_cancels_its_own_task_is_not_called_for_ever(
     session: PlayAISession, service: ScriptedService, error: type[BaseException]
 ) -> None:
-    """Timeouts of before Python 3.11 do so, and never take it back; it is no worker that stops either."""
+    """Timeout libraries from before Python 3.11 do this. The worker does not shut down."""
     service.answers(job(COMPLETED))
     called: list[float] = []
     async with in_memory(session, None, max_handler_failures=3) as backend:
@@ -496,10 +500,10 @@ async def test_a_handler_that_cancels_its_own_task_is_given_up(
 
 
 @pytest.mark.parametrize("error", [asyncio.CancelledError, OSError], ids=["cancelled", "made another error of it"])
-async def test_a_worker_that_stops_during_a_handler_has_it_called_again(
+async def test_a_handler_is_called_again_if_its_worker_shut_down(
     session: PlayAISession, service: ScriptedService, error: type[BaseException]
 ) -> None:
-    """At least once: it did not return."""
+    """The handler did not return."""
     service.answers(job(COMPLETED))
     calls: list[Outcome] = []
 
@@ -523,34 +527,36 @@ async def test_a_worker_that_stops_during_a_handler_has_it_called_again(
     assert "calls" not in row.task_kwargs
 
 
-async def test_what_is_put_back_is_logged_in_a_line(
+async def test_a_rescheduled_row_is_logged_in_one_line(
     session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Procrastinate logs the exception of each turn, at INFO."""
+    """The exception of each attempt is logged by procrastinate at INFO."""
     caplog.set_level("INFO", "procrastinate")
     service.answers(job(), job(COMPLETED))
-    books = Books()
-    async with in_memory(session, books) as backend, backend.working():
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note")
-        await books.told()
+        await recorder.called()
     (record,) = [record for record in caplog.records if "Error, to retry" in record.getMessage()]
     assert record.exc_text is None or "Traceback" not in record.exc_text
     assert "polled again in 1.0 s" in caplog.text
 
 
-# Whose turn it is
+# Priorities
 
 
-async def test_what_has_been_due_longest_goes_first(session: PlayAISession, service: ScriptedService) -> None:
-    """Not what was stored first: with more rows due than turns, that would be polled again and again."""
+async def test_the_row_that_has_been_due_longest_is_polled_first(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """With more rows due than the quota allows, the first rows stored would be polled again and again."""
     first, second = UUID(int=1), UUID(int=2)
     for job_id in (first, second):
         service.answers(job(job_id=job_id), job_id=job_id)
-    async with in_memory(session, Books()) as backend:
+    async with in_memory(session, RecordingHandler()) as backend:
         await backend.waits.defer(first, on_done="note")
         async with backend.working():
             await backend.until(lambda row: row.attempts == 1)
-        await backend.waits.defer(second, on_done="note")  # due at once, a second before the first is
+        await backend.waits.defer(second, on_done="note")  # due at once, a second before the first
         await asyncio.sleep(10)
         async with backend.working(concurrency=1):
             await backend.until_all(lambda rows: sum(row.attempts for row in rows) >= 3)
@@ -558,67 +564,67 @@ async def test_what_has_been_due_longest_goes_first(session: PlayAISession, serv
     assert asked == [str(first), str(second), str(first)]
 
 
-# What is refused
+# Invalid arguments
 
 
-async def test_a_wait_that_cannot_be_is_not_stored(session: PlayAISession) -> None:
+async def test_an_invalid_wait_is_not_stored(session: PlayAISession) -> None:
     """Whatever is wrong with it."""
-    async with in_memory(session, Books()) as backend:
+    async with in_memory(session, RecordingHandler()) as backend:
         with pytest.raises(ValueError, match="no handler is named 'nothing'"):
             await backend.waits.defer(JOB_ID, on_done="nothing")
         with pytest.raises(ValueError, match="not a job id"):
             await backend.waits.defer("no id", on_done="note")
         with pytest.raises(TypeError):
-            await backend.waits.defer(5, on_done="note")  # type: ignore[arg-type]  # that is the point
+            await backend.waits.defer(5, on_done="note")  # type: ignore[arg-type]  # tests the mistake
         with pytest.raises(ConfigurationError, match="timeout must be a positive") as caught:
             await backend.waits.defer(JOB_ID, on_done="note", timeout=0)
         assert await backend.rows() == []
     assert caught.value.job_id == JOB_ID
 
 
-async def test_waits_of_no_app_are_procrastinates_error(session: PlayAISession) -> None:
-    """It says what to do."""
+async def test_a_blueprint_without_an_app_raises_procrastinates_error(session: PlayAISession) -> None:
+    """Its message says what to do."""
     waits = DurableWaits(session)
-    waits.on_done("note")(Books().note)
+    waits.on_done("note")(RecordingHandler().note)
     with pytest.raises(UnboundTaskError):
         await waits.defer(JOB_ID, on_done="note")
 
 
-def test_settings_are_checked() -> None:
+def test_settings_are_validated_at_construction() -> None:
     """When they are given."""
     session = PlayAISession(API_KEY, USER_ID)
     with pytest.raises(TypeError, match="playai must be a PlayAISession"):
-        DurableWaits("playai")  # type: ignore[arg-type]  # that is the point
+        DurableWaits("playai")  # type: ignore[arg-type]  # tests the mistake
     with pytest.raises(TypeError, match="polling must be a Polling"):
-        DurableWaits(session, polling=5)  # type: ignore[arg-type]  # that is the point
+        DurableWaits(session, polling=5)  # type: ignore[arg-type]  # tests the mistake
     with pytest.raises(ConfigurationError, match="queue is empty"):
         DurableWaits(session, queue="")
     with pytest.raises(ConfigurationError, match="max_handler_failures must be at least 1"):
         DurableWaits(session, max_handler_failures=0)
 
 
-def test_a_session_polls_as_it_would_itself() -> None:
+def test_the_default_polling_is_that_of_the_session() -> None:
     """Its own settings are the default."""
     session = PlayAISession(API_KEY, USER_ID, polling=EXACT)
     assert DurableWaits(session)._polling is EXACT
 
 
-def test_a_handler_has_a_name_of_its_own() -> None:
-    """Rows go by it."""
+def test_the_name_of_a_handler_is_unique() -> None:
+    """Rows store the name."""
     waits = DurableWaits(PlayAISession(API_KEY, USER_ID))
-    books = Books()
-    decorated = waits.on_done("note")(books.note)
-    assert decorated == books.note
+    recorder = RecordingHandler()
+    decorated = waits.on_done("note")(recorder.note)
+    assert decorated == recorder.note
     for name, problem in (("note", "another handler is named 'note'"), ("", "the name of a handler is empty")):
         with pytest.raises(ValueError, match=problem):
             waits.on_done(name)
 
 
-def test_a_handler_is_a_coroutine_function() -> None:
+def test_a_handler_must_be_a_coroutine_function() -> None:
     """Any other would be done before it is awaited."""
     waits = DurableWaits(PlayAISession(API_KEY, USER_ID))
     with pytest.raises(TypeError, match="a handler must be a coroutine function, not a builtin_function_or_method"):
-        waits.on_done("note")(print)  # type: ignore[type-var]  # that is the point
+        waits.on_done("note")(print)  # type: ignore[type-var]  # tests the mistake
 
 
 def test_the_public_names_are_two() -> None:
@@ -630,6 +636,6 @@ def test_the_public_names_are_two() -> None:
 
 @pytest.mark.parametrize("public", [DurableWaits, Outcome])
 def test_public_names_report_the_module_that_users_import(public: type) -> None:
-    """In tracebacks and reprs; the annotations can still be resolved."""
+    """In tracebacks and reprs. The annotations can still be resolved."""
     assert public.__module__ == "playai_async.contrib.procrastinate"
     assert get_type_hints(public).keys() == get_annotations(public).keys()

@@ -1,4 +1,4 @@
-"""The shared quota on a Redis that may be away: real connections, and therefore real time."""
+"""The shared quota on a Redis that may be unreachable: real connections, and therefore real time."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tools.servers.redis import RedisServer
 
 QUOTA = 20
 WINDOW = 0.8
-"""Seconds: so short that many are over soon."""
+"""Seconds. Short, so that the test is fast."""
 
 POLLING = Polling(initial=0.01, maximum=0.1)
 
@@ -28,7 +28,7 @@ POLLING = Polling(initial=0.01, maximum=0.1)
 async def waits_on(
     url: str, jobs: int, *, sessions: int = 2, outage: tuple[RedisServer, float, float] | None = None
 ) -> tuple[EmulatorStats, list[SessionStats]]:
-    """Wait for so many jobs in sessions that share a quota, while Redis is killed and started as said."""
+    """Wait for jobs in sessions that share a quota, while Redis is killed and restarted as given by `outage`."""
     async with Emulator(QUOTA, WINDOW) as emulator, asyncio.timeout(60):
         pacing = Pacing(requests_per_window=QUOTA, window=WINDOW, shared=RedisQuota(url))
         processes = [
@@ -53,7 +53,7 @@ async def waits_on(
 
 
 def test_sessions_share_a_quota_over_redis(redis_server: RedisServer) -> None:
-    """They never exceed it together, and each gets its part."""
+    """Together they never exceed it, and each gets its part."""
     service, sessions = asyncio.run(waits_on(redis_server.url, 60))
     assert service.throttled == 0
     assert min(session.requests for session in sessions) >= 30
@@ -63,37 +63,37 @@ def test_sessions_share_a_quota_over_redis(redis_server: RedisServer) -> None:
         assert all(0 < client.pttl(key) <= 60_000 for key in keys)
 
 
-def test_what_is_kept_is_kept_for_the_longest_lease(redis_server: RedisServer) -> None:
-    """A process with a short one does not make Redis forget what another has under way."""
+def test_data_expires_after_the_longest_lease(redis_server: RedisServer) -> None:
+    """A process with a short lease must not delete what a process with a longer lease needs."""
 
-    async def told(lease: float) -> None:
+    async def exchange(lease: float) -> None:
         link = RedisQuota(redis_server.url).open(Terms("q", 60, 60.0, burst=5, lease=lease, ask_again=1.0))
-        await link.exchange(Ask(1, False, 0, {}, (), None, None, None, True))  # noqa: FBT003 - its fields, in order
+        await link.exchange(Ask(1, False, 0, {}, (), None, None, None, True))  # noqa: FBT003 - its fields in order
         await link.aclose()
 
-    asyncio.run(told(600.0))
-    asyncio.run(told(20.0))
+    asyncio.run(exchange(600.0))
+    asyncio.run(exchange(20.0))
     with redis_server.client() as client:
         assert all(client.pttl(key) > 1_200_000 for key in client.scan_iter())
 
 
 def test_a_redis_that_is_killed_loses_no_wait(mortal_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
-    """Each session paces alone until it is back, says so once, and comes back by itself."""
+    """Each session paces alone until Redis is back, and logs both changes once."""
     caplog.set_level(logging.INFO, "playai_async")
     service, _ = asyncio.run(waits_on(mortal_redis.url, 150, outage=(mortal_redis, 1.5 * WINDOW, 2 * WINDOW)))
     events = [getattr(record, "playai_event", None) for record in caplog.records]
     assert (events.count("shared_quota_away"), events.count("shared_quota_back")) == (2, 2)
-    assert service.throttled < 0.2 * service.requests  # a tenth where windows are minutes, and an ask is no part of one
+    assert (
+        service.throttled < 0.2 * service.requests
+    )  # 0.1 with windows of a minute, compared with which an exchange takes no time
 
 
-def test_a_server_that_was_demoted_is_left(
-    redis_server: RedisServer, mortal_redis: RedisServer, tmp_path: Path
-) -> None:
-    """It answers, and refuses to write: the one that took over has its name, and takes a new connection to find."""
+def test_a_demoted_server_is_disconnected(redis_server: RedisServer, mortal_redis: RedisServer, tmp_path: Path) -> None:
+    """A replica rejects writes. A new connection to the same name finds the new primary."""
     name = tmp_path / "s"
     name.symlink_to(mortal_redis.url.removeprefix("redis+unix://"))
     terms = Terms("q", requests=1, window=60.0, burst=1, lease=20.0, ask_again=1.0)
-    ask = Ask(1, False, 0, {}, (), None, None, None, True)  # noqa: FBT003 - its fields, in order
+    ask = Ask(1, False, 0, {}, (), None, None, None, True)  # noqa: FBT003 - its fields in order
 
     async def asked_of_both() -> list[int]:
         link = RedisQuota(f"redis+unix://{name}").open(terms)
@@ -113,13 +113,13 @@ def test_a_server_that_was_demoted_is_left(
     assert asyncio.run(asked_of_both()) == [1, 1]
 
 
-def test_a_redis_that_was_never_there_is_no_hindrance() -> None:
-    """The session learns the quota, as without sharing."""
+def test_a_session_works_without_redis() -> None:
+    """It learns the quota, as it would without sharing."""
     service, (session,) = asyncio.run(waits_on(f"redis://127.0.0.1:{free_port()}", 10, sessions=1))
     assert service.requests == session.requests
 
 
-def test_an_answer_is_read() -> None:
+def test_the_result_of_the_script_is_decoded() -> None:
     """As the script writes it."""
     reply = b'{"granted":0,"wait":0.5,"pause":30,"era":"e","closing":2}'
     assert decode_answer(reply) == Answer(granted=0, wait=0.5, pause=30, era="e", closing=2)
@@ -137,8 +137,8 @@ def test_an_answer_is_read() -> None:
         '{"granted":0,"wait":0,"pause":"long","era":"e","closing":0}',
     ],
 )
-def test_what_is_no_answer_is_refused(reply: str) -> None:
-    """Then the quota is out of reach; taken for an answer, it would be asked again without a pause."""
+def test_other_results_are_rejected(reply: str) -> None:
+    """A wait of NaN would make the session ask in a busy loop."""
     with pytest.raises((ValueError, TypeError, LookupError)):
         decode_answer(reply)
 
@@ -154,14 +154,14 @@ def test_what_is_no_answer_is_refused(reply: str) -> None:
         "redis+cluster://a:1,b:2",
     ],
 )
-def test_a_url_that_names_a_redis_is_accepted(url: str) -> None:
-    """Nothing is opened, and nothing of it is shown."""
+def test_a_redis_url_is_accepted(url: str) -> None:
+    """No connection is opened, and the repr does not contain the URL."""
     assert repr(RedisQuota(url)) == "RedisQuota(hidden)"
 
 
 @pytest.mark.parametrize("url", ["", "localhost:6379", "memory://", "http://:hidden@host", "redis://:hidden@host:port"])
-def test_a_url_that_names_none_is_refused(url: str) -> None:
-    """Without repeating it: it may have a password."""
+def test_another_url_is_rejected(url: str) -> None:
+    """The message does not contain the URL, which may contain a password."""
     with pytest.raises(ConfigurationError) as caught:
         RedisQuota(url)
     assert str(caught.value) == "the URL of a shared quota must be a Redis URL"
@@ -169,17 +169,17 @@ def test_a_url_that_names_none_is_refused(url: str) -> None:
     assert caught.value.__suppress_context__
 
 
-def test_a_url_without_a_port_leads_where_redis_listens() -> None:
-    """Whichever `limits` is there, some of which ask for a port."""
+def test_a_url_without_a_port_uses_the_default_port() -> None:
+    """Some versions of `limits` require a port."""
     link = RedisQuota("redis://localhost/2").open(Terms("q", 60, 60.0, burst=5, lease=20.0, ask_again=1.0))
-    options = link._connection.connection_pool.connection_kwargs  # type: ignore[attr-defined]  # it is the one of ours
+    options = link._connection.connection_pool.connection_kwargs  # type: ignore[attr-defined]  # our own class
     assert (options["host"], options["port"], options["db"]) == ("localhost", 6379, 2)
 
 
-def test_what_is_no_url_is_refused() -> None:
-    """A client of another library's is none."""
+def test_a_url_must_be_a_str() -> None:
+    """A client object, for example, is rejected."""
     with pytest.raises(TypeError, match="url must be a str, not int"):
-        RedisQuota(6379)  # type: ignore[arg-type]  # that is the mistake
+        RedisQuota(6379)  # type: ignore[arg-type]  # tests the mistake
 
 
 def test_public_names_report_the_module_that_users_import() -> None:

@@ -1,6 +1,6 @@
-"""Several sessions on one quota: the script that keeps it, on a real Redis and in virtual time.
+"""Several sessions on one quota: the script on a real Redis, in virtual time.
 
-Jitter and the lengths of jobs come from seeded dice, so that each run is the same.
+Jitter and the durations of jobs use a seeded generator, so that every run is the same.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ PROCESSES = 4
 
 
 @pytest.fixture(autouse=True)
-def _loaded_dice() -> None:
+def _seeded_random() -> None:
     random.seed(7)
 
 
@@ -35,7 +35,7 @@ def _loaded_dice() -> None:
 async def sessions_with(
     emulator: Emulator, shared: SharedQuota | None, count: int = PROCESSES, requests: int = QUOTA
 ) -> AsyncIterator[list[PlayAISession]]:
-    """So many sessions with the emulator, each as good as a process of its own."""
+    """Open sessions on the emulator. Each behaves like a process of its own."""
     pacing = Pacing(requests_per_window=requests, window=WINDOW, shared=shared)
     async with AsyncExitStack() as stack:
         sessions = [PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, pacing=pacing) for _ in range(count)]
@@ -43,14 +43,14 @@ async def sessions_with(
 
 
 async def makespan(emulator: Emulator, sessions: Sequence[PlayAISession], jobs: int, gap: float = 0.0) -> float:
-    """Wait for so many jobs, and return how long that took."""
+    """Wait for jobs, and return how long that took."""
     began = now()
     assert len(await finished_late(emulator, sessions, jobs, gap)) == jobs
     return now() - began
 
 
 class Process:
-    """A process that does no more than to ask for requests and to send them, step by step."""
+    """A process that asks for requests and sends them, step by step."""
 
     def __init__(self, quota: VirtualQuota, requests: int = QUOTA) -> None:
         terms = terms_for(Pacing(requests_per_window=requests), name="q", request_timeout=10.0)
@@ -61,7 +61,7 @@ class Process:
         self.pause: float | None = None
 
     async def asks(self, wanted: int = 1, pause: float = 0.0) -> int:
-        """Ask for so many, and send what is granted."""
+        """Ask for requests, and send the granted ones."""
         ask = self._quota.ask(now(), wanted, 0.0, pause)
         assert ask is not None
         answer = await self._link.exchange(ask)
@@ -95,7 +95,7 @@ class Process:
 async def test_processes_never_exceed_the_quota_together(
     virtual_quota: VirtualQuota, jobs: int, gap: float, phase: float
 ) -> None:
-    """Over any span of a window, counted at the service; and they take about as long as one process would."""
+    """Over any span of a window, counted at the service. They take about as long as one process."""
     async with Emulator(QUOTA, WINDOW, phase=phase) as emulator:
         async with sessions_with(emulator, None, 1) as alone:
             by_one = await makespan(emulator, alone, jobs, gap)
@@ -109,22 +109,22 @@ async def test_processes_never_exceed_the_quota_together(
             assert [session.stats.quota for session in sessions] == [QUOTA] * PROCESSES
 
 
-async def test_turns_go_round_the_processes(virtual_quota: VirtualQuota) -> None:
-    """One with a few waits is not behind the hundreds of another."""
+async def test_processes_take_turns(virtual_quota: VirtualQuota) -> None:
+    """A process with a few waits does not queue behind hundreds of waits of another."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota, 2) as (busy, idle):
         jobs = [emulator.add_job(duration=math.inf) for _ in range(300)]
         crowd = asyncio.create_task(busy.wait_for_all(jobs, timeout=None))
         await asyncio.sleep(90)
         began = now()
         await idle.wait_for_all([emulator.add_job(duration=0.0) for _ in range(10)])
-        assert now() - began == pytest.approx(20, abs=2)  # every other turn, of one a second
+        assert now() - began == pytest.approx(20, abs=2)  # every second request, at one request a second
         crowd.cancel()
         await asyncio.wait([crowd])
         assert emulator.stats.throttled == 0
 
 
-async def test_a_process_in_a_hurry_takes_no_more_than_its_turn(virtual_quota: VirtualQuota) -> None:
-    """Whose polls find their jobs done may take what is left; but not where others have anything to send."""
+async def test_a_process_in_a_hurry_takes_no_more_than_its_share(virtual_quota: VirtualQuota) -> None:
+    """It may use the rest of the quota only if no other process has something to send."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota, 2) as (early, late):
         crowd = [asyncio.create_task(early.wait_for_all([emulator.add_job(duration=0.0) for _ in range(150)]))]
         await asyncio.sleep(5)
@@ -140,8 +140,8 @@ async def test_a_process_in_a_hurry_takes_no_more_than_its_turn(virtual_quota: V
 
 
 @pytest.mark.parametrize("losses", [1, 5])
-async def test_a_redis_that_forgets_all_is_told_all(virtual_quota: VirtualQuota, losses: int) -> None:
-    """Each process tells what it remembers before anybody is granted anything: the quota holds."""
+async def test_requests_are_reported_again_after_redis_lost_its_data(virtual_quota: VirtualQuota, losses: int) -> None:
+    """Processes report them before anything is granted, so the quota holds."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota) as sessions:
         waits = asyncio.create_task(makespan(emulator, sessions, 250))
         for _ in range(losses):
@@ -153,8 +153,8 @@ async def test_a_redis_that_forgets_all_is_told_all(virtual_quota: VirtualQuota,
 
 
 @pytest.mark.parametrize("seconds", [2.0, 100.0])
-async def test_no_wait_is_lost_while_redis_is_away(virtual_quota: VirtualQuota, seconds: float) -> None:
-    """Each process paces alone, from what it was granted: few 429s come of it, and it ends with the outage."""
+async def test_no_wait_is_lost_while_redis_is_unreachable(virtual_quota: VirtualQuota, seconds: float) -> None:
+    """Each process paces alone, starting with its last rate. This causes few 429s."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota) as sessions:
         waits = asyncio.create_task(makespan(emulator, sessions, 400))
         await asyncio.sleep(100)
@@ -168,8 +168,8 @@ async def test_no_wait_is_lost_while_redis_is_away(virtual_quota: VirtualQuota, 
         assert len(virtual_quota.exchanges) > emulated
 
 
-async def test_a_429_that_others_caused_is_met_by_few(virtual_quota: VirtualQuota) -> None:
-    """All are held by what one has met, and one request at a time finds out whether it is over."""
+async def test_a_429_caused_by_others_pauses_all_processes(virtual_quota: VirtualQuota) -> None:
+    """One probe at a time finds out when the pause is over."""
     async with Emulator(10, WINDOW) as emulator, sessions_with(emulator, virtual_quota) as sessions:
         await makespan(emulator, sessions, 40)
         spent = [arrival for arrival in emulator.arrivals if arrival.status == 429]
@@ -178,8 +178,8 @@ async def test_a_429_that_others_caused_is_met_by_few(virtual_quota: VirtualQuot
         assert sum(gap < 1.0 for gap in gaps) <= 4
 
 
-async def test_a_hint_that_one_met_holds_all(virtual_quota: VirtualQuota) -> None:
-    """For as long as the service asked one of them to stay away."""
+async def test_retry_after_pauses_all_processes(virtual_quota: VirtualQuota) -> None:
+    """Although only one of them received it."""
     async with Emulator() as emulator, sessions_with(emulator, virtual_quota, 3) as sessions:
         emulator.inject(Status(429, headers={"Retry-After": "40"}))
         began = now()
@@ -188,11 +188,11 @@ async def test_a_hint_that_one_met_holds_all(virtual_quota: VirtualQuota) -> Non
         later = sorted(arrival.at - began for arrival in emulator.arrivals)
         assert later[0] < 1.0
         assert [when for when in later if 5.0 < when < 40.0] == []
-        assert len([when for when in later if when < 5.0]) <= 5  # on their way before that was known
+        assert len([when for when in later if when < 5.0]) <= 5  # in flight before the 429 was known
 
 
-async def test_all_go_on_when_one_has_found_a_429_over(virtual_quota: VirtualQuota) -> None:
-    """Who finds the probe on its way asks again soon, and not only when its lease is over."""
+async def test_all_processes_resume_after_one_accepted_probe(virtual_quota: VirtualQuota) -> None:
+    """A process that finds a probe in flight asks again soon, and not only when the lease expires."""
     async with Emulator() as emulator, sessions_with(emulator, virtual_quota, 3) as sessions:
         emulator.inject(Status(429, headers={"Retry-After": "40"}))
         began = now()
@@ -205,11 +205,11 @@ async def test_all_go_on_when_one_has_found_a_429_over(virtual_quota: VirtualQuo
         assert emulator.stats.requests == 4
 
 
-# One exchange after the other
+# Single exchanges
 
 
-async def test_a_burst_goes_at_once_and_the_rest_evenly(virtual_quota: VirtualQuota) -> None:
-    """Five of sixty, and then one a second."""
+async def test_a_burst_is_sent_at_once_and_the_rest_evenly(virtual_quota: VirtualQuota) -> None:
+    """Five of sixty, then one a second."""
     process = Process(virtual_quota)
     assert await process.asks(10) == 5
     assert await process.asks(1) == 0
@@ -218,8 +218,8 @@ async def test_a_burst_goes_at_once_and_the_rest_evenly(virtual_quota: VirtualQu
     assert await process.asks(1) == 1
 
 
-async def test_a_quota_that_is_spent_is_waited_for(virtual_quota: VirtualQuota) -> None:
-    """Until the first request counts no more; who waits asks again each second."""
+async def test_a_process_waits_for_a_spent_quota(virtual_quota: VirtualQuota) -> None:
+    """Until the first request expires. The process asks again each second."""
     process = Process(virtual_quota, requests=2)
     assert await process.asks(1) == 1
     process.ends()
@@ -235,16 +235,16 @@ async def test_a_quota_that_is_spent_is_waited_for(virtual_quota: VirtualQuota) 
     assert await process.asks(1) == 1
 
 
-async def test_requests_under_way_hold_their_places(virtual_quota: VirtualQuota) -> None:
-    """However long they take, up to their lease."""
+async def test_requests_in_flight_count_until_their_lease_expires(virtual_quota: VirtualQuota) -> None:
+    """However long they take."""
     process = Process(virtual_quota, requests=1)
     assert await process.asks(1) == 1
     await asyncio.sleep(79)
     assert await process.asks(1) == 0
 
 
-async def test_a_process_that_died_holds_its_places_for_no_longer_than_its_lease(virtual_quota: VirtualQuota) -> None:
-    """Nor does its turn hold up those behind it for more than a moment."""
+async def test_requests_of_a_dead_process_expire_with_their_lease(virtual_quota: VirtualQuota) -> None:
+    """Its place in the queue expires within seconds."""
     dead, alive = Process(virtual_quota, requests=1), Process(virtual_quota, requests=1)
     assert await dead.asks(1) == 1
     assert await dead.asks(1) == 0
@@ -255,8 +255,8 @@ async def test_a_process_that_died_holds_its_places_for_no_longer_than_its_lease
     assert await alive.asks(1) == 1
 
 
-async def test_whoever_stands_in_the_queue_is_before_those_who_come(virtual_quota: VirtualQuota) -> None:
-    """Also where they happen to ask in the very moment when the turn comes."""
+async def test_the_queue_is_first_in_first_out(virtual_quota: VirtualQuota) -> None:
+    """Even if a later process asks at the moment when a request becomes available."""
     first, second = Process(virtual_quota, requests=1), Process(virtual_quota, requests=1)
     assert await first.asks(1) == 1
     first.ends()
@@ -270,17 +270,17 @@ async def test_whoever_stands_in_the_queue_is_before_those_who_come(virtual_quot
     assert await second.asks(1) == 1
 
 
-async def test_a_batch_leaves_something_for_the_others(virtual_quota: VirtualQuota) -> None:
+async def test_available_requests_are_shared_by_the_processes_in_the_queue(virtual_quota: VirtualQuota) -> None:
     """Of what is there at once, each who stands in the queue gets a share."""
     processes = [Process(virtual_quota, requests=120) for _ in range(3)]
     assert await processes[0].asks(32) == 10
     assert [await process.asks(32) for process in processes] == [0, 0, 0]
     await asyncio.sleep(2.9)
-    assert [await process.asks(32) for process in processes] == [1, 1, 1]  # of five that have come
+    assert [await process.asks(32) for process in processes] == [1, 1, 1]  # of the five that have become available
 
 
-async def test_what_is_given_back_is_anothers(virtual_quota: VirtualQuota) -> None:
-    """At once: it was never sent."""
+async def test_an_unused_request_is_granted_to_another_process(virtual_quota: VirtualQuota) -> None:
+    """At once, because it was never sent."""
     giver, taker = Process(virtual_quota, requests=1), Process(virtual_quota, requests=1)
     ask = giver._quota.ask(now(), 1, 0.0, 0.0)
     assert ask is not None
@@ -293,7 +293,7 @@ async def test_what_is_given_back_is_anothers(virtual_quota: VirtualQuota) -> No
 
 
 async def test_one_probe_at_a_time_finds_out_whether_a_429_is_over(virtual_quota: VirtualQuota) -> None:
-    """When the pause is; the others wait for what comes of it."""
+    """When the pause is over. Other processes wait for the result."""
     prober, other = Process(virtual_quota), Process(virtual_quota)
     assert await prober.asks(1) == 1
     prober.ends("throttled")
@@ -307,8 +307,8 @@ async def test_one_probe_at_a_time_finds_out_whether_a_429_is_over(virtual_quota
     assert (await other.asks(1), other.pause) == (1, None)
 
 
-async def test_a_probe_that_is_refused_holds_all_anew(virtual_quota: VirtualQuota) -> None:
-    """For the pause that it led to."""
+async def test_a_rejected_probe_pauses_all_processes_again(virtual_quota: VirtualQuota) -> None:
+    """For the new pause."""
     prober, other = Process(virtual_quota), Process(virtual_quota)
     assert await prober.asks(1) == 1
     prober.ends("throttled")
@@ -321,8 +321,8 @@ async def test_a_probe_that_is_refused_holds_all_anew(virtual_quota: VirtualQuot
 
 
 @pytest.mark.parametrize("dies", [False, True], ids=["and its process tells", "and its process died"])
-async def test_a_probe_without_a_verdict_is_followed_by_another(virtual_quota: VirtualQuota, *, dies: bool) -> None:
-    """At once, or when its lease is over."""
+async def test_a_probe_without_a_result_is_followed_by_another(virtual_quota: VirtualQuota, *, dies: bool) -> None:
+    """At once, or when its lease expires."""
     prober, other = Process(virtual_quota), Process(virtual_quota)
     assert await prober.asks(1) == 1
     prober.ends("throttled")
@@ -333,13 +333,13 @@ async def test_a_probe_without_a_verdict_is_followed_by_another(virtual_quota: V
     if dies:
         await asyncio.sleep(20)
     else:
-        prober.ends()  # a 5xx, say
+        prober.ends()  # for example with a 5xx
         await prober.asks(0)
     assert (await other.asks(1), other.pause) == (1, 0.0)
 
 
-async def test_nothing_is_kept_that_names_a_key_or_a_job(virtual_quota: VirtualQuota) -> None:
-    """A digest, numbers and times: whoever reads Redis learns nothing that they could use."""
+async def test_redis_stores_no_key_and_no_job_id(virtual_quota: VirtualQuota) -> None:
+    """Only a digest, numbers and times."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota, 1) as (session,):
         job_id = emulator.add_job(duration=1.0)
         await session.wait_for_completion(job_id)
@@ -354,7 +354,7 @@ async def test_numbers_of_a_large_quota_are_exact(virtual_quota: VirtualQuota) -
     """Times are microseconds since the epoch, and permits are numbered for years."""
     terms = Terms("q", requests=10**6, window=60.0, burst=100_000, lease=20.0, ask_again=1.0)
     link = virtual_quota.open(terms)
-    ask = Ask(3, False, 2**40, {2**40 - 1: 60.0}, (), None, None, None, True)  # noqa: FBT003 - its fields, in order
+    ask = Ask(3, False, 2**40, {2**40 - 1: 60.0}, (), None, None, None, True)  # noqa: FBT003 - its fields in order
     answer = await link.exchange(ask)
     assert answer.granted == 3
     (places,) = virtual_quota.client.scan_iter("*places")
@@ -364,14 +364,14 @@ async def test_numbers_of_a_large_quota_are_exact(virtual_quota: VirtualQuota) -
 
 
 async def test_the_end_of_an_older_429_does_not_end_a_newer_one(virtual_quota: VirtualQuota) -> None:
-    """A probe that was on its way when another process met a new 429 says nothing about that one."""
+    """A probe that was sent before another process received a new 429 says nothing about it."""
     slow, other = Process(virtual_quota), Process(virtual_quota)
     assert [await slow.asks(1), await other.asks(1)] == [1, 1]
     slow.ends("throttled")
     assert await slow.asks(1, pause=5.0) == 0
     await asyncio.sleep(5)
     assert await slow.asks(1) == 1  # the probe
-    other.ends("throttled")  # of a request that went before, and with a hint
+    other.ends("throttled")  # of an earlier request, with Retry-After
     assert await other.asks(1, pause=60.0) == 0
     slow.ends("reopened")
     assert (await slow.asks(1), slow.pause) == (0, 60.0)

@@ -1,4 +1,4 @@
-"""The quota's script on a Redis, in virtual time."""
+"""The quota script on Redis, in virtual time."""
 
 from __future__ import annotations
 
@@ -17,12 +17,12 @@ _EPOCH = 1_700_000_000
 
 @attrs.define
 class VirtualQuota:
-    """The quota's script on a real Redis, by the clock of the test's loop: each exchange takes no time at all.
+    """The quota script on a real Redis, by the clock of the test's event loop. An exchange takes no virtual time.
 
     Attributes:
-        client: Redis.
-        down: Whether it is out of reach.
-        exchanges: What was asked and answered.
+        client: The connection to Redis.
+        down: Whether Redis is unreachable.
+        exchanges: All asks and answers.
     """
 
     client: redis.Redis
@@ -32,12 +32,12 @@ class VirtualQuota:
     closed: int = 0
 
     def open(self, terms: Terms) -> _VirtualLink:
-        """Return a way to it."""
+        """Create a link."""
         self.opened += 1
         return _VirtualLink(self, terms, f"process-{self.opened}")
 
     def lose_all(self) -> None:
-        """Forget all, as a Redis does that is killed."""
+        """Delete all data, as a restart of Redis without persistence does."""
         self.client.flushall()
 
 
@@ -55,7 +55,7 @@ class _VirtualLink:
         client.delete(_CLOCK)
         client.rpush(_CLOCK, _EPOCH + int(seconds), int(parts * 1e6))
         script = _SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
-        # No expiry: it goes by the clock of Redis.
+        # No expiry, which would use the clock of Redis.
         script = script.replace("redis.call('PEXPIRE', key, whole(lifetime))", "")
         keys = script_keys(self.terms)
         answer = decode_answer(client.eval(script, len(keys), *keys, encode_ask(ask, self.terms, self.process)))
