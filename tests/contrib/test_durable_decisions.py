@@ -20,7 +20,7 @@ from playai_async import (
 )
 from playai_async.contrib.procrastinate._constants import MAX_OVERTIME, PRIORITY_EPOCH
 from playai_async.contrib.procrastinate._decisions import before_request, on_handler_error, on_no_reply, on_result
-from playai_async.contrib.procrastinate._rows import Rescheduled, RescheduleStrategy, priority_of
+from playai_async.contrib.procrastinate._rows import Rescheduled, ReschedulePolicy, priority_of
 from playai_async.contrib.procrastinate._values import Outcome, Reschedule, Row
 from tests.contrib.durable import EXACT
 
@@ -187,4 +187,4 @@ def test_a_huge_pause_is_limited_to_the_last_priority() -> None:
 
 def test_other_exceptions_fail_the_row() -> None:
     """For example the last exception of a handler."""
-    assert RescheduleStrategy().get_retry_decision(exception=OSError(), job=None) is None  # type: ignore[arg-type]  # unused
+    assert ReschedulePolicy().get_retry_decision(exception=OSError(), job=None) is None  # type: ignore[arg-type]  # unused

@@ -30,7 +30,7 @@ from playai_async.contrib.procrastinate._decisions import (
     on_worker_shutdown,
 )
 from playai_async.contrib.procrastinate._rescue import WriteRetrier, rescue
-from playai_async.contrib.procrastinate._rows import RescheduleStrategy, now, priority_of, save_and_reschedule
+from playai_async.contrib.procrastinate._rows import ReschedulePolicy, now, priority_of, save_and_reschedule
 from playai_async.contrib.procrastinate._values import Outcome, Reschedule, Row
 
 __all__ = ["DurableWaits"]
@@ -92,7 +92,7 @@ class DurableWaits:
         self._write_retrier = WriteRetrier()
         self.blueprint = Blueprint()
         self.queue = queue
-        self._wait_task = self.blueprint.task(name="wait", queue=queue, retry=RescheduleStrategy(), pass_context=True)(
+        self._wait_task = self.blueprint.task(name="wait", queue=queue, retry=ReschedulePolicy(), pass_context=True)(
             self._poll
         )
         # Not a `lock`, which a rescue that died with its worker would hold for ever.

@@ -19,7 +19,7 @@ from procrastinate.testing import InMemoryConnector
 from playai_async.contrib.procrastinate._constants import MIN_PAUSE, PRIORITY_EPOCH
 from playai_async.contrib.procrastinate._values import Counters, Reschedule
 
-__all__ = ["RescheduleStrategy", "Rescheduled", "is_unchanged", "now", "priority_of", "save_and_reschedule"]
+__all__ = ["ReschedulePolicy", "Rescheduled", "is_unchanged", "now", "priority_of", "save_and_reschedule"]
 
 _MAX_INTEGER = 2**31 - 1
 """The maximum of PostgreSQL's `integer`."""
@@ -59,7 +59,7 @@ class Rescheduled(Exception):  # noqa: N818 - not an error: a procrastinate task
         )
 
 
-class RescheduleStrategy(BaseRetryStrategy):
+class ReschedulePolicy(BaseRetryStrategy):
     """Retries a task that raised `Rescheduled`. Any other exception fails the row."""
 
     def get_retry_decision(self, *, exception: BaseException, job: Job) -> RetryDecision | None:  # noqa: ARG002 - overrides

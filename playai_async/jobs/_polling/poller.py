@@ -340,6 +340,6 @@ class Poller:
 
 
 def _changing(waiters: list[Waiter], job: object) -> Iterator[None]:
-    for waiter in waiters:  # of that moment: whoever came later got the job at once, and maybe a later one
+    for waiter in waiters:  # of that moment: later callers got the job at once
         waiter.on_change(job)
         yield

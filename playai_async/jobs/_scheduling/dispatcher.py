@@ -230,7 +230,7 @@ class Dispatcher:
             except Exception as error:  # noqa: BLE001 - a bug in one job must end its wait, and no other
                 outcome = self._failure(request, error)
             self._end(worker, request, outcome)
-            if worker.cancelling():  # whoever cancelled waits for this worker to end
+            if worker.cancelling():  # the caller that cancelled waits for this worker to end
                 self.pump()
                 return
             request = self._take_next(self._loop.time())
