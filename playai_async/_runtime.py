@@ -227,7 +227,7 @@ class SessionErrors:
         if isinstance(error, PlayAIError):
             return error
         what = "Creating a job" if job_id is None else f"Waiting for job {job_id}"
-        wrapped = PlayAIError(f"{what} met a bug ({type(error).__name__}).", job_id=job_id)
+        wrapped = PlayAIError(f"{what} failed unexpectedly ({type(error).__name__}).", job_id=job_id)
         wrapped.__cause__ = error
         return wrapped
 

@@ -125,8 +125,8 @@ class PlayAISession:
             TransportError: No answer came.
             SessionClosedError: The session was closed, before the call or during it.
             ConfigurationError: The session belongs to another event loop.
-            ValueError: A text that is no UUID.
-            TypeError: Something that names no job.
+            ValueError: A text that is not a UUID.
+            TypeError: The argument is not a job, a job id or its text.
 
         A cancellation takes the request off the queue, or cancels it in flight. Many tasks may call this at once.
         """
@@ -142,8 +142,8 @@ class PlayAISession:
         """Wait until a job completes or fails.
 
         Polls at once, and then after each pause of tenacity's backoff. Waits for one job under equal `Polling` share
-        their requests. A 429 never ends a wait: it pauses the whole session until the service answers again. 5xx,
-        broken replies and lost connections are retried until `polling.max_failures` of them came in a row.
+        their requests. A 429 never ends a wait: it pauses all polls of the session until the service answers again.
+        5xx, broken replies and lost connections are retried until `polling.max_failures` of them came in a row.
 
         Args:
             job: The job, its id, or the id's text. A finished job is returned without a request.
@@ -159,8 +159,8 @@ class PlayAISession:
             APIStatusError: The service refused: 400, 401, 403, 404, any redirect or other 4xx.
             SessionClosedError: The session was closed, before the call or during it.
             ConfigurationError: The session belongs to another event loop, or `polling.wait` failed.
-            ValueError: A text that is no UUID, or a timeout that is not positive.
-            TypeError: Something that names no job, or an argument of the wrong type.
+            ValueError: A text that is not a UUID, or a timeout that is not positive.
+            TypeError: An argument has the wrong type.
 
         A cancellation ends the wait at once. When nobody else waits for the job, polling stops. Many tasks may call
         this at once, for one job or for many.
@@ -188,8 +188,8 @@ class PlayAISession:
             An async generator of the job. Close it to end the wait early, for example with `contextlib.aclosing`.
 
         Raises:
-            ValueError: A text that is no UUID, or a timeout that is not positive.
-            TypeError: Something that names no job, or an argument of the wrong type.
+            ValueError: A text that is not a UUID, or a timeout that is not positive.
+            TypeError: An argument has the wrong type.
 
         The iteration raises what `wait_for_completion` raises, and a cancellation ends it in the same way. Many tasks
         may call this at once; each iteration belongs to one of them.
@@ -240,8 +240,8 @@ class PlayAISession:
             An async generator of the jobs. Close it to end the waits early, for example with `contextlib.aclosing`.
 
         Raises:
-            ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
-            TypeError: Something that names no job, or an argument of the wrong type.
+            ValueError: A text that is not a UUID, or a timeout that is not positive; nothing was sent.
+            TypeError: An argument has the wrong type.
 
         The iteration raises what `wait_for_completion` raises, and a cancellation ends it in the same way. Many tasks
         may call this at once; each iteration belongs to one of them.
@@ -291,8 +291,8 @@ class PlayAISession:
 
         Raises:
             PlayAIError: What `wait_for_completion` raises, unless `return_exceptions` is true.
-            ValueError: A text that is no UUID, or a timeout that is not positive; nothing was sent.
-            TypeError: Something that names no job, or an argument of the wrong type.
+            ValueError: A text that is not a UUID, or a timeout that is not positive; nothing was sent.
+            TypeError: An argument has the wrong type.
 
         A cancellation ends all of these waits. Many tasks may call this at once.
         """
@@ -356,8 +356,8 @@ class PlayAISession:
             DownloadError: The audio could not be downloaded whole: the link has expired, or the connection was lost too
                 often.
             JobFailedError: The job failed.
-            ValueError: The job is not finished; a text that is no UUID; or a destination that cannot be a path.
-            TypeError: Something that names no job, or an argument of the wrong type.
+            ValueError: The job is not finished; a text that is not a UUID; or a destination that cannot be a path.
+            TypeError: An argument has the wrong type.
             OSError: The file cannot be written.
             SessionClosedError: The session was closed, before the call or during it.
             ConfigurationError: The session belongs to another event loop.
@@ -397,8 +397,8 @@ class PlayAISession:
             OSError: The file cannot be written.
             ValueError, TypeError: An argument is wrong; nothing was sent.
 
-        A cancellation ends whatever runs, and leaves no file behind; a job that was created goes on, and nothing names
-        it. Any other exception that is no `PlayAIError` names the job in a note. Many tasks may call this at once.
+        A cancellation ends whatever runs, and leaves no file behind; a job that was created goes on, but its id is
+        lost. Any other exception that is no `PlayAIError` names the job in a note. Many tasks may call this at once.
         """
         checked("parameters", parameters, TtsParameters)
         settings = wait_settings(self._polling, polling, timeout)
@@ -412,7 +412,7 @@ class PlayAISession:
     def __repr__(self) -> str:
         runtime = self._made
         if runtime is None:
-            return "<PlayAISession never made>"
+            return "<PlayAISession not initialized>"
         return f"<PlayAISession {runtime.base_url} {'closed' if runtime.closed else 'open'}>"
 
     def __reduce__(self) -> NoReturn:

@@ -1,7 +1,4 @@
-"""How a wait polls and how a session spends its quota: every default, written once, with its unit and reason.
-
-Values only: `jobs/_polling/backoff` and `jobs/_pacing` use them.
-"""
+"""The settings of waits and of pacing, and the constants that several wings share, each with its unit and reason."""
 
 from __future__ import annotations
 
@@ -60,7 +57,7 @@ RESOLUTION = 1e-6
 """Seconds. A shorter delay counts as none: timers fire early by this much, and asking again would spin."""
 
 REQUEST_TIMEOUT = 10.0
-"""Seconds for one exchange. The service answers a status request at once; after this time, retry it."""
+"""Seconds for one exchange. The service answers a status request at once; after this time, the request counts as failed."""
 
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 """Bytes, after decompression. A job takes one or two kilobytes plus its text (50,000 characters at most)."""
@@ -111,7 +108,7 @@ It is sent at once if nothing else is due. Otherwise a job that was just created
 """
 
 OUTAGE_FAILURES = 3
-"""Transient failures in a row, across the session, after which requests go one at a time."""
+"""Transient failures in a row, of all requests of one kind, after which requests go one at a time."""
 
 OUTAGE_PAUSE = 1.0
 """Seconds from the last of these failures to the next request; each further failure lengthens the pause by half.

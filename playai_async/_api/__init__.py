@@ -23,5 +23,5 @@ Nothing that comes from the network is trusted:
 - Exceptions of aiohttp may contain headers, URLs or parts of a reply. They are sanitized before they become a cause.
 
 This wing sends each request exactly once. It knows nothing of retries, rate limits, queues, deadlines of a wait, or
-other requests. `playai_async.jobs` and `_session` decide about those.
+other requests: `playai_async.jobs` decides about those, and `_runtime.classify` says what an error means to it.
 """

@@ -58,7 +58,7 @@ class CancelScopes:
         """Cancel all blocks."""
         for scope in self._scopes:
             if not scope.expired():
-                scope.reschedule(-1.0)  # in the past: asyncio knows best how to cancel its task
+                scope.reschedule(-1.0)  # in the past, so asyncio cancels the task now
 
     async def join(self) -> None:
         """Wait until all blocks have been left."""

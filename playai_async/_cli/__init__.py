@@ -40,5 +40,5 @@ and also the value of any option, because the value may be a key.
 Limits
 ------
 Only this package imports cyclopts and rich, and only `__main__` imports this package. The commands use `PlayAISession`
-as any other program does, and know nothing of polling, pacing or HTTP.
+as any other program does. They know nothing of HTTP, and pass `Polling` and `Pacing` on as options.
 """

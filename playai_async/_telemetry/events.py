@@ -51,7 +51,7 @@ class WaitEnded:
         error: The error, or None.
         polls: Status requests during the wait.
         throttled: How many of them met a 429.
-        queued: Seconds for which polls were due and waited for nothing but their turn.
+        queued: Seconds for which polls were due but not sent.
     """
 
     wait: object
@@ -66,7 +66,7 @@ class WaitEnded:
 
 @attrs.frozen
 class JobChanged:
-    """A poll brought a job that differs from the last one.
+    """A poll brought a job that is not equal to the last one.
 
     Attributes:
         job_id: The job's id.

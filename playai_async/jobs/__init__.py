@@ -5,7 +5,7 @@
 
 The engine polls many jobs under one rate limit. It knows nothing of PlayAI, HTTP or JSON: `fetch` makes one status
 request with any client and returns the job or raises, `is_done` says whether the job is finished, and `classify` says
-what an exception means. `PlayAISession` is a `JobPoller` for PlayAI's jobs, plus audio.
+what an exception means. `PlayAISession` holds a `JobPoller` for PlayAI's jobs.
 
 The engine has three parts, and each imports only the ones below it:
 
@@ -18,7 +18,8 @@ The way of one poll: `Poller` queues the `Watch` of a job. `Dispatcher` takes it
 `classify` calls `Throttled` or `Transient`, or a final error. The pacer learns from the outcome, and the poller ends
 the waits of this job or schedules its next poll.
 
-`Engine` builds these parts and connects them, for one event loop.
+`_engine` builds these parts and connects them. A `JobPoller` runs on a `Host`, which builds the parts at the first use,
+in the event loop that uses them: a host of its own, or `_runtime.Runtime` for a `PlayAISession`.
 """
 
 from playai_async._exceptions import JobTimeoutError, PollerClosedError

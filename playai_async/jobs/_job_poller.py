@@ -64,8 +64,8 @@ class JobPoller(Generic[_IdT, _JobT]):
             pass, None for a final error.
         polling: How waits poll, unless a wait has its own.
         pacing: What is known of the quota.
-        request_timeout: Seconds for one `fetch`, or None for no limit. Past it the fetch is cancelled and raises
-            `TimeoutError`, which `classify` judges.
+        request_timeout: Seconds for one `fetch`, or None for no limit. After this time the fetch is cancelled, and
+            counts as transient.
 
     Raises:
         ConfigurationError: A setting is out of range.

@@ -452,7 +452,7 @@ async def test_a_bug_in_reading_one_answer_ends_that_creation_alone(
     """With a documented face."""
     monkeypatch.setattr("playai_async._api.jobs.JobsApi.create", lambda *_: 1 // 0)
     async with PlayAISession(API_KEY, USER_ID) as session:
-        with pytest.raises(PlayAIError, match=r"Creating a job met a bug \(ZeroDivisionError\)"):
+        with pytest.raises(PlayAIError, match=r"Creating a job failed unexpectedly \(ZeroDivisionError\)"):
             await session.create_job(PARAMETERS)
 
 

@@ -782,7 +782,7 @@ async def test_a_bug_in_reading_one_job_ends_that_wait_and_no_other(
         patch.setattr("playai_async._api.contract.Contract.parse_status", lambda *_, **__: 1 / 0)
         with pytest.raises(PlayAIError) as caught:
             await session.wait_for_completion(JOB_ID)
-    assert str(caught.value) == f"Waiting for job {JOB_ID} met a bug (ZeroDivisionError)."
+    assert str(caught.value) == f"Waiting for job {JOB_ID} failed unexpectedly (ZeroDivisionError)."
     assert isinstance(caught.value.__cause__, ZeroDivisionError)
     assert (await other).done
 
@@ -795,7 +795,7 @@ async def test_a_bug_in_deciding_what_follows_names_the_job(
     monkeypatch.setattr("playai_async.jobs._polling.backoff.Backoff.pause_after", lambda *_: 1 / 0)
     with pytest.raises(PlayAIError) as caught:
         await session.wait_for_completion(JOB_ID)
-    assert str(caught.value) == f"Waiting for job {JOB_ID} met a bug (ZeroDivisionError)."
+    assert str(caught.value) == f"Waiting for job {JOB_ID} failed unexpectedly (ZeroDivisionError)."
 
 
 async def test_unknown_output_keeps_the_services_fields(service: ScriptedService, session: PlayAISession) -> None:

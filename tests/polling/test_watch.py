@@ -76,7 +76,7 @@ def test_an_unexpected_error_becomes_a_documented_one() -> None:
     bug = ZeroDivisionError("a secret")
     error = SessionErrors().wrap(bug, JOB_ID)
     assert type(error) is PlayAIError
-    assert (str(error), error.job_id) == (f"Waiting for job {JOB_ID} met a bug (ZeroDivisionError).", JOB_ID)
+    assert (str(error), error.job_id) == (f"Waiting for job {JOB_ID} failed unexpectedly (ZeroDivisionError).", JOB_ID)
     assert error.__cause__ is bug
     assert SessionErrors().wrap(ERROR, JOB_ID) is ERROR
 

@@ -35,7 +35,7 @@ def taken(queue: DelayQueue[str], now: float = 1e300) -> list[str]:
 def test_nothing_is_due_in_an_empty_timetable() -> None:
     """Nor will it ever be."""
     queue: DelayQueue[str] = DelayQueue()
-    assert (queue.first(), queue.take(math.inf)) == (math.inf, None)
+    assert (queue.first_due(), queue.take(math.inf)) == (math.inf, None)
 
 
 def test_items_are_taken_in_the_order_of_their_times() -> None:
@@ -67,7 +67,7 @@ def test_an_item_may_be_put_down_for_ever() -> None:
     """It is due when there is no end of time, and can be taken off."""
     queue: DelayQueue[str] = DelayQueue()
     place = queue.add(math.inf, "a")
-    assert (queue.first(), queue.take(1e300)) == (math.inf, None)
+    assert (queue.first_due(), queue.take(1e300)) == (math.inf, None)
     queue.discard(place)
     assert queue.take(1e300) is None
 
@@ -78,7 +78,7 @@ def test_what_is_discarded_is_not_taken() -> None:
     first = queue.add(1.0, "a")
     queue.add(2.0, "b")
     queue.discard(first)
-    assert queue.first() == 2.0
+    assert queue.first_due() == 2.0
     assert taken(queue) == ["b"]
 
 
@@ -197,5 +197,5 @@ def test_it_does_what_a_sorted_list_would(operations: list[tuple[str, int]], bul
             due = min((entry for entry in model if entry[0] <= number), default=None)
             assert queue.take(float(number)) == (None if due is None else due[1])
             model = [entry for entry in model if entry != due]
-        assert queue.first() == min((when for when, _ in model), default=math.inf)
+        assert queue.first_due() == min((when for when, _ in model), default=math.inf)
         assert (len(queue), queue.count(10.0)) == (len(model), sum(when <= 10.0 for when, _ in model))

@@ -422,7 +422,7 @@ def test_a_session_that_was_never_made_has_a_repr() -> None:
     with pytest.raises(ConfigurationError) as caught:
         PlayAISession("two words", USER_ID)
     report = "".join(traceback.TracebackException.from_exception(caught.value, capture_locals=True).format())
-    assert "self = <PlayAISession never made>" in report
+    assert "self = <PlayAISession not initialized>" in report
 
 
 @pytest.mark.parametrize("duplicate", [pickle.dumps, copy.copy, copy.deepcopy])

@@ -26,7 +26,8 @@ A worker that cannot poll a row, because it lacks the handler or its settings ar
 workers and logs an error. It never ends the wait.
 
 A process keeps no state that a wait depends on. Everything is in the row, so the names of the row's arguments must not
-change between versions. This package must not decide how long to pause, or what a reply means.
+change between versions. The pauses between polls are those of `jobs/_polling/backoff`, and replies are read by the
+session. `_decisions` only says what follows for the row.
 """
 
 from playai_async.contrib.procrastinate._durable import DurableWaits

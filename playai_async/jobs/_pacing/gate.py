@@ -33,7 +33,7 @@ class Gate:
         self._probe_interval = probe_interval
         self._windows = windows
         self._closed_until = -math.inf
-        self._refused_at = -math.inf  # when the last request was sent that met a 429
+        self._refused_at = -math.inf  # send time of the latest request that got a 429
         self._awaits_edge = False
         self.probing = False
         self.reason: PauseReason | None = None

@@ -1,9 +1,8 @@
 """A quota that several processes share, as one of them sees it.
 
 *Permits.* The keeper of the quota grants each request before it is sent. A permit has a number, and counts among those
-of all processes from the moment it is granted. Which of the requests in flight has ended is not known here and does
-not matter: the permit that was granted first is reported as the one that ended, so that the leases of the others last
-longer than their requests.
+of all processes from the moment it is granted. When any request ends, the oldest permit in use is reported as ended, so
+that the leases of the others last longer than their requests.
 
 *Reports.* The time for which a permit counts is reported as seconds from the report, never as a clock time. After a
 request has ended, its permit counts for one window more, or a little longer if the service may receive the request
@@ -11,7 +10,8 @@ late. Until then, the lease bounds it in case this process dies.
 
 *Out of reach.* While the quota cannot be asked, the process paces alone. It starts from what it was granted in the last
 window, learns from 429s, and never sends faster than the whole quota allows. It numbers these requests itself, and
-reports them once the quota is back. A quota that is back with another *era* has forgotten everything and is told all.
+reports them once the quota is back. A quota that is back with another *era* has lost its data, so the
+process reports all of its permits.
 """
 
 from __future__ import annotations

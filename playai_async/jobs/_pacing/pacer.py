@@ -118,7 +118,7 @@ class Pacer:
 
         Args:
             now: The time.
-            shared: Whether several jobs are waited for; the backoff of a single wait is enough by itself.
+            shared: Whether other requests are queued or in flight; the backoff of a single wait is enough by itself.
 
         Returns:
             Whether this failure closed the gate.

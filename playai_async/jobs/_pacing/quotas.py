@@ -10,8 +10,8 @@ before it stop counting at once; and the requests accepted between an edge and a
 of it if others use the key.
 
 The limit follows each 429 down, by half at most, since others may have spent the window. The limit rises by growing
-steps after windows that were used and met no 429. Beyond what a window has ever taken, requests go one at a time, so
-that reaching too far costs one 429.
+steps after windows that were used and met no 429. Above the most that a window has ever
+taken, requests go one at a time: an overshoot then costs one 429.
 """
 
 from __future__ import annotations
@@ -248,7 +248,7 @@ class LearnedQuota:
             self._proven = max(self._proven, self._counted(now))
 
     def on_throttled(self, now: float, *, first: bool) -> None:
-        """Record a 429; one that did not close the gate is about a window that was found spent before."""
+        """Record a 429; if the gate was closed before, it adds nothing."""
         self._counting = self._counting or first
         self.on_ended(now, counted=False)
 

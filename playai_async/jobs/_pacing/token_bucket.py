@@ -45,7 +45,7 @@ class TokenBucket:
         return (1 - self._tokens_at(now, spacing, burst)) * spacing
 
     def sends_at_once(self, waited: float) -> bool:
-        """Return whether polls find finished jobs that others have long been due to find."""
+        """Return whether most polls find finished jobs while others are long overdue."""
         return self._mostly_found and waited > self._window * _LATE_FRACTION
 
     def on_sent(self, now: float, spacing: float, burst: int, *, slow_start: bool) -> None:

@@ -18,8 +18,8 @@ callers that wait for one job send the requests of one. The dispatcher sends the
 
 - A finished job, a final error, or `max_failures` transient failures in a row end the watch: each waiter gets the job,
   or a copy of the error that names the job.
-- `Throttled` changes nothing: the poll goes first when the gate opens. A 429 neither ends a wait nor counts as a
-  failure.
+- `Throttled` changes nothing: the poll stays due, and goes when the gate opens. A 429 neither ends a wait nor counts
+  as a failure.
 - Anything else schedules the next poll after tenacity's pause, or earlier: the last poll goes just before a deadline.
 
 A deadline ends its waiter, whatever the watch is doing. When the last waiter is gone, the watch stops: its queued poll

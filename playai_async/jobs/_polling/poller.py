@@ -171,7 +171,7 @@ class Poller:
             watch.last_error, watch.failed_at = outcome.error, now
             if isinstance(outcome.verdict, Throttled):
                 watch.throttled += 1
-                self._queue.schedule(watch, watch.due)  # still due: the first to go when the gate opens
+                self._queue.schedule(watch, watch.due)  # still due, for when the gate opens
                 return True
         watch.answered, watch.due = True, math.inf  # until it is scheduled again
         changed = isinstance(outcome, Success) and self._record_job(watch, outcome.job)
@@ -186,9 +186,9 @@ class Poller:
         return True
 
     def _record_job(self, watch: Watch, job: object) -> bool:
-        """Record the job that a poll brought; return whether it is another object than before."""
+        """Record the job that a poll brought; return whether it changed."""
         previous, watch.job = watch.job, job
-        if job is previous:
+        if job is previous or job == previous:
             return False
         self._emitter.emit(JobChanged(watch.job_id, job, previous))
         return True
@@ -236,7 +236,8 @@ class Poller:
             if self._unsubscribe(waiter):
                 stopped.append(waiter.watch)
             yield
-        workers += filter(None, map(cancel_worker, stopped))  # at last: these connections are not for those that leave
+        workers += filter(None, map(cancel_worker, stopped))  # last, so that waits which end do not get the freed
+        connections
 
     def _unsubscribe(self, waiter: Waiter) -> bool:
         """End a wait that its caller left, if it has not ended; return what `_remove` returns."""
@@ -317,7 +318,7 @@ class Poller:
         for waiter in expired:
             self._end(waiter, Failure(self._timed_out(waiter, now)))
             yield
-        self._timer.set(self._deadlines.first())
+        self._timer.set(self._deadlines.first_due())
 
     def _timed_out(self, waiter: Waiter, now: float) -> Exception:
         watch = waiter.watch

@@ -113,13 +113,13 @@ class Watch:
         self.stopped = True
 
     def queued_at(self, now: float) -> bool:
-        """Return whether a poll waits for nothing but its turn, or did so when the watch was stopped."""
+        """Return whether a poll is due but not sent, or was so when the watch was stopped."""
         if self.stopped:
             return self._queued_at_end
         return self.worker is None and (self.due <= now or not self.answered)
 
     def queued_for(self, now: float) -> float:
-        """Return the seconds for which polls have waited for nothing but their turn."""
+        """Return the seconds for which polls were due but not sent."""
         if self.stopped or not self.queued_at(now):
             return self._queued
         since = max(self.returned_at, self.due) if self.answered else self.returned_at
@@ -129,8 +129,7 @@ class Watch:
         """Return when the next poll is due: after the pause, or earlier for waiters whose deadline comes first.
 
         The last poll goes just before a deadline; or at once, if that moment passed while a poll was in flight. One
-        last poll serves all waiters whose own would follow within their lead: a hundred deadlines need no hundred
-        polls.
+        last poll serves every waiter whose own last poll would come within its lead.
         """
         # A timer may fire early by this much, and the poll that it sends is the last one all the same.
         sent = self.sent_at + RESOLUTION

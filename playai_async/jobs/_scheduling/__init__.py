@@ -9,9 +9,10 @@ own. It brings four parts together:
 - Workers: a few tasks that send requests one after another and end when nothing is due. A poll that waits in the queue
   is an object and not a task.
 
-The way of one request ---------------------- `pump` looks at the limiter, the queue and the pacer. If a request may go,
-`pump` takes it off the queue, tells the pacer (`on_sent`) and starts a worker. Otherwise `pump` sets one timer for the
-next time at which something may go.
+The way of one request
+----------------------
+`pump` looks at the limiter, the queue and the pacer. If a request may go, `pump` takes it off the queue, tells the
+pacer (`on_sent`) and starts a worker. Otherwise `pump` sets one timer for the next time at which something may go.
 
 The worker awaits `request.send()`. The dispatcher then ends the request exactly once: it updates the pacer, reports to
 the emitter, and hands the outcome to the request (`deliver`). The worker takes the next request that may go, or ends.

@@ -71,7 +71,7 @@ class DelayQueue(Generic[_Item]):
             heapq.heapify(self._entries)
             self._gaps = 0
 
-    def first(self) -> float:
+    def first_due(self) -> float:
         """Return the time at which the first item is due; infinity if there is none."""
         entries = self._entries
         while entries and entries[0][_ITEM] is None:
@@ -81,7 +81,7 @@ class DelayQueue(Generic[_Item]):
 
     def take(self, now: float) -> _Item | None:
         """Remove and return the item that has been due longest, or return None if nothing is due."""
-        if self.first() > now or not self._entries:
+        if self.first_due() > now or not self._entries:
             return None
         entry = heapq.heappop(self._entries)
         item: _Item = entry[_ITEM]

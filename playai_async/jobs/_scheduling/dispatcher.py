@@ -242,7 +242,7 @@ class Dispatcher:
 
     def _end(self, worker: Worker, request: Request, outcome: Outcome) -> None:
         """End a request: first the pacer, then the caller, then the next request."""
-        request.worker = None  # from here on the pacer knows of its end
+        request.worker = None
         self._pace(request, outcome)
         if request.wanted:  # else its caller left, and something below swallowed the cancellation
             request.deliver(outcome)

@@ -46,7 +46,7 @@ class InFlightLimiter:
         """Stop counting a request, and call those who wait.
 
         Args:
-            releaser: The callback of the caller, who looks for the next request without being called.
+            releaser: A callback to skip, because the caller checks by itself.
         """
         self._in_flight -= 1
         if not self._waiting:

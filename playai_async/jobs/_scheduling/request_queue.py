@@ -90,7 +90,7 @@ class RequestQueue:
         """Remove and return the next request, or return None if nothing is due."""
         if self._direct:
             return self._take_direct()
-        due, first = self._polls.first(), self._first_polls.first()
+        due, first = self._polls.first_due(), self._first_polls.first_due()
         poll = self._polls.take(now) if due <= min(now, first) else self._first_polls.take(first)
         if poll is not None:
             poll.entry = None
@@ -98,11 +98,11 @@ class RequestQueue:
 
     def next_due(self, now: float) -> float:
         """Return the time from which something is due; infinity if the queue is empty."""
-        return now if self._direct or self._first_polls else self._polls.first()
+        return now if self._direct or self._first_polls else self._polls.first_due()
 
     def waited(self, now: float) -> float:
         """Return the seconds for which the first poll has been due."""
-        return max(0.0, now - min(self._polls.first(), self._first_polls.first()))
+        return max(0.0, now - min(self._polls.first_due(), self._first_polls.first_due()))
 
     def _take_direct(self) -> DirectRequest | None:
         request = self._direct.take(math.inf)

@@ -40,7 +40,7 @@ class Timer:
         self._when = math.inf  # kept here, because uvloop's handle of a timer that is due at once does not know it
 
     def set(self, when: float) -> None:
-        """Call back by that time; infinity changes nothing but cancels a later call."""
+        """Call back by that time; infinity cancels the call."""
         if self._handle is not None:
             if self._when <= when:
                 return  # an early callback is cheap, and setting the timer anew for each poll is not
