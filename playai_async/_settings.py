@@ -57,7 +57,7 @@ RESOLUTION = 1e-6
 """Seconds. A shorter delay counts as none: timers fire early by this much, and asking again would spin."""
 
 REQUEST_TIMEOUT = 10.0
-"""Seconds for one exchange. The service answers a status request at once; after this time, the request counts as failed."""
+"""Seconds for one exchange. The service answers a status request at once; later, the request counts as failed."""
 
 MAX_REPLY_BYTES = 8 * 1024 * 1024
 """Bytes, after decompression. A job takes one or two kilobytes plus its text (50,000 characters at most)."""

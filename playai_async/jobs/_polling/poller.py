@@ -236,8 +236,8 @@ class Poller:
             if self._unsubscribe(waiter):
                 stopped.append(waiter.watch)
             yield
-        workers += filter(None, map(cancel_worker, stopped))  # last, so that waits which end do not get the freed
-        connections
+        # Cancelled last, so that no freed connection goes to a poll that is about to be removed.
+        workers += filter(None, map(cancel_worker, stopped))
 
     def _unsubscribe(self, waiter: Waiter) -> bool:
         """End a wait that its caller left, if it has not ended; return what `_remove` returns."""
