@@ -85,11 +85,11 @@ package: $(VENV)/.release  ## Build the sdist and the wheel into dist/, and chec
 	$(BIN)/python .ci/package
 
 fuzz: $(VENV)/.fuzz  ## Look for replies that break the decoder, a minute for bodies and one for Retry-After
-	$(BIN)/python tests/fuzz/__main__.py
+	$(BIN)/python -m tests.fuzz
 
 bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five minutes
-	$(BIN)/python bench/fleet/__main__.py --short
-	$(BIN)/python bench/cost/__main__.py --short
+	$(BIN)/python -m bench.fleet --short
+	$(BIN)/python -m bench.cost --short
 
 plots: $(VENV)/.bench  ## Draw the plots of the documentation anew, in virtual time, and print their numbers; some two minutes
 	$(BIN)/python -m bench.figures.pacing
@@ -100,7 +100,7 @@ scale: $(VENV)/.developer  ## Measure processes on one quota, and durable waits;
 	$(BIN)/python -m bench.scale.durable
 
 soak: $(VENV)/.developer  ## Soak the client in faults for ten minutes, or SECONDS=60; SEED=1 decides which
-	$(BIN)/python -W error tests/soak/__main__.py --seconds $(SECONDS) --seed $(SEED)
+	$(BIN)/python -W error -m tests.soak --seconds $(SECONDS) --seed $(SEED)
 
 clean:  ## Remove what the other targets made
 	rm -rf $(VENV) .venv-* docs/_build bench/out mutants .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist

@@ -5,7 +5,7 @@ in another, all on loopback and without a quota; tables show medians, and for ra
 stands in `bench/cost/cpu.py`, `bench/cost/memory.py` and `bench/cost/blocking.py`, and what each client does in
 `bench/cost/clients.py`. The tables are also written to `bench/out/cost.md`, and every number to `bench/out/cost.json`.
 
-    python bench/cost/__main__.py [--short]
+    python -m bench.cost [--short]
 
 The exit status is 0 even where a goal is missed; it is another where something broke.
 """
@@ -26,11 +26,12 @@ from typing import TypeVar
 
 import attrs
 
-from bench.cost.blocking import MOMENTS, SUBJECTS, WAITS, Block, block
+from bench.cost.blocking import MOMENTS, SUBJECTS, WAITS, block
 from bench.cost.clients import CONNECTIONS, POLLS_NOTHING, SDKS
 from bench.cost.cpu import JOBS, PAUSE, Entrant, Turn, Turns, take_turns
 from bench.cost.memory import Weight, weigh
-from bench.fleet.tables import table
+from tools.loop_lag import Block
+from tools.tables import table
 
 T = TypeVar("T")
 
@@ -276,7 +277,7 @@ def main() -> int:
         },
     }
     (OUT / "cost.json").write_text(json.dumps(everything, indent=1), encoding="utf-8")
-    text = report(findings, size, " ".join(["python bench/cost/__main__.py", *sys.argv[1:]]))
+    text = report(findings, size, " ".join(["python -m bench.cost", *sys.argv[1:]]))
     (OUT / "cost.md").write_text(text, encoding="utf-8")
     print(text)
     return 0

@@ -1,4 +1,4 @@
-"""How long ten thousand open waits block their event loop, for `cost.py`.
+"""How long ten thousand open waits block their event loop, for `bench.cost`.
 
 A timer set for every millisecond notes by how much the loop is late for it: for so long nobody else had a turn. What
 else the machine did meanwhile is in that. The processor time between two turns of the timer leaves it out; and without
@@ -20,16 +20,15 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import gc
-import time
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, Self
+from typing import Any
 from uuid import UUID
 
 import attrs
 
 from bench.cost.clients import DEADLINE, KEY, USER, Setting, aiohttp_loop
 from bench.cost.service import job_ids
+from tools.loop_lag import Block, Ticker
 from tools.processes import Child, answer, told
 
 WAITS = 10_000
@@ -42,70 +41,6 @@ PAUSE = 3.0
 
 SPELL = 4.0
 """Seconds that polling is watched, and from opening to the common deadline."""
-
-INTERVAL = 0.001
-"""Seconds between two turns of the timer."""
-
-
-@attrs.frozen(kw_only=True)
-class Block:
-    """The longest that a loop was blocked.
-
-    Attributes:
-        seconds: How late the timer was.
-        busy: Seconds of processor time between two turns of the timer.
-        own: The same without garbage collections.
-    """
-
-    seconds: float = 0.0
-    busy: float = 0.0
-    own: float = 0.0
-
-    def or_longer(self, other: Block) -> Block:
-        """Return the longer of each."""
-        return Block(
-            seconds=max(self.seconds, other.seconds), busy=max(self.busy, other.busy), own=max(self.own, other.own)
-        )
-
-
-class Ticker:
-    """A timer for every millisecond, and by how much it was late; used as a context manager.
-
-    Attributes:
-        block: The longest so far.
-    """
-
-    def __init__(self) -> None:
-        self.block = Block()
-        self._loop = asyncio.get_running_loop()
-        self._collecting = 0.0
-
-    def __enter__(self) -> Self:
-        gc.callbacks.append(self._on_collection)
-        self._set()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._note()
-        self._timer.cancel()
-        gc.callbacks.remove(self._on_collection)
-
-    def _set(self) -> None:
-        self._collecting = 0.0
-        self._began = time.thread_time()
-        self._due = self._loop.time() + INTERVAL
-        self._timer = self._loop.call_at(self._due, self._tick)
-
-    def _tick(self) -> None:
-        self._note()
-        self._set()
-
-    def _note(self) -> None:
-        late, busy = self._loop.time() - self._due, time.thread_time() - self._began
-        self.block = self.block.or_longer(Block(seconds=late, busy=busy, own=busy - self._collecting))
-
-    def _on_collection(self, phase: str, _: dict[str, int]) -> None:
-        self._collecting += time.thread_time() if phase == "stop" else -time.thread_time()
 
 
 class Crowd:

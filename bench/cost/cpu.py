@@ -1,4 +1,4 @@
-"""What a poll costs in processor time, for `cost.py`.
+"""What a poll costs in processor time, for `bench.cost`.
 
 A thousand jobs are open at once, none is done, and no quota holds anybody back. The clients, each in a process of its
 own, take turns: one opens its waits, lets each job be polled twice, and from then on its processor time, user and

@@ -1,4 +1,4 @@
-"""What an open wait costs in memory, for `cost.py`.
+"""What an open wait costs in memory, for `bench.cost`.
 
 Each client runs in a process of its own: it opens one wait, notes its resident memory, opens all the others, lets each
 be polled once, and notes the memory again while all of them pause. What has grown is divided by the waits: so the
@@ -9,17 +9,15 @@ from __future__ import annotations
 
 import asyncio
 import gc
-import os
 import time
 from collections.abc import Sequence
 from contextlib import ExitStack
-from pathlib import Path
 
 import attrs
 
 from bench.cost.clients import CLIENTS, POLLS_NOTHING, Setting
 from bench.cost.service import await_requests, job_ids
-from tools.processes import Child, answer, told
+from tools.processes import Child, answer, open_descriptors, resident_memory, told
 
 PAUSE = 3_600.0
 """Seconds; longer than any run, so that every wait is between two polls when it is weighed."""
@@ -95,15 +93,17 @@ async def be_client(client: str, waits: int, setting: Setting) -> None:
         async def open_all() -> None:
             nonlocal before, before_objects, before_tasks
             before_tasks, before_objects = len(asyncio.all_tasks()), len(gc.get_objects())
-            before = resident()
+            gc.collect()
+            before = resident_memory()
             tasks.extend(asyncio.ensure_future(wait(job_id)) for job_id in others)
 
         async def weight() -> dict[str, object]:
             ended = [task for task in tasks if task.done()]
             if ended:
                 raise RuntimeError(f"{client} lost {len(ended)} waits: {ended[0]!r}")
+            gc.collect()
             weight = Weight(
-                bytes=(resident() - before) / waits,
+                bytes=(resident_memory() - before) / waits,
                 objects=(len(gc.get_objects()) - before_objects) / waits,
                 tasks=(len(asyncio.all_tasks()) - before_tasks) / waits,
                 descriptors=open_descriptors() - descriptors,
@@ -111,18 +111,6 @@ async def be_client(client: str, waits: int, setting: Setting) -> None:
             return attrs.asdict(weight)
 
         await answer({"open one": open_one, "open all": open_all, "weigh": weight})
-
-
-def resident() -> int:
-    """Return the resident memory of this process, in bytes."""
-    gc.collect()
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")
-
-
-def open_descriptors() -> int:
-    """Return how many descriptors this process holds."""
-    return len(list(Path("/proc/self/fd").iterdir()))
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""The service in a process of its own, for `cost.py`: the emulator, and its jobs in the shapes for the SDKs.
+"""The service in a process of its own, for `bench.cost`: the emulator, and its jobs in the shapes for the SDKs.
 
 There is no quota, and the jobs are endless, so that every wait stays open. Answers `urls`, `requests` and `in_flight`.
 """

@@ -1,9 +1,9 @@
 """What telemetry costs: a poll's processor time and a wait's memory, with and without OpenTelemetry.
 
-    python bench/cost/telemetry.py            some five minutes
-    python bench/cost/telemetry.py --short    a minute, and rougher
+    python -m bench.cost.telemetry            some five minutes
+    python -m bench.cost.telemetry --short    a minute, and rougher
 
-Compared within one run, as `cost.py` does: where the package is not installed; where it is, and nobody listens; and
+Compared within one run, as `bench.cost` does: where the package is not installed; where it is, and nobody listens; and
 with the SDK set up for spans and metrics. Each figure is a median, and so is each ratio, which is to the first of the
 three in the same round.
 """

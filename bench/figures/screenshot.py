@@ -1,4 +1,4 @@
-"""Takes the picture of the example's page that the documentation shows: `python bench/figures/screenshot.py`.
+"""Takes the picture of the example's page that the documentation shows: `python -m bench.figures.screenshot`.
 
 Starts the example on its emulator, has a text spoken in a headless Chromium, and writes `docs/example.png`.
 """

@@ -8,7 +8,7 @@ Where a client gives a wait up although its job is fine, that wait is lost. In t
 later, so that every job has a lag; of the SDKs, which do lose waits, further runs show what becomes of callers who do
 not.
 
-    python bench/fleet/__main__.py [--short] [--seeds 3] [--speed 10] [--at-once 2]
+    python -m bench.fleet [--short] [--seeds 3] [--speed 10] [--at-once 2]
 
 Tables, results and a plot go to bench/out/. The exit status is 1 where a run broke; a goal that is missed is shown.
 """
@@ -223,7 +223,7 @@ def main() -> int:
     everything = [attrs.asdict(result) for result in results]
     (OUT / "fleet.json").write_text(json.dumps(everything, indent=1), encoding="utf-8")
     findings = Findings.of(results)
-    text = report(findings, " ".join(["python bench/fleet/__main__.py", *sys.argv[1:]]))
+    text = report(findings, " ".join(["python -m bench.fleet", *sys.argv[1:]]))
     (OUT / "fleet.md").write_text(text, encoding="utf-8")
     picture(findings, OUT / "fleet.png")
     print(text)

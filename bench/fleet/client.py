@@ -4,7 +4,7 @@ It says `ready` when its library is imported; then it is told, in a line on stan
 when the run begins; and it answers with what became of each wait. Whoever still waits long after the last job was done
 is cut off.
 
-    python bench/fleet/client.py --client runwayml --workload stream --seed 1 --speed 10
+    python -m bench.fleet.client --client runwayml --workload stream --seed 1 --speed 10
 """
 
 from __future__ import annotations

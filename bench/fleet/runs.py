@@ -5,15 +5,12 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
-from pathlib import Path
 from typing import IO, Any
 
 import attrs
 
 from bench.fleet.client import PATIENCE
 from bench.fleet.workloads import workload
-
-HERE = Path(__file__).parent
 
 SPARE = 120.0
 """Real seconds that a run may take beyond its service seconds, for starting and ending."""
@@ -65,7 +62,7 @@ def perform(run: Run) -> Result:
     jobs = workload(run.workload, run.seed)
     what = ["--workload", run.workload, "--seed", str(run.seed), "--speed", str(run.speed)]
     whom = ["--client", run.client, *(["--again"] if run.again else [])]
-    with start("service.py", *what) as service, start("waiting.py", *whom, *what) as client:
+    with start("bench.fleet.service", *what) as service, start("bench.fleet.client", *whom, *what) as client:
         try:
             hear(service)
             hear(client)
@@ -80,11 +77,11 @@ def perform(run: Run) -> Result:
     return Result(run=run, jobs=len(jobs.jobs), client=json.loads(said), service=json.loads(counted))
 
 
-def start(script: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start a script of this folder, to be talked with line by line."""
-    command = [sys.executable, str(HERE / script), *arguments]
+def start(module: str, *arguments: str) -> subprocess.Popen[str]:
+    """Start a module as a process that reads and writes lines."""
+    command = [sys.executable, "-m", module, *arguments]
     pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)  # noqa: S603 - our own script
+    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)  # noqa: S603 - our own module
 
 
 def hear(speaker: subprocess.Popen[str]) -> str:

@@ -5,7 +5,7 @@ imported. `begin` starts the emulator, and is answered by where it is and when t
 `report` is answered by what it counted, and ends it. All jobs are there from the start, and each finishes at its time
 of the run exactly; nobody asks for one before it is to start.
 
-    python bench/fleet/service.py --workload stream --seed 1 --speed 10
+    python -m bench.fleet.service --workload stream --seed 1 --speed 10
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ A third of the way in, one worker is killed with SIGKILL; two thirds in, Postgre
 again. The handler writes its outcome's key to a table, and that it was called to another. The service is the emulator,
 in this process, with a quota that the workers share evenly.
 
-    python bench/scale/durable.py [--short]
+    python -m bench.scale.durable [--short]
 
 It needs PostgreSQL's programs, on the path or where Debian puts them. The exit status is 1 where a wait was lost.
 """
@@ -22,8 +22,8 @@ from contextlib import AsyncExitStack
 import attrs
 from procrastinate.schema import SchemaManager
 
-from bench.scale.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from playai_async.emulator import Emulator
+from tools.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from tools.servers.machine import free_port, initdb
 from tools.servers.postgres import Cluster
 

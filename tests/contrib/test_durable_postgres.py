@@ -12,11 +12,11 @@ import pytest
 from procrastinate import PsycopgConnector
 from procrastinate.exceptions import AlreadyEnqueued
 
-from bench.scale.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from playai_async import PlayAISession, Polling, TransportError
 from playai_async.contrib.procrastinate import DurableWaits
 from playai_async.emulator import Emulator, Hang, Status
 from tests.contrib.durable import Backend, RecordingHandler, finished
+from tools.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from tools.servers.postgres import Cluster
 
 pytestmark = pytest.mark.looptime(False)  # noqa: FBT003 - looptime's own way; PostgreSQL's time is real

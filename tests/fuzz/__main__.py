@@ -81,8 +81,8 @@ def main() -> None:
         fuzz(options.target, options.seconds, options.seed)
     for target in TARGETS:
         print(f"== {target}: {options.seconds} s", flush=True)
-        command = [sys.executable, __file__, target, f"--seconds={options.seconds}", f"--seed={options.seed}"]
-        if subprocess.run(command, check=False).returncode:  # noqa: S603 - this very script
+        command = [sys.executable, "-m", "tests.fuzz", target, f"--seconds={options.seconds}", f"--seed={options.seed}"]
+        if subprocess.run(command, check=False).returncode:  # noqa: S603 - this very module
             sys.exit(1)
 
 

@@ -5,7 +5,7 @@ from the seed. So are the callers: how each waits, for what, how long, and how i
 calm, and nobody new comes. Then every wait must be accounted for exactly once, every result and every error be right,
 and nothing be left: no task, no descriptor, no part of a file, no warning, and no more memory than after warming up.
 
-    python tests/soak/__main__.py [--seconds 600] [--seed 1] [--waits 3000]
+    python -m tests.soak [--seconds 600] [--seed 1] [--waits 3000]
 
 It prints its account. The exit status is 1 where a promise was broken; it says which, and whose.
 """
@@ -25,7 +25,6 @@ from typing import Any
 
 import attrs
 
-from bench.cost.memory import open_descriptors
 from playai_async import PlayAISession
 from tests.soak.account import Account
 from tests.soak.callers import Callers
@@ -34,7 +33,7 @@ from tests.soak.plan import Soak, caller_of
 from tests.soak.report import account_of, verdict_of
 from tests.soak.sessions import SEATS, Sessions
 from tests.soak.vitals import Complaints, Memory, Vitals
-from tools.processes import Child
+from tools.processes import Child, open_descriptors
 
 FILLING = 6.5
 """Seconds in which all waits may be opened; it bounds the callers, and by them the requests."""
@@ -174,7 +173,7 @@ def soak(asked: Soak) -> int:
     memory = Memory.of(run.vitals.samples, asked.stormy, run.objects_left)
     text = account_of(account, run.sessions, run.vitals, memory, report)
     print(f"{text}\ntook: {time.monotonic() - began:.0f} s")
-    print(f"\n{verdict_of(account, f'python tests/soak/__main__.py {shlex.join(sys.argv[1:])}')}")
+    print(f"\n{verdict_of(account, f'python -m tests.soak {shlex.join(sys.argv[1:])}')}")
     return 1 if account.breaches else 0
 
 

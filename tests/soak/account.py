@@ -17,7 +17,6 @@ from weakref import WeakSet
 
 import attrs
 
-from bench.fleet.tables import table
 from playai_async import PlayAIError, TtsJob
 from tests.soak.oracle import (
     OUTCOMES,
@@ -32,6 +31,7 @@ from tests.soak.oracle import (
     problems_of_state,
 )
 from tests.soak.plan import WAYS, Caller, Soak
+from tools.tables import table
 
 MOST_TOLD = 25
 """Broken promises that are told of one by one."""

@@ -4,18 +4,17 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import os
 import resource
 import statistics
 import sys
 from collections import deque
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import attrs
 
-from bench.cost.blocking import Block, Ticker
+from tools.loop_lag import Block, Ticker
+from tools.processes import resident_memory
 
 MEBIBYTE = 1024 * 1024
 
@@ -116,7 +115,7 @@ class Vitals:
             self._sample()
 
     def _sample(self) -> None:
-        self.samples.append(Sample(self._now(), resident_now(), sys.getallocatedblocks(), self._waits()))
+        self.samples.append(Sample(self._now(), resident_memory(), sys.getallocatedblocks(), self._waits()))
 
     def lateness(self) -> float:
         """Return by how many seconds the loop was late lately, at most."""
@@ -151,9 +150,3 @@ class Complaints(logging.Handler):
 
     def _lost(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
         self._tell(f"lost by the event loop: {context}")
-
-
-def resident_now() -> int:
-    """Return how many bytes this process has resident, garbage and all."""
-    pages = int(Path("/proc/self/statm").read_text(encoding="ascii").split()[1])
-    return pages * os.sysconf("SC_PAGE_SIZE")

@@ -120,7 +120,7 @@ class Supervised:
 
     async def _keep_up(self) -> None:
         while True:
-            self._process = await asyncio.create_subprocess_exec(*self._command, cwd=Path(__file__).parents[2])
+            self._process = await asyncio.create_subprocess_exec(*self._command, cwd=Path(__file__).parents[1])
             self.started += 1
             try:
                 await self._process.wait()
