@@ -7,14 +7,15 @@ import sys
 
 import uvicorn
 
-from examples.fastapi_backend.app import create_app
-from examples.fastapi_backend.server import Server
 from playai_async.emulator import Emulator
+
+from .app import create_app
+from .server import Server
 
 
 def main() -> int:
     """Serve until interrupted, and return the exit status."""
-    parser = argparse.ArgumentParser(prog="python -m examples.fastapi_backend", description=__doc__)
+    parser = argparse.ArgumentParser(prog=f"python -m {__package__}", description=__doc__)
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
     with asyncio.Runner() as runner:

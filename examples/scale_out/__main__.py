@@ -17,12 +17,16 @@ from pathlib import Path
 
 import aiohttp
 
-from examples.scale_out.demo import Demo, clock
-from examples.scale_out.processes import Kept, started, stopped
 from playai_async.emulator import Emulator
-from tools.servers import machine as programs
 
-ROOT = Path(__file__).parent.parent.parent
+from .demo import Demo, clock
+from .processes import Kept, started, stopped
+from .servers import find_program, free_port
+
+PACKAGE = __package__ or "scale_out"
+ROOT = Path(__file__).resolve().parents[len(PACKAGE.split("."))]
+"""The directory in which `python -m` finds this package."""
+
 READY = 60.0
 """Seconds for the web processes to answer."""
 
@@ -34,7 +38,7 @@ class NotStartedError(Exception):
 def main() -> int:
     """Run, and return the exit status."""
     parser = argparse.ArgumentParser(
-        prog="python -m examples.scale_out", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog=f"python -m {PACKAGE}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     mode = parser.add_mutually_exclusive_group()
     mode.add_argument("--demo", action="store_true", help="post texts, kill a worker, and count (the default)")
@@ -51,15 +55,12 @@ def main() -> int:
     if not options.emulated and not (options.demo or options.serve):
         print("PLAYAI_API_KEY is set, and speech costs money: say --demo or --serve.", file=sys.stderr)
         return 2
-    missing = [
-        name
-        for name, path in (("redis-server", programs.redis_server()), ("postgresql", programs.initdb()))
-        if not path
-    ]
+    needed = {"redis-server": "redis-server", "postgresql": "initdb"}
+    missing = [package for package, program in needed.items() if not find_program(program)]
     if missing:
         print(f"Missing here: {' and '.join(missing)}. apt-get install {' '.join(missing)}", file=sys.stderr)
         return 2
-    os.chdir(ROOT)  # where `python -m` finds the example
+    os.chdir(ROOT)
     try:
         return asyncio.run(until_signalled(options))
     except NotStartedError as error:
@@ -100,9 +101,9 @@ async def run(options: argparse.Namespace) -> int:
                 "PLAYAI_USER_ID": "any-user",
                 "PLAYAI_BASE_URL": emulator.base_url,
             }
-        ports = [programs.free_port(), programs.free_port()]
+        ports = [free_port(), free_port()]
         webs = [Kept(f"web {at}", web(port), environment, say) for at, port in enumerate(ports, 1)]
-        workers = [Kept(f"worker {at}", ["examples.scale_out.worker"], environment, say) for at in (1, 2)]
+        workers = [Kept(f"worker {at}", [f"{PACKAGE}.worker"], environment, say) for at in (1, 2)]
         await stack.enter_async_context(all_kept_up([*webs, *workers]))
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         await answering(urls)
@@ -117,7 +118,7 @@ async def run(options: argparse.Namespace) -> int:
 
 
 def web(port: int) -> list[str]:
-    return ["uvicorn", "examples.scale_out.app:app", "--port", str(port), "--log-level", "warning"]
+    return ["uvicorn", f"{PACKAGE}.app:app", "--port", str(port), "--log-level", "warning"]
 
 
 @contextlib.asynccontextmanager
@@ -126,7 +127,7 @@ async def databases() -> AsyncIterator[dict[str, str]]:
     process = await started(
         sys.executable,
         "-m",
-        "examples.scale_out.servers",
+        f"{PACKAGE}.servers",
         environment=os.environ,
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,

@@ -17,8 +17,9 @@ from procrastinate.exceptions import ConnectorException
 from psycopg.rows import class_row
 from pydantic import BaseModel, StringConstraints
 
-from examples.scale_out.waits import opened, playai, pool, waits
 from playai_async import InvalidParametersError, PlayAIError, RateLimitedError, TtsParameters, WaitTimeoutError
+
+from .waits import opened, playai, pool, waits
 
 LONGEST_CREATION = 25
 """Seconds: proxies give up on a request that is silent for longer, often after 30."""

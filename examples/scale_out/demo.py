@@ -8,8 +8,9 @@ from uuid import UUID
 import aiohttp
 import psycopg
 
-from examples.scale_out.processes import Kept
 from playai_async.emulator import Emulator
+
+from .processes import Kept
 
 PATIENCE = 300.0
 """Seconds after which what is not stored is lost."""

@@ -11,7 +11,7 @@ import sys
 
 from procrastinate.exceptions import ConnectorException
 
-from examples.scale_out.waits import CONCURRENCY, opened, tasks, waits
+from .waits import CONCURRENCY, opened, tasks, waits
 
 HEARTBEAT = 1.0
 """Seconds; a tenth of procrastinate's default, so that silence is soon a sign of death."""

@@ -21,7 +21,6 @@ import pytest
 
 from examples.scale_out import __main__ as script
 from tests.contrib.servers import program
-from tools.servers import machine as on_this_machine
 from tools.servers.machine import initdb, redis_server
 
 ROOT = Path(__file__).parent.parent.parent
@@ -181,10 +180,10 @@ def test_it_serves_until_ctrl_c(programs: None) -> None:
 @pytest.mark.parametrize(
     ("absent", "words"),
     [
-        (["redis_server"], "Missing here: redis-server. apt-get install redis-server"),
+        (["redis-server"], "Missing here: redis-server. apt-get install redis-server"),
         (["initdb"], "Missing here: postgresql. apt-get install postgresql"),
         (
-            ["redis_server", "initdb"],
+            ["redis-server", "initdb"],
             "Missing here: redis-server and postgresql. apt-get install redis-server postgresql",
         ),
     ],
@@ -194,8 +193,7 @@ def test_a_missing_program_is_named(
     absent: list[str], words: str, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """In one line, with what installs it, before anything is started."""
-    for name in ("redis_server", "initdb"):
-        monkeypatch.setattr(on_this_machine, name, lambda found=None if name in absent else Path("there"): found)
+    monkeypatch.setattr(script, "find_program", lambda name: None if name in absent else Path(name))
     monkeypatch.setattr(sys, "argv", ["scale_out"])
     monkeypatch.delenv("PLAYAI_API_KEY", raising=False)
     assert script.main() == 2
