@@ -1,7 +1,7 @@
-"""A worker of durable waits, in a process of its own: asks the service, and writes what became of each job to a table.
+"""A worker process for durable waits: polls jobs, and stores the outcome of each job in a table.
 
-It is told on its command line, as JSON, where the service and the database are. It ends when procrastinate's worker
-does, with status 0 where it was told to end, and 1 where it lost the database, say.
+The arguments are JSON on the command line. The process exits with status 0 after a signal, and with status 1 when it
+loses the connection to the database.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from procrastinate.exceptions import ConnectorException
 
 from playai_async import Pacing, PlayAISession, Polling
 from playai_async.contrib.procrastinate import DurableWaits, Outcome
-from tools.processes import told
+from tools.processes import read_arguments
 
 TABLES = """
 CREATE TABLE ended (key text PRIMARY KEY, job_id uuid NOT NULL);
@@ -30,19 +30,19 @@ CREATE TABLE calls (key text NOT NULL, at timestamptz NOT NULL DEFAULT clock_tim
 """
 
 RESTART_PAUSE = 0.5
-"""Seconds from a worker's end to the next worker."""
+"""Seconds between the exit of a worker and the start of the next one."""
 
 
 @attrs.frozen(kw_only=True)
 class Work:
-    """What a worker is told.
+    """The arguments of a worker.
 
     Attributes:
-        dsn: Where the database is.
-        url: Where the service is.
-        quota: The requests a window of 60 s that each worker may send, or None to learn that.
-        concurrency: Rows at once.
-        timeout: Seconds for each wait.
+        dsn: The connection string of the database.
+        url: The base URL of the service.
+        quota: Requests that each worker may send per window of 60 s; None: learn the quota.
+        concurrency: How many rows a worker processes at the same time.
+        timeout: Seconds for each wait, or None.
     """
 
     dsn: str
@@ -53,7 +53,7 @@ class Work:
 
 
 def app_of(work: Work, playai: PlayAISession) -> tuple[procrastinate.App, DurableWaits]:
-    """Make the app of a backend that writes each outcome to a table, exactly once."""
+    """Create the app of a backend whose handler stores each outcome exactly once."""
     waits = DurableWaits(playai, polling=Polling(timeout=work.timeout))
 
     @waits.on_done("store")
@@ -71,14 +71,14 @@ def app_of(work: Work, playai: PlayAISession) -> tuple[procrastinate.App, Durabl
 
 
 def session_of(work: Work) -> PlayAISession:
-    """Make the session of such a backend."""
+    """Create the session of such a backend."""
     return PlayAISession(
         "a-key", "a-user", base_url=work.url, pacing=Pacing(requests_per_window=work.quota), polling=Polling()
     )
 
 
-async def work_as(work: Work, **options: Any) -> None:
-    """Be a worker, until procrastinate's ends."""
+async def run_worker(work: Work, **options: Any) -> None:
+    """Run a worker until procrastinate stops it."""
     async with session_of(work) as playai:
         app, _ = app_of(work, playai)
         async with app.open_async():
@@ -92,10 +92,10 @@ async def work_as(work: Work, **options: Any) -> None:
 
 
 class Supervised:
-    """A worker process, and another whenever it ends.
+    """A worker process that is restarted whenever it exits.
 
     Attributes:
-        started: How many processes there were.
+        started: How many processes were started.
     """
 
     def __init__(self, work: Work) -> None:
@@ -104,21 +104,21 @@ class Supervised:
         self.started = 0
 
     @contextlib.asynccontextmanager
-    async def kept_up(self) -> AsyncIterator[None]:
-        """Keep a worker up for the length of the block."""
-        keeping = asyncio.create_task(self._keep_up())
+    async def running(self) -> AsyncIterator[None]:
+        """Keep a worker running until the end of the block."""
+        supervising = asyncio.create_task(self._supervise())
         try:
             yield
         finally:
-            keeping.cancel()
-            await asyncio.wait([keeping])
+            supervising.cancel()
+            await asyncio.wait([supervising])
 
     def kill(self) -> None:
-        """Kill the worker that there is, with SIGKILL."""
+        """Send SIGKILL to the current worker."""
         assert self._process is not None
         self._process.kill()
 
-    async def _keep_up(self) -> None:
+    async def _supervise(self) -> None:
         while True:
             self._process = await asyncio.create_subprocess_exec(*self._command, cwd=Path(__file__).parents[1])
             self.started += 1
@@ -132,11 +132,11 @@ class Supervised:
 
 
 def main() -> int:
-    """Be a worker. Return the exit status."""
-    for name in ("procrastinate", "psycopg", "playai_async"):  # whoever kills workers and databases knows of it
+    """Run a worker and return the exit status."""
+    for name in ("procrastinate", "psycopg", "playai_async"):  # the parent kills workers and databases on purpose
         logging.getLogger(name).setLevel(logging.CRITICAL)
     try:
-        asyncio.run(work_as(Work(**told())))
+        asyncio.run(run_worker(Work(**read_arguments())))
     except ConnectorException:
         return 1
     return 0

@@ -1,4 +1,4 @@
-"""How long callbacks block an event loop."""
+"""Measure for how long callbacks block an event loop."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Self
 import attrs
 
 INTERVAL = 0.001
-"""Seconds between two turns of the timer."""
+"""Seconds between two timer callbacks."""
 
 
 @attrs.frozen(kw_only=True)
 class Block:
-    """The longest that a loop was blocked.
+    """The longest time that an event loop was blocked.
 
     Attributes:
-        seconds: How late the timer was.
-        busy: Seconds of processor time between two turns of the timer.
-        own: The same without garbage collections.
+        seconds: Wall time: how late the timer callback ran, in seconds.
+        busy: Processor time between two timer callbacks, in seconds.
+        own: The same without garbage collections, in seconds.
     """
 
     seconds: float = 0.0
@@ -28,17 +28,17 @@ class Block:
     own: float = 0.0
 
     def or_longer(self, other: Block) -> Block:
-        """Return the longer of each."""
+        """Return the maximum of each measure."""
         return Block(
             seconds=max(self.seconds, other.seconds), busy=max(self.busy, other.busy), own=max(self.own, other.own)
         )
 
 
 class Ticker:
-    """A timer for every millisecond, and by how much it was late; used as a context manager.
+    """A context manager that measures, once per millisecond, how late a timer callback of the running loop is.
 
     Attributes:
-        block: The longest so far.
+        block: The maximum so far.
     """
 
     def __init__(self) -> None:
@@ -48,25 +48,25 @@ class Ticker:
 
     def __enter__(self) -> Self:
         gc.callbacks.append(self._on_collection)
-        self._set()
+        self._schedule()
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._note()
+        self._measure()
         self._timer.cancel()
         gc.callbacks.remove(self._on_collection)
 
-    def _set(self) -> None:
+    def _schedule(self) -> None:
         self._collecting = 0.0
         self._began = time.thread_time()
         self._due = self._loop.time() + INTERVAL
         self._timer = self._loop.call_at(self._due, self._tick)
 
     def _tick(self) -> None:
-        self._note()
-        self._set()
+        self._measure()
+        self._schedule()
 
-    def _note(self) -> None:
+    def _measure(self) -> None:
         late, busy = self._loop.time() - self._due, time.thread_time() - self._began
         self.block = self.block.or_longer(Block(seconds=late, busy=busy, own=busy - self._collecting))
 

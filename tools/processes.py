@@ -1,7 +1,8 @@
-"""Processes that the cost scripts run beside themselves: the service, and each client in one of its own.
+"""Control child processes line by line, and measure the memory of this one.
 
-A process reads commands, a line each, and answers each with a line of JSON; between two commands it does what it is
-there for. So whoever measures decides when everybody begins and ends, and asks for numbers without taking part.
+A child reads commands from standard input and writes answers to standard output, each as one line of JSON. Between two
+commands it does its work. So the parent decides when each child starts and stops, and asks for measurements without
+taking part in them.
 """
 
 from __future__ import annotations
@@ -17,23 +18,23 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-PATIENCE = 600.0
-"""Seconds that an answer may take; past them the process is given up."""
+ANSWER_TIMEOUT = 600.0
+"""The default time to wait for an answer, in seconds."""
 
-Command = Callable[[], Awaitable[object]]
+Command = Callable[..., Awaitable[object]]
 
 
 class Child:
-    """A process of ours, killed at the end of the block that it was started for.
+    """A child process that runs a module; it is killed at the end of the block.
 
     Args:
         module: The module to run, such as `bench.cost.service`.
-        arguments: What it is told, as JSON on its command line.
+        arguments: Passed to the child as JSON on its command line; `read_arguments` returns them there.
     """
 
     def __init__(self, module: str, arguments: object) -> None:
         self._name = f"{module} {arguments}"
-        self._process = subprocess.Popen(  # noqa: S603 - a module of this folder
+        self._process = subprocess.Popen(  # noqa: S603 - a module of this repository
             [sys.executable, "-m", module, json.dumps(arguments)],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -49,38 +50,44 @@ class Child:
         self._process.kill()
         self._process.communicate()
 
-    def ask(self, command: str) -> Any:
-        """Send a command and return what the process answers to it.
+    def ask(self, command: str, *arguments: object, timeout: float = ANSWER_TIMEOUT) -> Any:
+        """Send a command to the child and return its answer.
+
+        Args:
+            command: Its name.
+            arguments: Its arguments, which must be JSON.
+            timeout: Seconds to wait for the answer; then the child is killed.
 
         Raises:
-            RuntimeError: The process ended instead, or took too long; what it had to say is on standard error.
+            RuntimeError: The child exited, or did not answer in time. Its traceback is on standard error.
         """
         assert self._process.stdin is not None
         assert self._process.stdout is not None
-        giving_up = threading.Timer(PATIENCE, self._process.kill)
-        giving_up.start()
+        killer = threading.Timer(timeout, self._process.kill)
+        killer.start()
         try:
-            self._process.stdin.write(f"{command}\n")
+            self._process.stdin.write(f"{json.dumps([command, *arguments])}\n")
             self._process.stdin.flush()
             answer = self._process.stdout.readline()
         finally:
-            giving_up.cancel()
+            killer.cancel()
         if not answer:
-            raise RuntimeError(f"{self._name} did not answer to {command!r}")
+            raise RuntimeError(f"{self._name} did not answer {command!r}")
         return json.loads(answer)
 
 
-def told() -> Any:
-    """Return what this process was told on its command line."""
+def read_arguments() -> Any:
+    """Return the arguments that the parent passed on the command line."""
     return json.loads(sys.argv[1])
 
 
-async def answer(commands: Mapping[str, Command]) -> None:
-    """Be such a process: answer commands until there are no more."""
+async def serve_commands(commands: Mapping[str, Command]) -> None:
+    """Execute commands from standard input until it closes. Call this in the child."""
     reader = asyncio.StreamReader()
     await asyncio.get_running_loop().connect_read_pipe(lambda: asyncio.StreamReaderProtocol(reader), sys.stdin)
-    while line := (await reader.readline()).decode().strip():
-        print(json.dumps(await commands[line]()), flush=True)
+    while line := await reader.readline():
+        command, *arguments = json.loads(line)
+        print(json.dumps(await commands[command](*arguments)), flush=True)
 
 
 def open_descriptors() -> int:

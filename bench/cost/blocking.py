@@ -29,7 +29,7 @@ import attrs
 from bench.cost.clients import DEADLINE, KEY, USER, Setting, aiohttp_loop
 from bench.cost.service import job_ids
 from tools.loop_lag import Block, Ticker
-from tools.processes import Child, answer, told
+from tools.processes import Child, read_arguments, serve_commands
 
 WAITS = 10_000
 
@@ -211,9 +211,9 @@ async def be_subject(subject: str, setting: Setting) -> None:
     async def run() -> dict[str, object]:
         return {moment: attrs.asdict(block) for moment, block in (await SUBJECTS[subject](setting)).items()}
 
-    await answer({"run": run})
+    await serve_commands({"run": run})
 
 
 if __name__ == "__main__":
-    arguments = told()
+    arguments = read_arguments()
     asyncio.run(be_subject(arguments["subject"], Setting(**arguments["setting"])))

@@ -18,7 +18,7 @@ import attrs
 
 from bench.cost.clients import CLIENTS, Setting
 from bench.cost.service import await_requests, job_ids
-from tools.processes import Child, answer, told
+from tools.processes import Child, read_arguments, serve_commands
 
 JOBS = 1_000
 
@@ -127,9 +127,9 @@ async def be_client(client: str, setting: Setting) -> None:
             if lost:
                 raise RuntimeError(f"{client} lost {len(lost)} waits: {lost[0]!r}")
 
-        await answer({"open": open_waits, "cpu": cpu, "close": close_waits})
+        await serve_commands({"open": open_waits, "cpu": cpu, "close": close_waits})
 
 
 if __name__ == "__main__":
-    arguments = told()
+    arguments = read_arguments()
     asyncio.run(be_client(arguments["client"], Setting(**arguments["setting"])))

@@ -17,7 +17,7 @@ import attrs
 
 from bench.cost.clients import CLIENTS, POLLS_NOTHING, Setting
 from bench.cost.service import await_requests, job_ids
-from tools.processes import Child, answer, open_descriptors, resident_memory, told
+from tools.processes import Child, open_descriptors, read_arguments, resident_memory, serve_commands
 
 PAUSE = 3_600.0
 """Seconds; longer than any run, so that every wait is between two polls when it is weighed."""
@@ -61,8 +61,8 @@ def weigh_once(service: Child, client: str, waits: int) -> Weight:
     setting = Setting(url=url, shaped_url=shaped_url, pause=PAUSE)
     polled = 0 if client == POLLS_NOTHING else 1
     with ExitStack() as stack:
-        told = {"client": client, "waits": waits, "setting": attrs.asdict(setting)}
-        child = stack.enter_context(Child("bench.cost.memory", told))
+        arguments = {"client": client, "waits": waits, "setting": attrs.asdict(setting)}
+        child = stack.enter_context(Child("bench.cost.memory", arguments))
         for command, count in (("open one", 1), ("open all", waits)):
             at_first = service.ask("requests")
             child.ask(command)
@@ -110,9 +110,9 @@ async def be_client(client: str, waits: int, setting: Setting) -> None:
             )
             return attrs.asdict(weight)
 
-        await answer({"open one": open_one, "open all": open_all, "weigh": weight})
+        await serve_commands({"open one": open_one, "open all": open_all, "weigh": weight})
 
 
 if __name__ == "__main__":
-    arguments = told()
+    arguments = read_arguments()
     asyncio.run(be_client(arguments["client"], arguments["waits"], Setting(**arguments["setting"])))

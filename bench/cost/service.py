@@ -12,7 +12,7 @@ from uuid import UUID
 
 from bench.fleet.shapes import shapes
 from playai_async.emulator import Emulator
-from tools.processes import PATIENCE, Child, answer, told
+from tools.processes import ANSWER_TIMEOUT, Child, read_arguments, serve_commands
 
 
 def job_ids(count: int) -> list[UUID]:
@@ -26,10 +26,10 @@ def await_requests(service: Child, count: int) -> None:
     Raises:
         RuntimeError: It did not have them in time.
     """
-    last = time.monotonic() + PATIENCE
+    last = time.monotonic() + ANSWER_TIMEOUT
     while (found := service.ask("requests")) < count:
         if time.monotonic() > last:
-            raise RuntimeError(f"{found} requests in {PATIENCE:.0f} s, and not the {count} that were to come")
+            raise RuntimeError(f"{found} requests in {ANSWER_TIMEOUT:.0f} s, and not the {count} that were to come")
         time.sleep(0.05)
 
 
@@ -48,8 +48,8 @@ async def serve(count: int) -> None:
         async def in_flight() -> int:
             return emulator.stats.in_flight
 
-        await answer({"urls": urls, "requests": requests, "in_flight": in_flight})
+        await serve_commands({"urls": urls, "requests": requests, "in_flight": in_flight})
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(told()))
+    asyncio.run(serve(read_arguments()))

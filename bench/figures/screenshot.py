@@ -13,7 +13,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from tools.servers.browser import PATIENCE, browsing, chromium
+from tools.servers.browser import TIMEOUT_MS, find_chromium, run_chromium
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "example.png"
@@ -22,7 +22,7 @@ PROGRAM = [sys.executable, "-m", "examples.fastapi_backend", "--port", "0"]
 
 def main() -> None:
     """Take the picture."""
-    path = chromium()
+    path = find_chromium()
     if path is None:
         raise SystemExit("There is no Chromium here: install the package chromium.")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")}
@@ -41,11 +41,11 @@ def main() -> None:
 
 def take(path: str, url: str) -> None:
     """Have a text spoken on the page, and take a picture of what it shows then."""
-    with browsing(path) as browser:
+    with run_chromium(path) as browser:
         page = browser.new_page(viewport={"width": 720, "height": 200}, color_scheme="light", device_scale_factor=1.5)
         page.goto(url)
         page.get_by_role("button", name="Speak").click()
-        expect(page.locator("audio")).to_be_visible(timeout=PATIENCE)
+        expect(page.locator("audio")).to_be_visible(timeout=TIMEOUT_MS)
         page.wait_for_function("document.querySelector('audio').readyState >= HTMLMediaElement.HAVE_METADATA")
         page.screenshot(path=PICTURE, full_page=True)
 

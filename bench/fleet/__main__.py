@@ -1,16 +1,16 @@
-"""How soon many waits under one quota notice that their jobs are done: this library, loops written by hand, and SDKs.
+"""Compare how fast clients notice finished jobs under one quota: this library, hand-written loops, and SDKs.
 
-A run is one client that waits for all jobs of one workload; service and client are processes of their own, and their
-clocks run several times faster than real, so that every client keeps its own defaults. The service is the emulator, the
-quota 60 requests in a fixed window of 60 s. For each seed each client has its turn; tables show medians.
+In each run, one client waits for all jobs of one workload. Service and client are separate processes, and their clocks
+run several times faster than real time, so that every client keeps its own defaults. The service is the emulator with a
+quota of 60 requests in a fixed window of 60 s. Each client runs once for each seed; tables show medians.
 
-Where a client gives a wait up although its job is fine, that wait is lost. In the main runs the caller waits again 5 s
-later, so that every job has a lag; of the SDKs, which do lose waits, further runs show what becomes of callers who do
-not.
+A wait is lost when a client gives it up although its job completes. In the main runs the caller then waits again 5 s
+later, so that every job has a lag. Some SDKs lose waits; further runs show what happens to callers who do not wait
+again.
 
     python -m bench.fleet [--short] [--seeds 3] [--speed 10] [--at-once 2]
 
-Tables, results and a plot go to bench/out/. The exit status is 1 where a run broke; a goal that is missed is shown.
+Tables, results and a plot are written to bench/out/. The exit status is 1 if a run failed; a missed goal is only shown.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ from bench.fleet.clients import CLIENTS, DEADLINE
 from bench.fleet.goals import KNOWN, UNKNOWN, verdicts
 from bench.fleet.plot import Strip, draw
 from bench.fleet.runs import Result, Run, perform
-from bench.fleet.summary import Summary, bound_of, summarized
+from bench.fleet.summary import Summary, summarize, summarize_bound
 from bench.fleet.tables import CROWD, LAGS, ONCE, goals_table, summary_table
 from bench.fleet.workloads import workload as jobs_of
 
@@ -44,11 +44,11 @@ OUT = Path(__file__).parents[1] / "out"
 SDKS = ("runwayml", "openai", "azure-core", "replicate", "fal-client")
 
 SHORT_SDKS = SDKS[:3]
-"""Those of the short form, which is to leave time for the other script."""
+"""The SDKs of the short form."""
 
 LIBRARIES = ("playai-async", "aiohttp", "tenacity", *SDKS, "httpx", "matplotlib")
 
-BOUND = "the bound: best possible"
+BOUND = "lower bound"
 
 TITLES = {
     "stream": "stream: 120 jobs over 240 s, 60 requests a minute",
@@ -58,21 +58,21 @@ TITLES = {
 
 NOTES = f"""\
 - Lag: from finished to noticed, in service seconds; medians over the seeds of each run's mean, p50 and p95.
-- 429s: their share of all requests, and of those sent later than 60 s after the beginning.
-- Waits lost: those that raised though their job was fine, or took more than {DEADLINE:.0f} s; \
-a caller who lost one waits again after {AGAIN:.0f} s.
-- Fullest window: the requests that the service counted in the fullest of its windows, 429s included.
-- Late: by how much the machine called the client or the service too late, on average.
-- The bound: computed, not run; the least mean lag for a client that knows beforehand when each job finishes."""
+- 429s: their share of all requests, and of the requests sent later than 60 s after the beginning.
+- Waits lost: waits that raised although their job completed, or took more than {DEADLINE:.0f} s; \
+the caller waits again after {AGAIN:.0f} s.
+- Fullest window: the requests in the fullest window of the service, including those that received a 429.
+- Late: by how much the machine ran the client or the service too late, on average.
+- Lower bound: computed, not run; the smallest mean lag of a client that knows in advance when each job finishes."""
 
 SEEDS_TO_JUDGE = 3
-"""The goals are for medians of at least so many."""
+"""The goals apply to medians of at least this many seeds."""
 
 
 def short_runs(_: argparse.Namespace) -> Iterator[Run]:
-    """What fits in a minute and a half: one seed; clients that take little CPU run at a higher speed.
+    """Yield the runs of the short form, about a minute and a half: one seed, and a faster clock for efficient clients.
 
-    They come first, lest an SDK beside them keeps the machine from calling them in time.
+    They come first, so that an SDK running beside them does not delay them.
     """
     for workload in ("stream", "burst"):
         for client in CLIENTS:
@@ -83,12 +83,12 @@ def short_runs(_: argparse.Namespace) -> Iterator[Run]:
 
 
 def full_runs(arguments: argparse.Namespace) -> Iterator[Run]:
-    """Everything, seed by seed."""
+    """Yield all runs, seed by seed."""
     for seed in range(1, arguments.seeds + 1):
         for workload in ("stream", "burst"):
             for client in CLIENTS:
-                # Two hundred waits that begin in one moment keep an SDK's process busy for a second of real time,
-                # and where the waits are lost in that second it is the whole run.
+                # 200 waits that start at the same time keep an SDK's process busy for a second of real time. A run in
+                # which all waits are lost takes no longer than that second.
                 slower = 2 if client in SDKS and workload == "burst" else 1
                 speed = arguments.speed / slower
                 yield Run(client=client, workload=workload, seed=seed, speed=speed, again=True)
@@ -97,38 +97,38 @@ def full_runs(arguments: argparse.Namespace) -> Iterator[Run]:
         yield Run(client=KNOWN, workload="crowd", seed=seed, speed=arguments.speed, again=True)
 
 
-def performed(runs: Sequence[Run], at_once: int) -> tuple[list[Result], list[str]]:
-    """Do the runs, some side by side; return what came of them, and what went wrong."""
+def perform_all(runs: Sequence[Run], at_once: int) -> tuple[list[Result], list[str]]:
+    """Perform the runs, several at the same time; return the results, and a message for each failed run."""
     results: list[Result] = []
-    broken: list[str] = []
-    begun = time.monotonic()
+    failed: list[str] = []
+    began = time.monotonic()
 
     def one(run: Run) -> None:
         try:
             results.append(perform(run))
-        except Exception as error:  # noqa: BLE001 - one broken run must not take the others along
-            broken.append(f"{run}: {error!r}")
-        done = len(results) + len(broken)
-        print(f"{time.monotonic() - begun:6.0f} s  {done:3}/{len(runs)}  {run}", file=sys.stderr, flush=True)
+        except Exception as error:  # noqa: BLE001 - one failed run must not stop the others
+            failed.append(f"{run}: {error!r}")
+        done = len(results) + len(failed)
+        print(f"{time.monotonic() - began:6.0f} s  {done:3}/{len(runs)}  {run}", file=sys.stderr, flush=True)
 
     pool = ThreadPoolExecutor(at_once)
     try:
         list(pool.map(one, runs))
     finally:
-        pool.shutdown(cancel_futures=True)  # an interrupt must not begin the runs that are left
-    return results, broken
+        pool.shutdown(cancel_futures=True)  # after an interrupt, start no more runs
+    return results, failed
 
 
 @attrs.frozen
 class Findings:
-    """Results by workload and client; those of callers who wait again, and those of callers who do not."""
+    """Results by workload and client, with and without callers who wait again."""
 
     again: Mapping[tuple[str, str], list[Result]]
     once: Mapping[tuple[str, str], list[Result]]
 
     @classmethod
     def of(cls, results: Sequence[Result]) -> Findings:
-        """Sort results, in the order of the clients."""
+        """Sort results by workload and client."""
         found: tuple[dict[tuple[str, str], list[Result]], ...] = ({}, {})
         for workload in TITLES:
             for client in CLIENTS:
@@ -145,30 +145,28 @@ def of_workload(results: Mapping[tuple[str, str], list[Result]], workload: str) 
 
 
 def report(findings: Findings, command: str) -> str:
-    """Return the tables, with all that one needs to know to run them again."""
+    """Return the tables, and everything that is needed to repeat the runs."""
     parts = [header(findings, command)]
-    summaries: dict[tuple[str, str], Summary] = {key: summarized(found) for key, found in findings.again.items()}
+    summaries: dict[tuple[str, str], Summary] = {key: summarize(found) for key, found in findings.again.items()}
     for workload, title in TITLES.items():
         again, once = of_workload(findings.again, workload), of_workload(findings.once, workload)
         if not again:
             continue
         seeds = sorted({result.run.seed for found in again.values() for result in found})
-        rows = {client: summaries[workload, client] for client in again} | {BOUND: bound_of(workload, seeds)}
+        rows = {client: summaries[workload, client] for client in again} | {BOUND: summarize_bound(workload, seeds)}
         parts.append(f"## {title}\n\n{summary_table(rows, CROWD if workload == 'crowd' else LAGS)}")
         if once:
-            rows = {client: summarized(found) for client, found in once.items()}
-            parts.append(
-                f"The same, where a caller who lost a wait does not wait again:\n\n{summary_table(rows, ONCE)}"
-            )
+            rows = {client: summarize(found) for client, found in once.items()}
+            parts.append(f"The same, without waiting again after a lost wait:\n\n{summary_table(rows, ONCE)}")
     if len({result.run.seed for found in findings.again.values() for result in found}) >= SEEDS_TO_JUDGE:
         parts.append(f"## Goals\n\n{goals_table(verdicts(summaries))}")
     else:
-        parts.append(f"Fewer than {SEEDS_TO_JUDGE} seeds: the goals are not judged.")
+        parts.append(f"Fewer than {SEEDS_TO_JUDGE} seeds: the goals are not checked.")
     return "\n\n".join(parts) + "\n"
 
 
 def header(findings: Findings, command: str) -> str:
-    """Return where, when and with what the runs were made."""
+    """Describe when, where and with which versions the runs were made."""
     runs = [result.run for found in (*findings.again.values(), *findings.once.values()) for result in found]
     seeds, speeds = sorted({run.seed for run in runs}), [f"{speed:g}" for speed in sorted({run.speed for run in runs})]
     return f"""\
@@ -177,59 +175,61 @@ def header(findings: Findings, command: str) -> str:
 - Command: `{command}`, {datetime.now(UTC):%Y-%m-%d}
 - Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {sys.version.split()[0]}
 - Libraries: {versions()}
-- Runs: {len(runs)}, seeds {", ".join(map(str, seeds))}, clocks {", ".join(speeds)} times faster than real
+- Runs: {len(runs)}, seeds {", ".join(map(str, seeds))}, clocks {", ".join(speeds)} times faster than real time
 
 {NOTES}"""
 
 
 def versions() -> str:
-    """Return which versions of the libraries are installed."""
+    """Return the versions of the installed libraries."""
     return ", ".join(f"{name} {version(name)}" for name in LIBRARIES)
 
 
-def picture(findings: Findings, path: Path) -> None:
-    """Draw the lags of the workloads that several clients had."""
+def draw_lags(findings: Findings, path: Path) -> None:
+    """Draw the lags of the workloads that several clients ran."""
     panels = {}
     for workload in ("stream", "burst"):
         rows = of_workload(findings.again, workload)
         strips = {client: strip(found, ours=client in (KNOWN, UNKNOWN)) for client, found in rows.items()}
         seeds = sorted({result.run.seed for found in rows.values() for result in found})
         best = [lag for seed in seeds for lag in bound(jobs_of(workload, seed)).lags]
-        panels[TITLES[workload]] = strips | {BOUND: Strip(best, bound_of(workload, seeds).mean, 0)}
+        panels[TITLES[workload]] = strips | {BOUND: Strip(best, summarize_bound(workload, seeds).mean, 0)}
     draw(path, panels)
 
 
 def strip(results: Sequence[Result], *, ours: bool) -> Strip:
-    """Return what the picture shows of a client."""
-    summary = summarized(results)
+    """Return the strip of a client in the plot."""
+    summary = summarize(results)
     return Strip([lag for result in results for lag in result.client["lags"]], summary.mean, summary.lost, ours)
 
 
 def main() -> int:
-    """Read the command line, do the runs, and show what came of them. Return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="one seed, and only a part, in a minute and a half")
+    """Parse the command line, perform the runs, print the report, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--short", action="store_true", help="one seed and fewer clients, about a minute and a half")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--speed", type=float, default=10.0, help="service seconds a real second")
-    parser.add_argument("--at-once", type=int, default=2, help="runs side by side")
+    parser.add_argument("--speed", type=float, default=10.0, help="service seconds per real second")
+    parser.add_argument("--at-once", type=int, default=2, help="runs at the same time")
     arguments = parser.parse_args()
     try:
         versions()
     except PackageNotFoundError as error:
-        parser.error(f"{error}: `make bench` installs it, or `pip install --group bench`")
+        parser.error(f"{error}: install it with `make bench`")
     runs = list((short_runs if arguments.short else full_runs)(arguments))
-    results, broken = performed(runs, arguments.at_once)
+    results, failed = perform_all(runs, arguments.at_once)
     OUT.mkdir(exist_ok=True)
     everything = [attrs.asdict(result) for result in results]
     (OUT / "fleet.json").write_text(json.dumps(everything, indent=1), encoding="utf-8")
     findings = Findings.of(results)
     text = report(findings, " ".join(["python -m bench.fleet", *sys.argv[1:]]))
     (OUT / "fleet.md").write_text(text, encoding="utf-8")
-    picture(findings, OUT / "fleet.png")
+    draw_lags(findings, OUT / "fleet.png")
     print(text)
-    for what in broken:
-        print(f"BROKEN: {what}", file=sys.stderr)
-    return 1 if broken else 0
+    for what in failed:
+        print(f"FAILED: {what}", file=sys.stderr)
+    return 1 if failed else 0
 
 
 if __name__ == "__main__":

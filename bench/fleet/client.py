@@ -1,42 +1,36 @@
-"""A client of a run, in a process of its own: a task for each job, which starts to wait when the job starts.
+"""The client of a run, in its own process: one task per job, which starts to wait when the job starts.
 
-It says `ready` when its library is imported; then it is told, in a line on standard input, where the service is and
-when the run begins; and it answers with what became of each wait. Whoever still waits long after the last job was done
-is cut off.
-
-    python -m bench.fleet.client --client runwayml --workload stream --seed 1 --speed 10
+Answers `ready` when its library is imported. The command `wait` passes the addresses of the service and the time at
+which the run begins; its answer is the outcome of all waits. A wait that is still open long after the last job finished
+is cancelled.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import functools
-import json
-import sys
 import time
 from collections import Counter
 from typing import Any
 from uuid import UUID
 
 from bench.fleet.clients import CLIENTS, ClientFactory, Service, Wait
-from bench.fleet.clock import Lateness, run
-from bench.fleet.workloads import WINDOW, WORKLOADS, Job, Workload, workload
+from bench.fleet.clock import LoopLag, run
+from bench.fleet.workloads import WINDOW, Job, Workload, workload
+from tools.processes import read_arguments, serve_commands
 
-PATIENCE = 900.0
-"""Service seconds after the last job is done, until those who still wait are cut off."""
-
+CUTOFF = 900.0
+"""Service seconds after the last job finished, at which waits that are still open are cancelled."""
 
 AGAIN = 5.0
-"""Service seconds after which a caller who lost a wait begins anew, in runs where callers do."""
+"""Service seconds after which a caller whose wait was lost waits again, in runs with `again`."""
 
 
 class Outcomes:
-    """What became of the waits of a run.
+    """The outcomes of all waits of a run.
 
     Args:
         begins: The loop time at which the run begins.
-        again: Whether a caller who lost a wait waits for the job again, until it is noticed.
+        again: Whether a caller whose wait was lost waits again, until it notices the end of the job.
     """
 
     def __init__(self, begins: float, *, again: bool) -> None:
@@ -47,7 +41,7 @@ class Outcomes:
         self.lost: Counter[str] = Counter()
 
     async def follow(self, wait: Wait, job: Job) -> None:
-        """Start a job's wait in time, and note what becomes of it."""
+        """Wait for one job from its start on, and record the outcome."""
         loop = asyncio.get_running_loop()
         await asyncio.sleep(self.begins + job.starts - loop.time())
         while True:
@@ -60,25 +54,22 @@ class Outcomes:
                 return
             await asyncio.sleep(AGAIN)
         noticed = loop.time() - self.begins
-        assert noticed > job.finishes - 0.01, "no job is done before it is"
+        assert noticed > job.finishes - 0.01, "a client cannot notice the end of a job before it finishes"
         self.lags.append(max(0.0, noticed - job.finishes))
         self.makespan = max(self.makespan, noticed)
 
 
-async def wait_for_all(factory: ClientFactory, jobs: Workload, *, again: bool) -> dict[str, Any]:
-    """Be the client, and return what became of its waits."""
-    await imported(factory)
-    print("ready", flush=True)
-    told = json.loads(await asyncio.to_thread(sys.stdin.readline))
-    outcomes = Outcomes(told["begins"], again=again)
-    service = Service(url=told["url"], shaped_url=told["shaped_url"], quota=jobs.quota, window=WINDOW)
+async def wait_for_all(factory: ClientFactory, jobs: Workload, address: dict[str, Any], *, again: bool) -> object:
+    """Wait for all jobs, and return the outcomes."""
+    outcomes = Outcomes(address["begins"], again=again)
+    service = Service(url=address["url"], shaped_url=address["shaped_url"], quota=jobs.quota, window=WINDOW)
     loop = asyncio.get_running_loop()
     cpu, real = time.process_time(), time.monotonic()
-    async with factory(service) as wait, Lateness() as lateness:
+    async with factory(service) as wait, LoopLag() as lag:
         late = loop.time() - outcomes.begins
-        assert late < 0, f"the client was made {late:.1f} s too late"
+        assert late < 0, f"the client was created {late:.1f} s too late"
         tasks = [asyncio.create_task(outcomes.follow(wait, job)) for job in jobs.jobs]
-        _, unfinished = await asyncio.wait(tasks, timeout=outcomes.begins + jobs.last_finish + PATIENCE - loop.time())
+        _, unfinished = await asyncio.wait(tasks, timeout=outcomes.begins + jobs.last_finish + CUTOFF - loop.time())
         for task in unfinished:
             task.cancel()
         await asyncio.gather(*unfinished, return_exceptions=True)
@@ -91,35 +82,36 @@ async def wait_for_all(factory: ClientFactory, jobs: Workload, *, again: bool) -
         "lost": dict(outcomes.lost),
         "unfinished": len(unfinished),
         "cpu": (time.process_time() - cpu) / (time.monotonic() - real),
-        "late": lateness.mean,
-        "latest": lateness.worst,
+        "late": lag.mean,
+        "latest": lag.worst,
     }
 
 
-async def imported(factory: ClientFactory) -> None:
-    """Import what a client imports, by making one that has nothing to do."""
+async def import_library(factory: ClientFactory) -> None:
+    """Import everything that a client imports, with a wait that fails at once."""
     nowhere = "http://127.0.0.1:9"
     async with factory(Service(url=nowhere, shaped_url=nowhere, quota=1)) as wait:
-        # Some libraries import a part of themselves with the first request, which fails at once: nobody listens.
+        # Some libraries import parts of themselves with their first request.
         probe = asyncio.create_task(asyncio.wait_for(wait(UUID(int=0)), 0.1))
         await asyncio.wait([probe])
         if not probe.cancelled():
             probe.exception()
 
 
-def main() -> None:
-    """Read the command line, and wait."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--client", choices=CLIENTS, required=True)
-    parser.add_argument("--workload", choices=WORKLOADS, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--speed", type=float, required=True, help="service seconds a real second")
-    parser.add_argument("--again", action="store_true", help="wait again for a job whose wait was lost")
-    arguments = parser.parse_args()
-    client, jobs = CLIENTS[arguments.client], workload(arguments.workload, arguments.seed)
-    outcome = run(arguments.speed, functools.partial(wait_for_all, client, jobs, again=arguments.again))
-    print(json.dumps(outcome), flush=True)
+async def run_client(factory: ClientFactory, jobs: Workload, *, again: bool) -> None:
+    """Wait for jobs when the parent asks for it."""
+    await import_library(factory)
+
+    async def ready() -> None:
+        pass
+
+    async def wait(address: dict[str, Any]) -> object:
+        return await wait_for_all(factory, jobs, address, again=again)
+
+    await serve_commands({"ready": ready, "wait": wait})
 
 
 if __name__ == "__main__":
-    main()
+    arguments = read_arguments()
+    jobs = workload(arguments["workload"], arguments["seed"])
+    run(arguments["speed"], lambda: run_client(CLIENTS[arguments["client"]], jobs, again=arguments["again"]))

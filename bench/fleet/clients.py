@@ -1,13 +1,13 @@
-"""The clients that the other scripts compare, each waiting as its documentation says, with its own true defaults.
+"""The clients that the fleet compares. Each waits as its documentation recommends, with its own defaults.
 
-A client is an async context manager: given where the service is, it yields `wait(job_id)`, which returns when that
-client has noticed that the job is done, and raises what the client raises when it gives the wait up. One client object,
-and with it one pool of connections, serves all waits of a run; the caller makes a task a job.
+A client is an async context manager. Given the service, it yields `wait(job_id)`, which returns when the client has
+noticed that the job is finished, and raises the client's exception when the client gives up. One client object, with
+one connection pool, serves all waits of a run; the caller creates one task per job.
 
-Every wait has the same deadline, since without one a lost answer would hold a run for ever. playai_async and runwayml
-have it by themselves (600 s is the default of both); around the others goes `asyncio.timeout`.
+Every wait has the same deadline, because a lost response could otherwise block a run forever. playai_async and runwayml
+have a deadline of 600 s by default; the other clients run inside `asyncio.timeout`.
 
-A library is imported by the client that needs it, so that a process holds the one that it measures and no other.
+Each client imports its library itself, so that a process contains no library but the one that it measures.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ import aiohttp
 import attrs
 
 DEADLINE = 600.0
-"""Seconds a wait may take."""
+"""Seconds that a wait may take."""
 
 INTERVAL = 2.0
 """Seconds between two polls of the hand-written loops."""
@@ -31,12 +31,12 @@ HEADERS = {"Authorization": "Bearer key", "X-USER-ID": "user"}
 
 @attrs.frozen(kw_only=True)
 class Service:
-    """Where the service is, and what a client may be told of it.
+    """The addresses of the service, and what a client may know about it.
 
     Attributes:
-        url: The base URL that speaks PlayAI's contract.
-        shaped_url: The base URL at which `bench.fleet.shapes` shows the same jobs to the SDKs of other services.
-        quota: Requests that a window allows, for the client that knows it; None: any number.
+        url: The base URL of PlayAI's API.
+        shaped_url: The base URL at which `bench.fleet.shapes` serves the same jobs to the SDKs of other services.
+        quota: Requests per window, for the client that knows the quota; None: unlimited.
         window: The length of a window in seconds.
     """
 
@@ -52,7 +52,7 @@ ClientFactory = Callable[[Service], AbstractAsyncContextManager[Wait]]
 
 @asynccontextmanager
 async def playai_async_known(service: Service) -> AsyncIterator[Wait]:
-    """This library, told the quota."""
+    """This library with a known quota."""
     from playai_async import Pacing, PlayAISession
 
     pacing = Pacing(requests_per_window=service.quota, window=service.window)
@@ -66,7 +66,7 @@ async def playai_async_known(service: Service) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def playai_async_unknown(service: Service) -> AsyncIterator[Wait]:
-    """This library, which has to find the quota out."""
+    """This library with an unknown quota, which it has to learn."""
     from playai_async import PlayAISession
 
     async with PlayAISession("key", "user", base_url=service.url) as playai:
@@ -79,7 +79,7 @@ async def playai_async_unknown(service: Service) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def aiohttp_loop(service: Service) -> AsyncIterator[Wait]:
-    """What one writes by hand: ask, sleep, ask again; a 429 is one more reason to sleep."""
+    """A hand-written loop: poll, sleep, poll again; it also sleeps after a 429."""
     async with aiohttp.ClientSession(service.url, headers=HEADERS) as http:
 
         async def wait(job_id: UUID) -> None:
@@ -97,7 +97,7 @@ async def aiohttp_loop(service: Service) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def aiohttp_tenacity(service: Service) -> AsyncIterator[Wait]:
-    """The same with tenacity around each call, which answers a 429 with growing, jittered pauses and never gives up."""
+    """The same loop with tenacity around each request: retries a 429 forever, with exponential and jittered pauses."""
     from tenacity import AsyncRetrying, retry_if_exception, wait_random_exponential
 
     def throttled(error: BaseException) -> bool:
@@ -112,7 +112,7 @@ async def aiohttp_tenacity(service: Service) -> AsyncIterator[Wait]:
         async def wait(job_id: UUID) -> None:
             async with asyncio.timeout(DEADLINE):
                 while True:
-                    # tenacity's documentation gives this strategy for clients that contend for one resource.
+                    # tenacity's documentation recommends this strategy for clients that compete for one resource.
                     patient = AsyncRetrying(
                         retry=retry_if_exception(throttled), wait=wait_random_exponential(multiplier=1, max=60)
                     )
@@ -125,7 +125,7 @@ async def aiohttp_tenacity(service: Service) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def runwayml(service: Service) -> AsyncIterator[Wait]:
-    """runwayml: a task that can be waited for; polls every 4.5 to 7.5 s."""
+    """runwayml: a task with a method that waits; polls every 4.5 to 7.5 s."""
     from runwayml import AsyncRunwayML
 
     async with AsyncRunwayML(api_key="key", base_url=service.shaped_url) as client:
@@ -143,9 +143,9 @@ async def runwayml(service: Service) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def openai(service: Service) -> AsyncIterator[Wait]:
-    """openai: a vector store's file, polled every second; of its `poll` helpers one that is not deprecated.
+    """openai: a file of a vector store, polled every second; one of its `poll` helpers that is not deprecated.
 
-    Its `max_wait_seconds` is left out, as it is by default: it reads the machine's clock, and not the loop's.
+    `max_wait_seconds` keeps its default, None, because it would use the machine's clock and not the loop's.
     """
     from openai import AsyncOpenAI
 
@@ -161,7 +161,7 @@ async def openai(service: Service) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def azure_core(service: Service) -> AsyncIterator[Wait]:
-    """azure-core: a long-running operation, polled every 30 s; policies as in the clients generated upon it."""
+    """azure-core: a long-running operation, polled every 30 s, with the policies of the generated clients."""
     from azure.core import AsyncPipelineClient
     from azure.core.pipeline.policies import AsyncRetryPolicy, RequestIdPolicy
     from azure.core.polling import AsyncLROPoller
@@ -182,25 +182,22 @@ async def azure_core(service: Service) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def replicate(service: Service) -> AsyncIterator[Wait]:
-    """replicate: a prediction, polled every half second."""
+    """replicate: a prediction, polled every 0.5 s."""
     from replicate import Client
 
-    client = Client(api_token="key", base_url=service.shaped_url)  # noqa: S106 - the service takes any
+    client = Client(api_token="key", base_url=service.shaped_url)  # noqa: S106 - the service accepts any token
 
     async def wait(job_id: UUID) -> None:
         async with asyncio.timeout(DEADLINE):
             prediction = await client.predictions.async_create(version="bench", input={"text": str(job_id)})
             await prediction.async_wait()
 
-    yield wait  # its client cannot be closed
+    yield wait  # this client has no method to close it
 
 
 @asynccontextmanager
 async def fal_client(service: Service) -> AsyncIterator[Wait]:
-    """fal-client: a queued request, polled every tenth of a second, and a last request for the result.
-
-    `AsyncClient.submit` would ask fal's own host, so the handle that it returns is made here.
-    """
+    """fal-client: a queued request, polled every 0.1 s, and a last request for the result."""
     import httpx
     from fal_client import AsyncRequestHandle
 
@@ -222,11 +219,11 @@ async def fal_client(service: Service) -> AsyncIterator[Wait]:
 
 
 def is_done(answer: object) -> bool:
-    """Whether a job, as the service shows it, is over."""
+    """Return whether a response shows a finished job."""
     match answer:
         case {"output": {"status": status}}:
             return bool(status != "IN_PROGRESS")
-    raise ValueError("this is no job")
+    raise ValueError("the response is not a job")
 
 
 CLIENTS: dict[str, ClientFactory] = {

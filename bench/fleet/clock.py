@@ -1,19 +1,19 @@
-"""A clock that runs faster than real, the same one in every process of this machine.
+"""A clock that runs faster than real time, the same in all processes of this machine.
 
-A scaled loop's `time()` is the machine's monotonic clock times its speed, and its selector waits that much shorter.
-All that asks the loop for a pause or a deadline then keeps its own defaults in service seconds, and takes a fraction of
-them in real ones. The monotonic clock is one for all processes, so times taken in two of them compare.
+The `time()` of a scaled loop is the machine's monotonic clock times the speed, and the selector of the loop waits that
+much shorter. Everything that asks the loop for a pause or a deadline keeps its own defaults in service seconds, and
+takes a fraction of them in real seconds. All processes share the monotonic clock, so their times can be compared.
 
-What the libraries read for themselves, and why it does not matter here:
+Some libraries read other clocks. This does not distort the results:
 
-- playai_async, tenacity without a stop condition, and the pauses of all SDKs go by the loop.
-- aiohttp (client) and httpcore, under httpx, let an idle connection go by the machine's clock: a pool keeps one longer
-  than it would, and connects less often.
-- azure-core counts a retry's week of patience by the wall clock.
-- openai would bound a poll by the machine's clock, and replicate subtract the wall clock from a date in `Retry-After`;
-  neither is asked to.
-- What a request takes is real: an exchange of 1 ms is one of `speed` ms in service seconds, and a library's timeouts,
-  5 s to connect for instance, are shorter by as much. So a process must not be short of CPU, which `Lateness` tells.
+- playai_async, tenacity without a stop condition, and the pauses of all SDKs use the clock of the loop.
+- The aiohttp client and httpcore (below httpx) close idle connections by the machine's clock. Their pools keep
+  connections longer than usual, so they connect less often.
+- azure-core limits its retries to one week of wall-clock time.
+- openai would limit a poll by the machine's clock, and replicate would compare a date in `Retry-After` with the wall
+  clock. Neither happens in these runs.
+- A request takes real time: 1 ms is `speed` ms in service seconds. Timeouts of libraries, such as 5 s to connect, are
+  shorter in real time. So a process must not run out of processor time; `LoopLag` shows whether it did.
 """
 
 from __future__ import annotations
@@ -29,10 +29,10 @@ T = TypeVar("T")
 
 
 class ScaledSelector(selectors.DefaultSelector):
-    """A selector that is told service seconds, and waits real ones.
+    """A selector that receives timeouts in service seconds and waits in real seconds.
 
     Args:
-        speed: Service seconds a real second.
+        speed: Service seconds per real second.
     """
 
     def __init__(self, speed: float) -> None:
@@ -40,44 +40,39 @@ class ScaledSelector(selectors.DefaultSelector):
         self._speed = speed
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """Wait for what is ready."""
+        """Wait for events."""
         return super().select(None if timeout is None else timeout / self._speed)
 
 
 class ScaledLoop(asyncio.SelectorEventLoop):
-    """An event loop whose clock runs faster than real.
+    """An event loop whose clock runs faster than real time.
 
     Args:
-        speed: Service seconds a real second.
+        speed: Service seconds per real second.
     """
 
     def __init__(self, speed: float) -> None:
         super().__init__(ScaledSelector(speed))
         self.speed = speed
-        # The loop calls what is due within its clock's resolution. Times are larger now, and so is what a float of
-        # their size cannot tell apart; without this a timer could come due a moment late, over and over.
+        # The loop calls everything that is due within the resolution of its clock. The scaled times are larger, so the
+        # rounding error of a float is larger too. Without this, a timer could become due a moment late, repeatedly.
         self._clock_resolution = time.get_clock_info("monotonic").resolution * speed
 
     def time(self) -> float:
-        """Return the machine's monotonic clock, scaled."""
+        """Return the machine's monotonic clock times the speed."""
         return super().time() * self.speed
 
 
 def run(speed: float, main: Callable[[], Coroutine[Any, Any, T]]) -> T:
-    """Run a coroutine function in a scaled loop, as `asyncio.run` would in a plain one."""
+    """Run a coroutine function in a scaled loop, like `asyncio.run`."""
     with asyncio.Runner(loop_factory=lambda: ScaledLoop(speed)) as runner:
         return runner.run(main())
 
 
-def now(speed: float) -> float:
-    """Return what `time()` of a loop of this speed says, outside any loop."""
-    return time.monotonic() * speed
+class LoopLag:
+    """Measure how late the running loop calls what is due: this part of a lag is the machine's, not the client's.
 
-
-class Lateness:
-    """How late this loop calls what is due: the share of a run's lags that the machine made, and not the client.
-
-    Used as an async context manager, it sleeps over and over, and notes how much longer than asked each sleep took.
+    As an async context manager, it sleeps repeatedly and records how much longer than requested each sleep took.
 
     Args:
         interval: Seconds of each sleep.
@@ -105,10 +100,10 @@ class Lateness:
 
     @property
     def mean(self) -> float:
-        """Seconds that a sleep was late, on average."""
+        """The mean lateness of a sleep in seconds."""
         return sum(self._seen) / max(1, len(self._seen))
 
     @property
     def worst(self) -> float:
-        """Seconds that a sleep was late, at most."""
+        """The maximum lateness of a sleep in seconds."""
         return max(self._seen, default=0.0)

@@ -1,4 +1,4 @@
-"""The fleet's lags as a picture: a dot for each job, a strip for each client, a panel for each workload."""
+"""Draw the lags of the fleet: a dot per job, a strip per client, a panel per workload."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FAINT = "#555555"
 
 @attrs.frozen
 class Strip:
-    """What is shown of a client: all lags of all seeds, the median of the seeds' means, and the waits lost."""
+    """A client in the plot: all lags of all seeds, the median of the seeds' means, and the lost waits."""
 
     lags: Sequence[float]
     mean: float
@@ -26,7 +26,7 @@ class Strip:
 
 
 def draw(path: Path, panels: Mapping[str, Mapping[str, Strip]]) -> None:
-    """Draw a panel for each workload, under its title, and write the picture."""
+    """Draw one panel per workload, and write the picture."""
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -45,19 +45,19 @@ def draw(path: Path, panels: Mapping[str, Mapping[str, Strip]]) -> None:
     figure.get_layout_engine().set(h_pad=0.12)
     for axes, (title, strips) in zip(all_axes[:, 0], panels.items(), strict=True):
         panel(axes, title, strips)
-    all_axes[-1, 0].set_xlabel("lag from finished to noticed, service seconds; a dot is a job, a bar the mean")
+    all_axes[-1, 0].set_xlabel("lag from finished to noticed, in service seconds; each dot is a job, each bar a mean")
     figure.savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.12)
     plt.close(figure)
 
 
 def panel(axes: Any, title: str, strips: Mapping[str, Strip]) -> None:
-    """Draw the strips of one workload, and beside each what its mean is and how many waits it lost."""
-    dice = random.Random(0)  # noqa: S311 - spreads the dots, the same way each time
+    """Draw the strips of one workload, with the mean and the number of lost waits of each."""
+    rng = random.Random(0)  # noqa: S311 - spreads the dots, the same each time
     longest = max(max(strip.lags, default=0.0) for strip in strips.values())
     mean_at, lost_at = longest * 1.13, longest * 1.27
     for place, strip in enumerate(strips.values()):
         weight = "bold" if strip.ours else "normal"
-        heights = [place + dice.uniform(-0.26, 0.26) for _ in strip.lags]
+        heights = [place + rng.uniform(-0.26, 0.26) for _ in strip.lags]
         color = OURS if strip.ours else OTHERS
         axes.scatter(strip.lags, heights, s=6, color=color, alpha=0.45, linewidths=0, rasterized=True)
         if strip.lags:

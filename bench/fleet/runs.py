@@ -1,19 +1,17 @@
-"""One run: a client in one process waits for the jobs of a service in another, and both say what they saw."""
+"""One run: a client in one process waits for the jobs of a service in another process."""
 
 from __future__ import annotations
 
-import json
-import subprocess
-import sys
-from typing import IO, Any
+from typing import Any
 
 import attrs
 
-from bench.fleet.client import PATIENCE
+from bench.fleet.client import CUTOFF
 from bench.fleet.workloads import workload
+from tools.processes import Child
 
 SPARE = 120.0
-"""Real seconds that a run may take beyond its service seconds, for starting and ending."""
+"""Real seconds that a run may take beyond its service seconds, for starting and stopping."""
 
 
 @attrs.frozen(kw_only=True)
@@ -23,9 +21,9 @@ class Run:
     Attributes:
         client: A name in `bench.fleet.clients.CLIENTS`.
         workload: A name in `bench.fleet.workloads.WORKLOADS`.
-        seed: What decides the jobs' lengths and the phase of the service's windows.
-        speed: Service seconds a real second.
-        again: Whether callers who lost a wait begin anew.
+        seed: Decides the lengths of the jobs and the phase of the service's windows.
+        speed: Service seconds per real second.
+        again: Whether a caller whose wait was lost waits again.
     """
 
     client: str
@@ -40,11 +38,13 @@ class Run:
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What came of a run, as service and client said it; lags in service seconds, sorted.
+    """What service and client measured in a run.
 
     Attributes:
-        client: What the client said: see `bench.fleet.client`.
-        service: What the service said: see `bench.fleet.service`.
+        run: The run.
+        jobs: How many jobs it had.
+        client: What `bench.fleet.client` reported.
+        service: What `bench.fleet.service` reported.
     """
 
     run: Run
@@ -54,63 +54,21 @@ class Result:
 
 
 def perform(run: Run) -> Result:
-    """Start both processes, have them do a run, and return what they say.
+    """Start both processes, perform the run, and return what they report.
 
     Raises:
-        RuntimeError: A process failed, or took too long; its last words are in the message.
+        RuntimeError: A process failed or did not answer in time. Its traceback is on standard error.
     """
     jobs = workload(run.workload, run.seed)
-    what = ["--workload", run.workload, "--seed", str(run.seed), "--speed", str(run.speed)]
-    whom = ["--client", run.client, *(["--again"] if run.again else [])]
-    with start("bench.fleet.service", *what) as service, start("bench.fleet.client", *whom, *what) as client:
-        try:
-            hear(service)
-            hear(client)
-            tell(service, "begin")
-            place = hear(service)
-            bounded = (jobs.last_finish + PATIENCE) / run.speed + SPARE
-            said = last_words(client, place, bounded)
-            counted = last_words(service, "report\n", SPARE)
-        finally:
-            for process in (client, service):
-                process.kill()
-    return Result(run=run, jobs=len(jobs.jobs), client=json.loads(said), service=json.loads(counted))
-
-
-def start(module: str, *arguments: str) -> subprocess.Popen[str]:
-    """Start a module as a process that reads and writes lines."""
-    command = [sys.executable, "-m", module, *arguments]
-    pipe = subprocess.PIPE
-    return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True)  # noqa: S603 - our own module
-
-
-def hear(speaker: subprocess.Popen[str]) -> str:
-    """Return the next line that a process says."""
-    line = opened(speaker.stdout).readline()
-    if not line:
-        raise RuntimeError(f"{speaker.args!r} failed:\n{speaker.communicate(timeout=SPARE)[1]}")
-    return line
-
-
-def tell(listener: subprocess.Popen[str], line: str) -> None:
-    """Say a line to a process."""
-    pipe = opened(listener.stdin)
-    pipe.write(f"{line}\n")
-    pipe.flush()
-
-
-def last_words(speaker: subprocess.Popen[str], line: str, seconds: float) -> str:
-    """Say a last line to a process, and return what it says until it ends, in so many real seconds."""
-    try:
-        said, errors = speaker.communicate(line, timeout=seconds)
-    except subprocess.TimeoutExpired:
-        raise RuntimeError(f"{speaker.args!r} took more than {seconds:.0f} s") from None
-    if speaker.returncode:
-        raise RuntimeError(f"{speaker.args!r} failed:\n{errors}")
-    return said
-
-
-def opened(pipe: IO[str] | None) -> IO[str]:
-    """Return a pipe that is there."""
-    assert pipe is not None
-    return pipe
+    shared = {"workload": run.workload, "seed": run.seed, "speed": run.speed}
+    with (
+        Child("bench.fleet.service", shared) as service,
+        Child("bench.fleet.client", {**shared, "client": run.client, "again": run.again}) as client,
+    ):
+        # Importing the libraries must not take time of the run.
+        service.ask("ready", timeout=SPARE)
+        client.ask("ready", timeout=SPARE)
+        address = service.ask("begin", timeout=SPARE)
+        waited = client.ask("wait", address, timeout=(jobs.last_finish + CUTOFF) / run.speed + SPARE)
+        counted = service.ask("report", timeout=SPARE)
+    return Result(run=run, jobs=len(jobs.jobs), client=waited, service=counted)

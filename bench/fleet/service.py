@@ -1,62 +1,72 @@
-"""The service of a run, in a process of its own: the emulator under a quota, and its jobs in the shapes for the SDKs.
+"""The service of a run, in its own process: the emulator under a quota, and adapters for the SDKs of other services.
 
-It is told what to do on standard input and answers on standard output, a line each. It says `ready` when all is
-imported. `begin` starts the emulator, and is answered by where it is and when the run begins, a real second later.
-`report` is answered by what it counted, and ends it. All jobs are there from the start, and each finishes at its time
-of the run exactly; nobody asks for one before it is to start.
-
-    python -m bench.fleet.service --workload stream --seed 1 --speed 10
+Answers `ready` when everything is imported. Answers `begin` with its addresses and with the time at which the run
+begins, one real second later. Answers `report` with what it counted. All jobs exist from the start, and each finishes
+at its exact time; no client asks for a job before the job starts.
 """
 
 from __future__ import annotations
 
-import argparse
 import asyncio
-import functools
-import json
-import sys
 import time
 from collections import Counter
+from contextlib import AsyncExitStack
 from typing import Any
 
-from bench.fleet.clock import Lateness, run
+from bench.fleet.clock import LoopLag, run
 from bench.fleet.shapes import shapes
-from bench.fleet.workloads import WINDOW, WORKLOADS, Workload, workload
+from bench.fleet.workloads import WINDOW, Workload, workload
 from playai_async.emulator import Emulator
+from tools.processes import read_arguments, serve_commands
 
 LEAD = 1.0
-"""Real seconds from `begin` to the beginning of the run, for the client to be told and to make its tasks."""
+"""Real seconds from `begin` to the beginning of the run, so that the client can create its tasks in time."""
 
 HISTORY = 1_000_000
-"""Arrivals to keep: more than any run has, so that each can be told by its time."""
+"""Arrivals that the emulator keeps: more than any run has, so that the report can count all of them by time."""
 
 
-async def serve(jobs: Workload, speed: float) -> None:
-    """Be the service, for a client in another process."""
-    await heard("ready")
-    loop = asyncio.get_running_loop()
-    begins = loop.time() + LEAD * speed
-    # The emulator counts its phase from its own start, which is a moment before that of the run.
-    phase = (jobs.phase - (begins - loop.time())) % WINDOW
-    emulator = Emulator(quota=jobs.quota, window=WINDOW, phase=phase, history=HISTORY)
-    async with emulator, shapes(emulator.base_url) as shaped_url, Lateness() as lateness:
-        for job in jobs.jobs:
-            emulator.add_job(begins + job.finishes - loop.time(), job_id=job.id)
-        cpu, real = time.process_time(), time.monotonic()
-        await heard(json.dumps({"url": emulator.base_url, "shaped_url": shaped_url, "begins": begins}))
-        busy = (time.process_time() - cpu) / (time.monotonic() - real)
-        counted = count(emulator, begins, jobs.phase)
-        print(json.dumps({**counted, "cpu": busy, "late": lateness.mean, "latest": lateness.worst}), flush=True)
+class FleetService:
+    """The service of one run.
 
+    Args:
+        jobs: The workload.
+        speed: Service seconds per real second.
+        stack: Stops the service when it closes.
+    """
 
-async def heard(answer: str) -> str:
-    """Say something, and return the next line heard. Another thread listens, since the loop has requests to answer."""
-    print(answer, flush=True)
-    return await asyncio.to_thread(sys.stdin.readline)
+    def __init__(self, jobs: Workload, speed: float, stack: AsyncExitStack) -> None:
+        self._jobs = jobs
+        self._speed = speed
+        self._stack = stack
+
+    async def ready(self) -> None:
+        """Answer that everything is imported."""
+
+    async def begin(self) -> dict[str, Any]:
+        """Start the emulator, and return its addresses and the loop time at which the run begins."""
+        loop = asyncio.get_running_loop()
+        self._begins = loop.time() + LEAD * self._speed
+        # The emulator counts its phase from its own start, which is a moment before the beginning of the run.
+        phase = (self._jobs.phase - (self._begins - loop.time())) % WINDOW
+        emulator = Emulator(quota=self._jobs.quota, window=WINDOW, phase=phase, history=HISTORY)
+        self._emulator = await self._stack.enter_async_context(emulator)
+        shaped_url = await self._stack.enter_async_context(shapes(emulator.base_url))
+        self._lag = await self._stack.enter_async_context(LoopLag())
+        for job in self._jobs.jobs:
+            emulator.add_job(self._begins + job.finishes - loop.time(), job_id=job.id)
+        self._cpu, self._real = time.process_time(), time.monotonic()
+        return {"url": emulator.base_url, "shaped_url": shaped_url, "begins": self._begins}
+
+    async def report(self) -> dict[str, Any]:
+        """Return what the service counted and measured."""
+        cpu = (time.process_time() - self._cpu) / (time.monotonic() - self._real)
+        counted = count(self._emulator, self._begins, self._jobs.phase)
+        return {**counted, "cpu": cpu, "late": self._lag.mean, "latest": self._lag.worst}
 
 
 def count(emulator: Emulator, begins: float, phase: float) -> dict[str, Any]:
-    """Return how many requests came, how many too many, and how many in the fullest of the service's windows."""
+    """Count all requests, those with a 429, and those in the fullest window of the service."""
     arrivals = emulator.arrivals
     assert len(arrivals) == emulator.stats.requests, "every arrival is kept"
     windows = Counter((arrival.at - begins + phase) // WINDOW for arrival in arrivals)
@@ -70,15 +80,14 @@ def count(emulator: Emulator, begins: float, phase: float) -> dict[str, Any]:
     }
 
 
-def main() -> None:
-    """Read the command line, and serve until the report is given."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--workload", choices=WORKLOADS, required=True)
-    parser.add_argument("--seed", type=int, required=True)
-    parser.add_argument("--speed", type=float, required=True, help="service seconds a real second")
-    arguments = parser.parse_args()
-    run(arguments.speed, functools.partial(serve, workload(arguments.workload, arguments.seed), arguments.speed))
+async def serve(jobs: Workload, speed: float) -> None:
+    """Run the service until the parent closes standard input."""
+    async with AsyncExitStack() as stack:
+        service = FleetService(jobs, speed, stack)
+        await serve_commands({"ready": service.ready, "begin": service.begin, "report": service.report})
 
 
 if __name__ == "__main__":
-    main()
+    arguments = read_arguments()
+    speed = arguments["speed"]
+    run(speed, lambda: serve(workload(arguments["workload"], arguments["seed"]), speed))

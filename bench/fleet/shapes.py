@@ -1,9 +1,8 @@
-"""The service's jobs in the shapes of other services, so that the SDKs of those can wait for them.
+"""Adapters that serve the emulator's jobs in the formats of other services, so that their SDKs can wait for them.
 
-A route takes an SDK's request for a status, asks the emulator with PlayAI's own request, and answers in the shape that
-the SDK expects; any other status, a 429 above all, is passed on, with a body that all of them can read. So every poll
-of every client is counted by the same quota. Creating a job costs nothing: the SDK names the job in its text, and it is
-there already.
+A route receives an SDK's status request, sends PlayAI's own request to the emulator, and responds in the format that
+the SDK expects. Any other status, above all a 429, is passed on with a body that all SDKs can read. So one quota
+counts the polls of all clients. Creating a job sends nothing: the SDK passes the id of an existing job as its text.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ HEADERS = {"Authorization": "Bearer key", "X-USER-ID": "user"}
 
 @attrs.frozen
 class Job:
-    """What an SDK can be told of a job; one just created has no history yet."""
+    """What an adapter may know of a job."""
 
     id: str
     created_at: str = "1970-01-01T00:00:00Z"
@@ -34,7 +33,7 @@ Shape = Callable[[Job], Mapping[str, Any]]
 
 @asynccontextmanager
 async def shapes(url: str) -> AsyncIterator[str]:
-    """Serve the jobs of the emulator at `url` in the other shapes, and yield the base URL for the SDKs."""
+    """Serve the jobs of the emulator at `url` in the other formats, and yield the base URL for the SDKs."""
     async with aiohttp.ClientSession(
         url, headers=HEADERS, connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
     ) as http:
@@ -63,7 +62,7 @@ async def shapes(url: str) -> AsyncIterator[str]:
 
 
 def translated(http: aiohttp.ClientSession, shape: Shape) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Return a handler that asks the emulator for the job and answers in a shape."""
+    """Return a handler that asks the emulator for the job and responds in another format."""
 
     async def handler(request: web.Request) -> web.Response:
         job_id = request.match_info["job_id"]
@@ -78,22 +77,22 @@ def translated(http: aiohttp.ClientSession, shape: Shape) -> Callable[[web.Reque
 
 
 def refusal(reason: object) -> Mapping[str, Any]:
-    """Return the body of an error, where each SDK finds what it looks for; one chokes on the bare text of PlayAI's."""
+    """Return the body of an error with the fields that the SDKs look for. One of them fails on PlayAI's bare text."""
     return {"detail": str(reason), "error": {"code": "refused", "message": str(reason)}}
 
 
 def audio(job: Job) -> str:
-    """Return a URL as a result; nobody fetches it."""
+    """Return a URL for the result. No client downloads it."""
     return f"https://audio.playai.example/{job.id}.mp3"
 
 
 async def runway_task(request: web.Request) -> web.Response:
-    """Answer like Runway to a new task."""
+    """Respond like Runway to a new task."""
     return web.json_response({"id": (await request.json())["promptText"]})
 
 
 def runway_status(job: Job) -> Mapping[str, Any]:
-    """Show a job as a task of Runway's."""
+    """Format a job as a Runway task."""
     task = {"id": job.id, "createdAt": job.created_at}
     if job.done:
         return {**task, "status": "SUCCEEDED", "output": [audio(job)], "cost": {"credits": 1}}
@@ -101,12 +100,12 @@ def runway_status(job: Job) -> Mapping[str, Any]:
 
 
 async def openai_file(request: web.Request) -> web.Response:
-    """Answer like OpenAI to a new file of a vector store."""
+    """Respond like OpenAI to a new file of a vector store."""
     return web.json_response(openai_status(Job((await request.json())["file_id"])))
 
 
 def openai_status(job: Job) -> Mapping[str, Any]:
-    """Show a job as a file of a vector store."""
+    """Format a job as a file of a vector store."""
     return {
         "id": job.id,
         "object": "vector_store.file",
@@ -119,13 +118,13 @@ def openai_status(job: Job) -> Mapping[str, Any]:
 
 
 async def azure_operation(request: web.Request) -> web.Response:
-    """Answer like a service of Azure's to a request that starts a long-running operation."""
+    """Respond like an Azure service to a request that starts a long-running operation."""
     operation = request.url.with_path(f"/azure/operations/{(await request.json())['id']}")
     return web.json_response({"status": "NotStarted"}, status=202, headers={"Operation-Location": str(operation)})
 
 
 def azure_status(job: Job) -> Mapping[str, Any]:
-    """Show a job as an operation."""
+    """Format a job as an Azure operation."""
     operation = {"id": job.id, "createdDateTime": job.created_at}
     if job.done:
         return {**operation, "status": "Succeeded", "result": {"url": audio(job)}}
@@ -133,13 +132,13 @@ def azure_status(job: Job) -> Mapping[str, Any]:
 
 
 async def replicate_prediction(request: web.Request) -> web.Response:
-    """Answer like Replicate to a new prediction."""
+    """Respond like Replicate to a new prediction."""
     body = await request.json()
     return web.json_response(replicate_status(Job(body["input"]["text"])), status=201)
 
 
 def replicate_status(job: Job) -> Mapping[str, Any]:
-    """Show a job as a prediction."""
+    """Format a job as a Replicate prediction."""
     return {
         "id": job.id,
         "model": "bench/bench",
@@ -158,11 +157,11 @@ def replicate_status(job: Job) -> Mapping[str, Any]:
 
 
 def fal_status(job: Job) -> Mapping[str, Any]:
-    """Show a job as a request in fal's queue."""
+    """Format a job as a request in fal's queue."""
     status = {"request_id": job.id, "logs": None}
     return {**status, "status": "COMPLETED", "metrics": {}} if job.done else {**status, "status": "IN_PROGRESS"}
 
 
 def fal_result(job: Job) -> Mapping[str, Any]:
-    """Show a job's result, which fal has at a URL of its own."""
+    """Format the result of a job, which fal serves at a separate URL."""
     return {"audio": {"url": audio(job)}}

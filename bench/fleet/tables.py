@@ -1,4 +1,4 @@
-"""The fleet's results as Markdown: aligned, so that they read well as plain text, too."""
+"""The fleet's results as Markdown tables."""
 
 from __future__ import annotations
 
@@ -13,22 +13,22 @@ Column = tuple[str, Callable[[Summary], str]]
 
 
 def seconds(value: float) -> str:
-    """Return a lag; an infinite one is that of a job never noticed."""
+    """Format a lag; infinity means that a job was never noticed."""
     if math.isnan(value):
         return "-"
     return "never" if math.isinf(value) else f"{value:.1f}"
 
 
 def percent(value: float) -> str:
-    """Return a share."""
+    """Format a share."""
     if math.isnan(value):
         return "-"
-    # 0 is for none at all: a share that would be rounded to it shows that there were some.
+    # "0" means none at all, so a small share must not be rounded to it.
     return "0" if value == 0 else f"{max(value, 0.001):.1%}"
 
 
 def number(value: float) -> str:
-    """Return a count."""
+    """Format a count."""
     return "-" if math.isnan(value) else f"{value:,.0f}"
 
 
@@ -36,7 +36,7 @@ LAGS: tuple[Column, ...] = (
     ("mean lag, s", lambda row: seconds(row.mean)),
     ("p50, s", lambda row: seconds(row.p50)),
     ("p95, s", lambda row: seconds(row.p95)),
-    ("requests a job", lambda row: f"{row.requests:.2f}"),
+    ("requests per job", lambda row: f"{row.requests:.2f}"),
     ("429s", lambda row: percent(row.throttled)),
     ("after 60 s", lambda row: percent(row.throttled_later)),
     ("waits lost", lambda row: number(row.lost)),
@@ -46,36 +46,36 @@ LAGS: tuple[Column, ...] = (
 
 ONCE: tuple[Column, ...] = (
     ("waits lost", lambda row: f"{row.lost:.0f} of {row.jobs}"),
-    ("mean lag of the others, s", lambda row: seconds(row.mean)),
-    ("requests a job", lambda row: f"{row.requests:.2f}"),
+    ("mean lag of the rest, s", lambda row: seconds(row.mean)),
+    ("requests per job", lambda row: f"{row.requests:.2f}"),
     ("429s", lambda row: percent(row.throttled)),
     ("late, s", lambda row: f"{row.late:.2f}"),
 )
 
 CROWD: tuple[Column, ...] = (
     ("makespan, s", lambda row: seconds(row.makespan)),
-    ("times the least", lambda row: f"{row.stretch:.3f}"),
+    ("times the bound", lambda row: f"{row.makespan_ratio:.3f}"),
     *LAGS,
 )
 
 
 def summary_table(rows: Mapping[str, Summary], columns: Sequence[Column]) -> str:
-    """Return a table with a line for each client."""
+    """Return a table with one row per client."""
     lines = [[client, *(show(summary) for _, show in columns)] for client, summary in rows.items()]
     return table(["client", *(name for name, _ in columns)], lines)
 
 
 def goals_table(verdicts: Sequence[Verdict]) -> str:
-    """Return a table of the goals."""
+    """Return a table with one row per goal."""
     lines = [
         [
             verdict.goal.workload,
             verdict.goal.client,
             verdict.goal.measure,
-            format(verdict.goal.most, verdict.goal.form),
+            format(verdict.goal.limit, verdict.goal.form),
             format(verdict.measured, verdict.goal.form),
-            "yes" if verdict.kept else "NO",
+            "yes" if verdict.met else "NO",
         ]
         for verdict in verdicts
     ]
-    return table(["workload", "client", "measure", "at most", "measured", "kept"], lines, texts=3)
+    return table(["workload", "client", "measure", "at most", "measured", "met"], lines, texts=3)

@@ -24,7 +24,7 @@ from procrastinate.schema import SchemaManager
 
 from playai_async.emulator import Emulator
 from tools.durable_worker import TABLES, Supervised, Work, app_of, session_of
-from tools.servers.machine import free_port, initdb
+from tools.servers.machine import find_initdb, free_port
 from tools.servers.postgres import Cluster
 
 WORKERS = 2
@@ -82,7 +82,7 @@ class Run:
             workers = [Supervised(work) for _ in range(WORKERS)]
             async with AsyncExitStack() as stack:
                 for worker in workers:
-                    await stack.enter_async_context(worker.kept_up())
+                    await stack.enter_async_context(worker.running())
                 await self._until(course.jobs / 3)
                 workers[0].kill()
                 self._held.append(await self._count(HELD))
@@ -148,7 +148,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--short", action="store_true", help=f"{SHORT.jobs} jobs in place of {FULL.jobs:,}")
     arguments = parser.parse_args()
-    program = initdb()
+    program = find_initdb()
     if program is None:
         parser.error("there is no initdb here: install postgresql, say")
     with Cluster(program.resolve().parent, free_port()) as cluster:

@@ -12,7 +12,7 @@ from statistics import median
 import psycopg
 from procrastinate.schema import SchemaManager
 
-from tools.servers.machine import free_port, initdb
+from tools.servers.machine import find_initdb, free_port
 from tools.servers.postgres import Cluster
 
 SIZES = (1_000, 10_000, 100_000, 1_000_000)
@@ -35,7 +35,7 @@ def milliseconds(connection: psycopg.Connection, times: int) -> float:
 
 def main() -> None:
     """Print the table."""
-    program = initdb()
+    program = find_initdb()
     if program is None:
         sys.exit("There is no initdb here: install postgresql, say.")
     with Cluster(program.resolve().parent, free_port()) as cluster:

@@ -20,7 +20,7 @@ from pathlib import Path
 import attrs
 
 from playai_async.emulator import Emulator
-from tools.servers.machine import redis_server
+from tools.servers.machine import find_redis_server
 from tools.servers.redis import RedisServer
 
 QUOTA = 60
@@ -112,7 +112,7 @@ def main() -> int:
         f"{PROCESSES} x {waits} waits, {QUOTA} requests in {window:g} s; no client could be faster than {ideal:.0f} s"
     )
     print(f"{'':<34}{'seconds':>8}{'requests':>10}{'429s':>6}{'':>8}{'lost':>6}   requests of each")
-    program = redis_server()
+    program = find_redis_server()
     if program is None:
         parser.error("there is no redis-server on the path: install Redis")
     with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(program, Path(directory)) as redis:

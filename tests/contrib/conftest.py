@@ -13,7 +13,7 @@ from tests.contrib.durable import one_clock
 from tests.contrib.postgres import cluster, database
 from tests.contrib.servers import program
 from tests.contrib.virtual_quota import VirtualQuota
-from tools.servers.machine import redis_server as redis_server_program
+from tools.servers.machine import find_redis_server
 from tools.servers.redis import RedisServer
 
 __all__ = ["cluster", "database", "one_clock"]
@@ -22,7 +22,7 @@ __all__ = ["cluster", "database", "one_clock"]
 @contextlib.contextmanager
 def a_redis() -> Iterator[RedisServer]:
     """Start a Redis for tests."""
-    found = program(redis_server_program(), "redis-server", "redis-server")
+    found = program(find_redis_server(), "redis-server", "redis-server")
     with tempfile.TemporaryDirectory(prefix="redis") as directory, RedisServer(found, Path(directory)) as server:
         yield server
 

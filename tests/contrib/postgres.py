@@ -9,7 +9,7 @@ import pytest
 from procrastinate.schema import SchemaManager
 
 from tests.contrib.servers import program
-from tools.servers.machine import free_port, initdb
+from tools.servers.machine import find_initdb, free_port
 from tools.servers.postgres import Cluster
 
 _numbers = itertools.count()
@@ -18,7 +18,7 @@ _numbers = itertools.count()
 @pytest.fixture(scope="session")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL cluster for tests, with a template database."""
-    found = program(initdb(), "initdb", "postgresql")
+    found = program(find_initdb(), "initdb", "postgresql")
     with Cluster(found.resolve().parent, free_port()) as cluster:
         cluster.execute("CREATE DATABASE prepared")
         cluster.execute(SchemaManager.get_schema(), "prepared")

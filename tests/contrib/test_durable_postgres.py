@@ -139,7 +139,7 @@ async def test_the_row_of_a_killed_worker_is_rescued(cluster: Cluster, database:
     async with asyncio.timeout(PATIENCE), session_of(work) as playai:
         app, waits = app_of(work, playai)
         worker = Supervised(work)
-        async with app.open_async(), worker.kept_up():
+        async with app.open_async(), worker.running():
             await waits.defer(job_id, on_done="store")
             while not emulator.arrivals:
                 await asyncio.sleep(0.02)
@@ -164,7 +164,7 @@ async def test_waits_survive_a_restart_of_postgresql(cluster: Cluster, database:
             for job_id in jobs:
                 await waits.defer(job_id, on_done="store")
         worker = Supervised(work)
-        async with worker.kept_up():
+        async with worker.running():
             while emulator.stats.requests < len(jobs):
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(cluster.stop)

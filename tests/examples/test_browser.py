@@ -15,7 +15,7 @@ from playai_async import Polling
 from playai_async.emulator import Status
 from tests.examples.live import Live
 from tests.support.scripted import API_KEY, USER_ID
-from tools.servers.browser import PATIENCE, browsing, chromium
+from tools.servers.browser import TIMEOUT_MS, find_chromium, run_chromium
 
 REQUIRED = "PLAYAI_ASYNC_REQUIRE_BROWSER"
 """Where this is set, as it is for what must pass before a change is taken, no browser is a failure."""
@@ -24,14 +24,14 @@ REQUIRED = "PLAYAI_ASYNC_REQUIRE_BROWSER"
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     """A headless Chromium."""
-    path = chromium()
+    path = find_chromium()
     if path is None:
         reason = "no Chromium was found: install the package chromium"
         if os.environ.get(REQUIRED):
             pytest.fail(reason)
         pytest.skip(reason)
-    expect.set_options(timeout=PATIENCE)
-    with browsing(path) as browser:
+    expect.set_options(timeout=TIMEOUT_MS)
+    with run_chromium(path) as browser:
         yield browser
 
 
@@ -50,7 +50,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
 def context(browser: Browser) -> Iterator[BrowserContext]:
     """A browser without a past, whose pages may not throw."""
     with browser.new_context() as context:
-        context.set_default_timeout(PATIENCE)
+        context.set_default_timeout(TIMEOUT_MS)
         errors: list[str] = []
         context.on("weberror", lambda error: errors.append(str(error.error)))
         yield context

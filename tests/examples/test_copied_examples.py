@@ -20,7 +20,7 @@ import pytest
 import playai_async
 from playai_async.emulator import Emulator
 from tests.contrib.servers import program
-from tools.servers.machine import free_port, initdb, redis_server
+from tools.servers.machine import find_initdb, find_redis_server, free_port
 
 ROOT = Path(__file__).parents[2]
 EXAMPLES = ROOT / "examples"
@@ -82,8 +82,8 @@ ADDRESS = re.compile(r"(?:[Rr]unning on|^web 1) +(http://[\w.:]+)")
 def test_an_example_runs_alone(name: str, site: Copy) -> None:
     """It makes a text into speech, and ends on SIGTERM."""
     if name == "scale_out":
-        program(redis_server(), "redis-server", "redis-server")
-        program(initdb(), "initdb", "postgresql")
+        program(find_redis_server(), "redis-server", "redis-server")
+        program(find_initdb(), "initdb", "postgresql")
     source = EXAMPLES / name
     if source.is_dir():
         shutil.copytree(source, site.directory / name, ignore=shutil.ignore_patterns("__pycache__"))

@@ -21,7 +21,7 @@ import pytest
 
 from examples.scale_out import __main__ as script
 from tests.contrib.servers import program
-from tools.servers.machine import initdb, redis_server
+from tools.servers.machine import find_initdb, find_redis_server
 
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = [sys.executable, "-W", "error", "-m", "examples.scale_out"]
@@ -36,8 +36,8 @@ RECOVERY = 60.0
 @pytest.fixture
 def programs() -> None:
     """Redis's and PostgreSQL's, or the test is skipped."""
-    program(redis_server(), "redis-server", "redis-server")
-    program(initdb(), "initdb", "postgresql")
+    program(find_redis_server(), "redis-server", "redis-server")
+    program(find_initdb(), "initdb", "postgresql")
 
 
 class Running:

@@ -21,7 +21,7 @@ from playai_async.emulator._service.messages import Endpoint
 from tests.soak.plan import AHEAD, Soak, job_of, number_of
 from tests.soak.storm import Event, Injection, Outage, Quotas, Relief, name_of, storm
 from tests.soak.vitals import Complaints
-from tools.processes import answer, told
+from tools.processes import read_arguments, serve_commands
 
 LEAD = 0.5
 """Seconds from `begin` to the beginning."""
@@ -207,8 +207,8 @@ def free_ports(candidates: list[int]) -> Iterator[int]:
 async def serve(soak: Soak) -> None:
     """Be the service."""
     service = SoakService(soak)
-    await answer({"begin": service.begin, "report": service.report})
+    await serve_commands({"begin": service.begin, "report": service.report})
 
 
 if __name__ == "__main__":
-    asyncio.run(serve(Soak(**told())))
+    asyncio.run(serve(Soak(**read_arguments())))

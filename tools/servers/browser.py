@@ -1,4 +1,4 @@
-"""A headless Chromium of the machine's own, driven by Playwright, which downloads none."""
+"""Run the headless Chromium of this machine with Playwright, which downloads no browser."""
 
 from __future__ import annotations
 
@@ -9,22 +9,22 @@ from collections.abc import Iterator
 from playwright.sync_api import Browser, sync_playwright
 
 NAMES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
-# No sandbox, since root has none; and audio plays though nobody has clicked.
+# The sandbox does not work for root. Audio may play without a click.
 ARGUMENTS = ("--no-sandbox", "--disable-dev-shm-usage", "--autoplay-policy=no-user-gesture-required")
-PATIENCE = 30_000
-"""Milliseconds: a machine may be slow, and what is waited for comes on nearly all of them in a few hundred."""
+TIMEOUT_MS = 30_000
+"""Milliseconds. Most machines need a few hundred; slow machines need much longer."""
 
 
-def chromium() -> str | None:
-    """Find a Chromium."""
+def find_chromium() -> str | None:
+    """Return the path of a Chromium or Chrome, or None."""
     return next(filter(None, map(shutil.which, NAMES)), None)
 
 
 @contextlib.contextmanager
-def browsing(path: str) -> Iterator[Browser]:
-    """Run a Chromium; no event loop may run in this thread meanwhile."""
+def run_chromium(path: str) -> Iterator[Browser]:
+    """Run a Chromium until the end of the block. No event loop may run in this thread during that time."""
     with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=PATIENCE)
+        browser = playwright.chromium.launch(executable_path=path, args=ARGUMENTS, timeout=TIMEOUT_MS)
         try:
             yield browser
         finally:

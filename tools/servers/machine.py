@@ -1,4 +1,4 @@
-"""Where this machine has the servers of other projects, and where they may listen."""
+"""Find server programs and free ports on this machine."""
 
 from __future__ import annotations
 
@@ -8,26 +8,26 @@ from collections.abc import Iterable
 from pathlib import Path
 
 
-def found(name: str, elsewhere: Iterable[Path] = ()) -> Path | None:
-    """Find a program, on the path or in directories off it, the last by name first."""
+def find_program(name: str, elsewhere: Iterable[Path] = ()) -> Path | None:
+    """Find a program on the PATH, or else in other directories, of which the last by name comes first."""
     for directory in [None, *sorted(elsewhere, reverse=True)]:
         if path := shutil.which(name, path=directory):
             return Path(path)
     return None
 
 
-def initdb() -> Path | None:
-    """Find PostgreSQL's `initdb`; Debian keeps it off the path."""
-    return found("initdb", Path("/usr/lib/postgresql").glob("*/bin"))
+def find_initdb() -> Path | None:
+    """Find PostgreSQL's `initdb`. Debian does not put it on the PATH."""
+    return find_program("initdb", Path("/usr/lib/postgresql").glob("*/bin"))
 
 
-def redis_server() -> Path | None:
-    """Find Redis."""
-    return found("redis-server")
+def find_redis_server() -> Path | None:
+    """Find `redis-server`."""
+    return find_program("redis-server")
 
 
 def free_port() -> int:
-    """Return a port of loopback that nobody listens on."""
+    """Return a port of 127.0.0.1 that nothing listens on."""
     with socket.socket() as listener:
         listener.bind(("127.0.0.1", 0))
         port: int = listener.getsockname()[1]

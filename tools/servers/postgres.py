@@ -1,7 +1,7 @@
-"""A PostgreSQL of our own: a cluster in a temporary directory, on a free port of loopback, gone at the end.
+"""Run a temporary PostgreSQL cluster on a free port of 127.0.0.1.
 
-It is as fast as it is careless: nothing is synced to disk. It refuses to run as root, and then runs as `postgres`, or
-as `nobody`.
+It is optimized for speed, not for safety: it does not sync its data to disk. PostgreSQL refuses to run as root, so for
+root it runs as the user `postgres` or `nobody`.
 """
 
 from __future__ import annotations
@@ -19,11 +19,11 @@ from typing import Any, Self
 
 import psycopg
 
-PATIENCE = 30.0
-"""Seconds to start, or to stop."""
+TIMEOUT = 30.0
+"""Seconds for starting and for stopping."""
 
 SETTINGS = {
-    "authentication_timeout": "3",  # a connection that its client forgot while it was made holds up a shutdown so long
+    "authentication_timeout": "3",  # seconds that a half-open connection can delay a shutdown
     "listen_addresses": "127.0.0.1",
     "unix_socket_directories": "",
     "fsync": "off",
@@ -35,11 +35,11 @@ SETTINGS = {
 
 
 class Cluster:
-    """PostgreSQL for the length of a block.
+    """A PostgreSQL server that runs until the end of the block.
 
     Args:
         programs: The directory of `initdb` and `postgres`.
-        port: A port of loopback that nobody listens on.
+        port: A free port of 127.0.0.1.
     """
 
     def __init__(self, programs: Path, port: int) -> None:
@@ -74,42 +74,42 @@ class Cluster:
         return self._directory / "data"
 
     def dsn(self, database: str = "postgres") -> str:
-        """Return how to connect to a database."""
+        """Return the connection string of a database."""
         return f"host=127.0.0.1 port={self._port} user=playai dbname={database}"
 
     def start(self) -> None:
-        """Start the server, and wait until it answers.
+        """Start the server and wait until it accepts connections.
 
         Raises:
-            RuntimeError: It does not.
+            RuntimeError: The server did not start in time.
         """
         settings = [f"-c{name}={value}" for name, value in SETTINGS.items()]
         command = [str(self._programs / "postgres"), "-D", str(self._data), "-p", str(self._port), *settings]
-        self._server = subprocess.Popen(  # noqa: S603 - found by its name
+        self._server = subprocess.Popen(  # noqa: S603 - a program of this machine
             command, cwd=self._directory, stdout=self._log, stderr=self._log, start_new_session=True, **self._owner
         )
-        ends = time.monotonic() + PATIENCE
+        ends = time.monotonic() + TIMEOUT
         while time.monotonic() < ends and self._server.poll() is None:
             with contextlib.suppress(psycopg.OperationalError), psycopg.connect(self.dsn(), connect_timeout=5):
                 return
             time.sleep(0.02)
-        raise RuntimeError(f"PostgreSQL does not answer: {(self._directory / 'log').read_text('utf-8')}")
+        raise RuntimeError(f"PostgreSQL did not start: {(self._directory / 'log').read_text('utf-8')}")
 
     def stop(self) -> None:
-        """Shut the server down, fast: whoever is connected is thrown out."""
+        """Shut down in fast mode: the server disconnects all clients."""
         if self._server is not None:
             self._server.send_signal(signal.SIGINT)
-            self._server.wait(PATIENCE)
+            self._server.wait(TIMEOUT)
             self._server = None
 
     def execute(self, statement: str, database: str = "postgres") -> list[Any]:
-        """Execute a statement, and return its rows, if it has any."""
+        """Execute a statement and return its rows, if any."""
         with psycopg.connect(self.dsn(database), autocommit=True) as connection:
-            cursor = connection.execute(statement.encode())  # bytes, as it is no literal
+            cursor = connection.execute(statement.encode())  # bytes, because psycopg types a str as a literal
             return cursor.fetchall() if cursor.description else []
 
     def _run(self, *command: str) -> None:
-        done = subprocess.run(  # noqa: S603 - found by its name
+        done = subprocess.run(  # noqa: S603 - a program of this machine
             command, cwd=self._directory, check=False, capture_output=True, text=True, **self._owner
         )
         if done.returncode:
@@ -117,10 +117,10 @@ class Cluster:
 
 
 def _owner() -> dict[str, Any]:
-    """Return whom PostgreSQL is to run as, if not as ourselves."""
+    """Return the user that PostgreSQL runs as, if it is not the current user."""
     if os.geteuid():
         return {}
-    import pwd  # there is none on Windows, where nobody is root
+    import pwd  # missing on Windows, which has no root
 
     known = {entry.pw_name: entry for entry in pwd.getpwall()}
     entry = known.get("postgres") or known["nobody"]

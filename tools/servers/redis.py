@@ -1,4 +1,4 @@
-"""A Redis of our own: in a directory that is there already, on a socket, gone at the end; it keeps nothing."""
+"""Run a temporary Redis on a socket in a given directory. It stores nothing on disk."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from typing import Self
 
 import redis
 
-_SECONDS = 20
+_TIMEOUT = 20.0  # seconds
 
 
 class RedisServer:
-    """A `redis-server` on a socket in a directory, which keeps nothing.
+    """A Redis server that runs until the end of the block.
 
     Args:
-        program: `redis-server`.
-        directory: Where its socket is to be; the path must be short.
+        program: The path of `redis-server`.
+        directory: An existing directory for the socket. Its path must be short.
     """
 
     def __init__(self, program: str | Path, directory: Path) -> None:
@@ -40,35 +40,35 @@ class RedisServer:
 
     @property
     def url(self) -> str:
-        """Where it is, as `RedisQuota` has it."""
+        """The URL for `RedisQuota`."""
         return f"redis+unix://{self._socket}"
 
     def client(self) -> redis.Redis:
-        """A client that blocks; to be closed."""
+        """Return a blocking client. The caller closes it."""
         return redis.Redis(unix_socket_path=str(self._socket))
 
     def start(self) -> None:
-        """Start it, empty, and see that it answers."""
-        self._process = subprocess.Popen(  # noqa: S603 - a program of this machine's, with arguments of ours
+        """Start an empty Redis and wait until it accepts connections."""
+        self._process = subprocess.Popen(  # noqa: S603 - a program of this machine
             [self._program, "--port", "0", "--unixsocket", self._socket, "--save", "", "--appendonly", "no"],
             cwd=self._directory,
             stdout=subprocess.DEVNULL,
-            start_new_session=True,  # whoever started it stops it, and no Ctrl-C before that
+            start_new_session=True,  # so that Ctrl-C does not reach it
         )
-        until = time.monotonic() + _SECONDS
+        until = time.monotonic() + _TIMEOUT
         with self.client() as client:
             while True:
                 try:
                     client.ping()
                 except redis.ConnectionError:
-                    assert time.monotonic() < until, "redis-server does not answer"
+                    assert time.monotonic() < until, "redis-server did not start"
                     time.sleep(0.01)
                 else:
                     return
 
     def kill(self) -> None:
-        """End it as a crash does."""
+        """Send SIGKILL, like a crash."""
         if self._process is not None:
             self._process.kill()
-            self._process.wait(_SECONDS)
+            self._process.wait(_TIMEOUT)
             self._process = None
