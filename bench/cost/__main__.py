@@ -1,13 +1,13 @@
-"""What a poll and an open wait cost: processor time, memory, and how long the event loop is blocked.
+"""Measure the cost of a poll and of an open wait: processor time, memory, and how long the event loop is blocked.
 
-Three comparisons, each in one run whose clients take turns, with every client in a process of its own and the emulator
-in another, all on loopback and without a quota; tables show medians, and for ratios their span. How each is measured
-stands in `bench/cost/cpu.py`, `bench/cost/memory.py` and `bench/cost/blocking.py`, and what each client does in
-`bench/cost/clients.py`. The tables are also written to `bench/out/cost.md`, and every number to `bench/out/cost.json`.
+Each of the three comparisons measures all clients in turn, in one run. Every client runs in a separate process, and so does
+the emulator, on loopback and without a quota. Tables show medians, and for ratios the range as well. The modules
+`bench.cost.cpu`, `bench.cost.memory` and `bench.cost.blocking` describe the methods, and `bench.cost.clients` describes
+the clients. The tables are also written to `bench/out/cost.md`, and all numbers to `bench/out/cost.json`.
 
     python -m bench.cost [--short]
 
-The exit status is 0 even where a goal is missed; it is another where something broke.
+The exit status is 0 even if a goal is missed, and not 0 if a measurement failed.
 """
 
 from __future__ import annotations
@@ -26,10 +26,10 @@ from typing import TypeVar
 
 import attrs
 
-from bench.cost.blocking import MOMENTS, SUBJECTS, WAITS, block
+from bench.cost.blocking import PHASES, SUBJECTS, WAITS, measure_blocking
 from bench.cost.clients import CONNECTIONS, POLLS_NOTHING, SDKS
-from bench.cost.cpu import JOBS, PAUSE, Entrant, Turn, Turns, take_turns
-from bench.cost.memory import Weight, weigh
+from bench.cost.cpu import JOBS, PAUSE, Measurement, Measurements, Participant, measure_cpu
+from bench.cost.memory import MemoryUse, measure_memory
 from tools.loop_lag import Block
 from tools.tables import table
 
@@ -44,9 +44,9 @@ LIBRARIES = (
 
 OURS, LOOP, TENACITY = "playai_async", "aiohttp loop", "aiohttp loop with tenacity"
 JITTER = 0.2
-"""The share by which this library varies its pauses by default."""
+"""The default of this library: the fraction by which pauses vary."""
 
-OURS_VARIED, LOOP_VARIED = f"{OURS}, pauses varied", f"{LOOP}, pauses varied"
+OURS_JITTER, LOOP_JITTER = f"{OURS}, with jitter", f"{LOOP}, with jitter"
 
 
 @attrs.frozen(kw_only=True)
@@ -55,12 +55,12 @@ class Size:
 
     Attributes:
         repeats: Processes of each client, one after the other.
-        rounds: Turns of each of them, where processor time is measured; of this library's and the loop's.
-        other_rounds: Turns of the other variants of these two.
-        sdks: The SDKs that take part.
-        sdk_rounds: Turns of each of their processes.
-        sdk_waits: Open waits of theirs to be weighed.
-        subjects: Whose loops are blocked.
+        rounds: CPU measurements of each process of this library and of the loop.
+        other_rounds: CPU measurements of each process of the variants of these two.
+        sdks: The SDKs that are measured.
+        sdk_rounds: CPU measurements of each process of an SDK.
+        sdk_waits: Open waits of an SDK whose memory is measured.
+        subjects: The clients whose event loops are measured.
     """
 
     repeats: int
@@ -86,16 +86,16 @@ SHORT = Size(
 
 @attrs.frozen(kw_only=True)
 class Findings:
-    """All that was measured, each kind by client."""
+    """All measurements by client."""
 
-    turns: dict[str, Turns]
-    weights: dict[str, list[Weight]]
+    cpu: dict[str, Measurements]
+    memory: dict[str, list[MemoryUse]]
     blocks: dict[str, list[dict[str, Block]]]
 
 
 @attrs.frozen(kw_only=True)
 class Ratio:
-    """How many times what the hand-written loop takes a client took: median and span over the rounds."""
+    """The cost of a client divided by that of the hand-written loop: median and range over the rounds."""
 
     median: float
     least: float
@@ -106,77 +106,77 @@ class Ratio:
 
 
 def measure(size: Size) -> Findings:
-    """Measure everything, one thing after the other."""
-    say("processor time a poll")
-    entrants = {
-        OURS: Entrant(client=OURS, rounds=size.rounds),
-        LOOP: Entrant(client=LOOP, rounds=size.rounds),
-        TENACITY: Entrant(client=TENACITY, rounds=size.other_rounds),
-        OURS_VARIED: Entrant(client=OURS, jitter=JITTER, rounds=size.other_rounds),
-        LOOP_VARIED: Entrant(client=LOOP, jitter=JITTER, rounds=size.other_rounds),
-        **{sdk: Entrant(client=sdk, rounds=size.sdk_rounds) for sdk in size.sdks},
+    """Measure everything, one comparison after the other."""
+    say("processor time per poll")
+    participants = {
+        OURS: Participant(client=OURS, rounds=size.rounds),
+        LOOP: Participant(client=LOOP, rounds=size.rounds),
+        TENACITY: Participant(client=TENACITY, rounds=size.other_rounds),
+        OURS_JITTER: Participant(client=OURS, jitter=JITTER, rounds=size.other_rounds),
+        LOOP_JITTER: Participant(client=LOOP, jitter=JITTER, rounds=size.other_rounds),
+        **{sdk: Participant(client=sdk, rounds=size.sdk_rounds) for sdk in size.sdks},
     }
-    turns = take_turns(entrants, repeats=size.repeats)
-    say("memory an open wait")
-    weights = weigh([OURS, LOOP, TENACITY, POLLS_NOTHING], waits=WAITS, repeats=size.repeats)
-    weights |= weigh(size.sdks, waits=size.sdk_waits, repeats=size.repeats)
-    say("the longest block of the loop")
-    return Findings(turns=turns, weights=weights, blocks=block(size.subjects, repeats=size.repeats))
+    cpu = measure_cpu(participants, repeats=size.repeats)
+    say("memory per open wait")
+    memory = measure_memory([OURS, LOOP, TENACITY, POLLS_NOTHING], waits=WAITS, repeats=size.repeats)
+    memory |= measure_memory(size.sdks, waits=size.sdk_waits, repeats=size.repeats)
+    say("the longest block of the event loop")
+    return Findings(cpu=cpu, memory=memory, blocks=measure_blocking(size.subjects, repeats=size.repeats))
 
 
 def say(what: str) -> None:
-    """Tell whoever waits what is being measured."""
+    """Print what is being measured."""
     print(f"Measuring {what} ...", file=sys.stderr, flush=True)
 
 
-def ratio(turns: Mapping[str, Turns], client: str, loop: str) -> Ratio:
-    """Compare a client's turns with those of a loop in the same rounds."""
-    ratios = [turn.microseconds / turns[loop][key].microseconds for key, turn in turns[client].items()]
+def ratio(cpu: Mapping[str, Measurements], client: str, loop: str) -> Ratio:
+    """Compare a client with a loop in the same rounds."""
+    ratios = [measurement.microseconds / cpu[loop][key].microseconds for key, measurement in cpu[client].items()]
     return Ratio(median=statistics.median(ratios), least=min(ratios), most=max(ratios))
 
 
-def cpu_table(turns: Mapping[str, Turns]) -> str:
-    """Return what a poll costs each client."""
+def cpu_table(cpu: Mapping[str, Measurements]) -> str:
+    """Return the table of processor time per poll."""
 
-    def line(client: str, found: Sequence[Turn]) -> list[str]:
-        costs = [turn.microseconds for turn in found]
+    def line(client: str, found: Sequence[Measurement]) -> list[str]:
+        costs = [measurement.microseconds for measurement in found]
         return [
             client,
             f"{statistics.median(costs):,.0f}",
             f"{min(costs):,.0f} to {max(costs):,.0f}",
-            str(ratio(turns, client, LOOP_VARIED if client == OURS_VARIED else LOOP)),
-            f"{sum(turn.polls for turn in found):,}",
-            f"{statistics.median(turn.polls / turn.elapsed for turn in found):,.0f}",
+            str(ratio(cpu, client, LOOP_JITTER if client == OURS_JITTER else LOOP)),
+            f"{sum(measurement.polls for measurement in found):,}",
+            f"{statistics.median(measurement.polls / measurement.elapsed for measurement in found):,.0f}",
         ]
 
-    head = ["client", "µs a poll", "from, to", "times the loop", "polls", "polls a second"]
-    return table(head, [line(client, list(found.values())) for client, found in turns.items()])
+    head = ["client", "µs per poll", "range", "times the loop", "polls", "polls per second"]
+    return table(head, [line(client, list(found.values())) for client, found in cpu.items()])
 
 
-def memory_table(weights: Mapping[str, Sequence[Weight]]) -> str:
-    """Return what an open wait weighs."""
-    bare = middle(weights[POLLS_NOTHING], lambda weight: weight.bytes)
+def memory_table(memory: Mapping[str, Sequence[MemoryUse]]) -> str:
+    """Return the table of memory per open wait."""
+    bare = middle(memory[POLLS_NOTHING], lambda use: use.bytes)
     lines = [
         [
             client,
-            f"{middle(found, lambda weight: weight.bytes):,.0f}",
-            f"{middle(found, lambda weight: weight.bytes) / bare:.1f}",
-            f"{middle(found, lambda weight: weight.objects):.1f}",
-            f"{middle(found, lambda weight: weight.tasks):.2f}",
-            f"{max(weight.descriptors for weight in found)}",
+            f"{middle(found, lambda use: use.bytes):,.0f}",
+            f"{middle(found, lambda use: use.bytes) / bare:.1f}",
+            f"{middle(found, lambda use: use.objects):.1f}",
+            f"{middle(found, lambda use: use.tasks):.2f}",
+            f"{max(use.descriptors for use in found)}",
         ]
-        for client, found in weights.items()
+        for client, found in memory.items()
     ]
-    head = ["client", "bytes a wait", "times bare", "collector's objects a wait", "tasks a wait", "descriptors"]
+    head = ["client", "bytes per wait", "times bare", "GC objects per wait", "tasks per wait", "descriptors"]
     return table(head, lines)
 
 
 def blocking_table(blocks: Mapping[str, Sequence[Mapping[str, Block]]]) -> str:
-    """Return for how long the loop was blocked at each moment."""
+    """Return the table of the longest blocks in each phase."""
     lines = []
-    for moment in MOMENTS:
+    for phase in PHASES:
         for subject, runs in blocks.items():
-            found = [run[moment] for run in runs if moment in run]
+            found = [run[phase] for run in runs if phase in run]
             if found:
                 measures = [
                     middle(found, lambda block: block.seconds),
@@ -184,31 +184,31 @@ def blocking_table(blocks: Mapping[str, Sequence[Mapping[str, Block]]]) -> str:
                     middle(found, lambda block: block.busy),
                     middle(found, lambda block: block.own),
                 ]
-                lines.append([moment, subject, *(f"{seconds * 1_000:.0f}" for seconds in measures)])
-    head = ["moment", "client", "block, ms", "worst, ms", "processor time, ms", "without collections, ms"]
+                lines.append([phase, subject, *(f"{seconds * 1_000:.0f}" for seconds in measures)])
+    head = ["phase", "client", "block, ms", "worst, ms", "CPU, ms", "CPU without GC, ms"]
     return table(head, lines, texts=2)
 
 
 def goals_table(findings: Findings) -> str:
-    """Return the goals, what was measured, and whether that keeps them."""
-    in_step, varied = ratio(findings.turns, OURS, LOOP), ratio(findings.turns, OURS_VARIED, LOOP_VARIED)
-    weights = findings.weights[OURS]
-    weight, descriptors = middle(weights, lambda weight: weight.bytes), max(weight.descriptors for weight in weights)
+    """Return the goals, the measured values, and whether each goal is met."""
+    in_step, with_jitter = ratio(findings.cpu, OURS, LOOP), ratio(findings.cpu, OURS_JITTER, LOOP_JITTER)
+    memory = findings.memory[OURS]
+    use, descriptors = middle(memory, lambda use: use.bytes), max(use.descriptors for use in memory)
     lines = [
-        ["processor time a poll, times the loop", "1.00", str(in_step), in_step.median <= 1.0],
-        ["the same, pauses varied", "1.00", str(varied), varied.median <= 1.0],
-        ["memory an open wait, bytes", "4,000", f"{weight:,.0f}", weight <= 4_000],
+        ["processor time per poll, times the loop", "1.00", str(in_step), in_step.median <= 1.0],
+        ["the same with jitter", "1.00", str(with_jitter), with_jitter.median <= 1.0],
+        ["memory per open wait, bytes", "4,000", f"{use:,.0f}", use <= 4_000],
         ["descriptors", f"{CONNECTIONS}", f"{descriptors}", descriptors <= CONNECTIONS],
     ]
-    for moment in MOMENTS:
+    for phase in PHASES:
         taken, bare = (
-            middle([run[moment] for run in findings.blocks[subject]], lambda block: block.own)
+            middle([run[phase] for run in findings.blocks[subject]], lambda block: block.own)
             for subject in (OURS, POLLS_NOTHING)
         )
         own = max(0.0, taken - bare) * 1_000
-        lines.append([f"block, {moment}, beyond bare tasks, ms", "under 50", f"{own:.0f}", own < 50])
-    rows = [[str(measure), str(most), str(found), "yes" if kept else "NO"] for measure, most, found, kept in lines]
-    return table(["measure", "at most", "measured", "kept"], rows)
+        lines.append([f"block, {phase}, beyond bare tasks, ms", "50", f"{own:.0f}", own < 50])
+    rows = [[str(measure), str(most), str(found), "yes" if met else "NO"] for measure, most, found, met in lines]
+    return table(["measure", "at most", "measured", "met"], rows)
 
 
 def middle(found: Sequence[T], measure: Callable[[T], float]) -> float:
@@ -217,7 +217,7 @@ def middle(found: Sequence[T], measure: Callable[[T], float]) -> float:
 
 
 def report(findings: Findings, size: Size, command: str) -> str:
-    """Return the tables, with all that one needs to know to run them again."""
+    """Return the tables, and everything that is needed to repeat the run."""
     return f"""\
 # Cost
 
@@ -225,54 +225,59 @@ def report(findings: Findings, size: Size, command: str) -> str:
 - Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {platform.python_version()}
 - Libraries: {", ".join(f"{name} {version(name)}" for name in LIBRARIES)}
 
-## Processor time a poll
+## Processor time per poll
 
-{JOBS:,} jobs open at once, no quota, a pause of {PAUSE:g} s, {CONNECTIONS} connections; medians over the rounds.
-"Times the loop" compares with the loop's turn of the same round: median, least and most.
-"Pauses varied" is by {JITTER:.0%} up or down, this library's default; there the loop that it is compared with varies
-them as well, so that neither has its polls come in bunches.
+{JOBS:,} open jobs, no quota, a pause of {PAUSE:g} s, {CONNECTIONS} connections; medians over the rounds.
+"Times the loop" compares with the loop in the same round: median and range.
+"With jitter": pauses vary by {JITTER:.0%}, this library's default. The loop that it is compared with has the same
+jitter, so that neither client sends its polls in bursts.
 
-{cpu_table(findings.turns)}
+{cpu_table(findings.cpu)}
 
-## Memory an open wait
+## Memory per open wait
 
-{WAITS:,} open waits, of the SDKs {size.sdk_waits:,}, all of them pausing; resident memory, medians of {size.repeats}.
-"Collector's objects" are those that Python's garbage collector looks at; "descriptors" are those opened since the
-client was made, at most.
+{WAITS:,} open waits ({size.sdk_waits:,} for SDKs), all between two polls; resident memory, medians of {size.repeats}.
+"GC objects" are the objects tracked by Python's garbage collector; "descriptors" is the maximum of the file descriptors
+opened since the client was created.
 
-{memory_table(findings.weights)}
+{memory_table(findings.memory)}
 
 ## Longest block of the event loop
 
 {WAITS:,} waits in one loop, medians of {size.repeats}.
-"Processor time" leaves out what else the machine did, and the last column Python's garbage collections, too.
+"CPU" is processor time, without other load on the machine; the last column also excludes garbage collections.
 
 {blocking_table(findings.blocks)}
 
 ## Goals
 
-A block is judged by the last column of its table, less what bare tasks take there.
+The block of a phase is the last column of its table, minus the value of bare tasks.
 
 {goals_table(findings)}
 """
 
 
 def main() -> int:
-    """Read the command line, measure, and show what came of it. Return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--short", action="store_true", help="fewer clients and repeats, in under two minutes")
+    """Parse the command line, measure, print the report, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.cost", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--short", action="store_true", help="fewer clients and repeats, less than two minutes")
     size = SHORT if parser.parse_args().short else FULL
     findings = measure(size)
     OUT.mkdir(exist_ok=True)
-    turns = {
-        client: [{"repeat": repeat, "round": number, **attrs.asdict(turn)} for (repeat, number), turn in found.items()]
-        for client, found in findings.turns.items()
+    cpu = {
+        client: [
+            {"repeat": repeat, "round": number, **attrs.asdict(measurement)}
+            for (repeat, number), measurement in found.items()
+        ]
+        for client, found in findings.cpu.items()
     }
     everything = {
-        "turns": turns,
-        "weights": {client: [attrs.asdict(weight) for weight in found] for client, found in findings.weights.items()},
+        "cpu": cpu,
+        "memory": {client: [attrs.asdict(use) for use in found] for client, found in findings.memory.items()},
         "blocks": {
-            subject: [{moment: attrs.asdict(block) for moment, block in run.items()} for run in runs]
+            subject: [{phase: attrs.asdict(block) for phase, block in run.items()} for run in runs]
             for subject, runs in findings.blocks.items()
         },
     }

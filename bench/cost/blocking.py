@@ -1,26 +1,26 @@
-"""How long ten thousand open waits block their event loop, for `bench.cost`.
+"""Measure for how long 10,000 open waits block their event loop, for `bench.cost`.
 
-A timer set for every millisecond notes by how much the loop is late for it: for so long nobody else had a turn. What
-else the machine did meanwhile is in that. The processor time between two turns of the timer leaves it out; and without
-Python's garbage collections, which look at every object of the process, it is what the code itself took. What is
-measured, each by itself:
+A timer callback is scheduled for every millisecond. While the loop is late for the callback, no other task can run. The
+wall-clock time includes everything else that the machine does. The processor time between two callbacks does not.
+Without Python's garbage collections, which look at every object of the process, it is the time of the code itself. The
+phases, each measured separately:
 
-- *opening*: tasks are made a hundred at a time, with a turn of the loop in between, and their first polls go out.
-- *polling*: all are open, and are polled as fast as the service answers.
-- *cancelling*: the caller cancels all of its tasks at one moment.
-- *expiring*: all have their deadline at one moment.
-- *closing*: the session is closed while all are open.
+- *opening*: tasks are created, 100 per iteration of the loop, and their first polls are sent.
+- *polling*: all waits are open, and are polled as fast as the service responds.
+- *cancelling*: the caller cancels all of its tasks at the same time.
+- *expiring*: all waits reach their deadline at the same time.
+- *closing*: the session is closed while all waits are open.
 
-Ten thousand tasks of the caller's that wake up at one moment take their time whatever woke them. So bare tasks do the
-same: they sleep, are cancelled, or wait for a future each, all of which are done at one moment. What a library takes
-beyond them is its own.
+10,000 tasks of the caller that wake up at the same time block the loop whatever woke them. So bare tasks are measured
+too: they sleep and are cancelled, or each waits for a future, and all futures are resolved at the same time. The
+difference between a library and bare tasks is the cost of the library.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from typing import Any
 from uuid import UUID
 
@@ -34,42 +34,47 @@ from tools.processes import Child, read_arguments, serve_commands
 WAITS = 10_000
 
 CHUNK = 100
-"""Tasks made without a turn of the loop."""
+"""Tasks created per iteration of the loop."""
 
 PAUSE = 3.0
-"""Seconds between two polls of a job: what asks for more than the service can answer."""
+"""Seconds between two polls of a job. This asks for more polls than the service can answer."""
 
-SPELL = 4.0
-"""Seconds that polling is watched, and from opening to the common deadline."""
+PHASE = 4.0
+"""Seconds that polling is measured, and seconds from opening to the common deadline."""
 
 
-class Crowd:
-    """The caller's tasks, and how many of them have ended."""
+class OpenWaits:
+    """The tasks of the caller, one per job.
+
+    Attributes:
+        ended: How many tasks have ended.
+    """
 
     def __init__(self) -> None:
-        self.tasks: list[asyncio.Task[None]] = []
         self.ended = 0
+        self._tasks: list[asyncio.Task[None]] = []
 
     async def open(self, wait: Callable[[UUID], Awaitable[object]]) -> None:
-        """Make all tasks, without holding up the loop."""
-        self.tasks, self.ended = [], 0
-        for first in range(0, WAITS, CHUNK):
-            self.tasks += [asyncio.create_task(self._caller(wait, job)) for job in JOB_IDS[first : first + CHUNK]]
+        """Create a task per job, and run each until it waits."""
+        self.ended = 0
+        self._tasks = []
+        for start in range(0, WAITS, CHUNK):
+            self._tasks += [asyncio.create_task(self._run(wait, job)) for job in JOB_IDS[start : start + CHUNK]]
             await asyncio.sleep(0)
 
-    async def gone(self) -> None:
-        """Wait until all have ended."""
+    async def join(self) -> None:
+        """Wait until all tasks have ended."""
         while self.ended < WAITS:
             await asyncio.sleep(0.01)
 
     def cancel(self) -> None:
-        """Cancel all at one moment."""
-        for task in self.tasks:
+        """Cancel all tasks at the same time."""
+        for task in self._tasks:
             task.cancel()
 
-    async def _caller(self, wait: Callable[[UUID], Awaitable[object]], job: UUID) -> None:
+    async def _run(self, wait: Callable[[UUID], Awaitable[object]], job: UUID) -> None:
         try:
-            with contextlib.suppress(Exception):  # of the deadline, or of the session's end
+            with contextlib.suppress(Exception):  # the deadline, or the end of the session
                 await wait(job)
         finally:
             self.ended += 1
@@ -78,105 +83,101 @@ class Crowd:
 JOB_IDS = job_ids(WAITS)
 
 Blocks = dict[str, Block]
+"""The longest block in each phase."""
+
+
+@contextlib.contextmanager
+def measured(blocks: Blocks, phase: str) -> Iterator[None]:
+    """Measure the longest block during a phase."""
+    with Ticker() as ticker:
+        yield
+    blocks[phase] = ticker.block
+
+
+async def until_cancelled(
+    waits: OpenWaits, wait: Callable[[UUID], Awaitable[object]], opened: Callable[[], Awaitable[object]]
+) -> Blocks:
+    """Measure the first three phases, which all subjects share.
+
+    Args:
+        waits: The tasks.
+        wait: Waits for one job.
+        opened: Returns when the first polls have been sent.
+    """
+    blocks: Blocks = {}
+    with measured(blocks, "opening"):
+        await waits.open(wait)
+        await opened()
+    with measured(blocks, "polling"):
+        await asyncio.sleep(PHASE)
+    with measured(blocks, "cancelling"):
+        waits.cancel()
+        await waits.join()
+    return blocks
 
 
 async def playai_async(setting: Setting) -> Blocks:
-    """This library."""
+    """Measure this library."""
     from playai_async import PlayAISession, Polling
 
     polling = Polling(initial=PAUSE, maximum=PAUSE, timeout=DEADLINE)
-    blocks: Blocks = {}
-    crowd = Crowd()
+    waits = OpenWaits()
     playai = PlayAISession(KEY, USER, base_url=setting.url, polling=polling)
+
+    async def opened() -> None:
+        while playai.stats.requests < WAITS:
+            await asyncio.sleep(0.1)
+
     async with playai:
-        with Ticker() as ticker:
-            await crowd.open(playai.wait_for_completion)
-            while playai.stats.requests < WAITS:
-                await asyncio.sleep(0.1)
-        blocks["opening"] = ticker.block
-        with Ticker() as ticker:
-            await asyncio.sleep(SPELL)
-        blocks["polling"] = ticker.block
-        with Ticker() as ticker:
-            crowd.cancel()
-            await crowd.gone()
-        blocks["cancelling"] = ticker.block
-
+        blocks = await until_cancelled(waits, playai.wait_for_completion, opened)
         loop = asyncio.get_running_loop()
-        deadline = loop.time() + SPELL
-        await crowd.open(lambda job: playai.wait_for_completion(job, timeout=deadline - loop.time()))
-        assert crowd.ended == 0, "the deadline is after the last was opened"
-        with Ticker() as ticker:
-            await crowd.gone()
-        blocks["expiring"] = ticker.block
-
-        await crowd.open(playai.wait_for_completion)
-        with Ticker() as ticker:
+        deadline = loop.time() + PHASE
+        await waits.open(lambda job: playai.wait_for_completion(job, timeout=deadline - loop.time()))
+        assert waits.ended == 0, "the deadline is after the last wait was opened"
+        with measured(blocks, "expiring"):
+            await waits.join()
+        await waits.open(playai.wait_for_completion)
+        with measured(blocks, "closing"):
             await playai.aclose()
-            await crowd.gone()
-        blocks["closing"] = ticker.block
+            await waits.join()
     return blocks
 
 
 async def hand_written(setting: Setting) -> Blocks:
-    """The hand-written loop, whose deadlines are `asyncio.timeout`; there is nothing to close."""
-    blocks: Blocks = {}
-    crowd = Crowd()
+    """Measure the hand-written loop, whose deadlines are `asyncio.timeout`. It has nothing to close."""
+    waits = OpenWaits()
     async with aiohttp_loop(setting) as wait:
-        with Ticker() as ticker:
-            await crowd.open(wait)
-            await asyncio.sleep(SPELL)
-        blocks["opening"] = ticker.block
-        with Ticker() as ticker:
-            await asyncio.sleep(SPELL)
-        blocks["polling"] = ticker.block
-        with Ticker() as ticker:
-            crowd.cancel()
-            await crowd.gone()
-        blocks["cancelling"] = ticker.block
+        blocks = await until_cancelled(waits, wait, lambda: asyncio.sleep(PHASE))
+        deadline = asyncio.get_running_loop().time() + PHASE
 
-        deadline = asyncio.get_running_loop().time() + SPELL
-
-        async def wait_till_then(job: UUID) -> object:
+        async def wait_with_deadline(job: UUID) -> object:
             async with asyncio.timeout_at(deadline):
                 return await wait(job)
 
-        await crowd.open(wait_till_then)
-        with Ticker() as ticker:
-            await crowd.gone()
-        blocks["expiring"] = ticker.block
+        await waits.open(wait_with_deadline)
+        with measured(blocks, "expiring"):
+            await waits.join()
     return blocks
 
 
 async def bare_tasks(_: Setting) -> Blocks:
-    """Tasks that only sleep, or wait for a future that is made to raise."""
-    blocks: Blocks = {}
-    crowd = Crowd()
+    """Measure tasks that only sleep, or that wait for a future which raises."""
+    waits = OpenWaits()
     loop = asyncio.get_running_loop()
-    with Ticker() as ticker:
-        await crowd.open(lambda _: asyncio.sleep(DEADLINE))
-        await asyncio.sleep(SPELL)
-    blocks["opening"] = ticker.block
-    with Ticker() as ticker:
-        await asyncio.sleep(SPELL)
-    blocks["polling"] = ticker.block
-    with Ticker() as ticker:
-        crowd.cancel()
-        await crowd.gone()
-    blocks["cancelling"] = ticker.block
+    blocks = await until_cancelled(waits, lambda _: asyncio.sleep(DEADLINE), lambda: asyncio.sleep(PHASE))
     futures: list[asyncio.Future[Any]] = []
 
     def future(_: UUID) -> asyncio.Future[Any]:
         futures.append(loop.create_future())
         return futures[-1]
 
-    await crowd.open(future)
+    await waits.open(future)
     await asyncio.sleep(0.1)
-    with Ticker() as ticker:
+    with measured(blocks, "expiring"):
         for waited_for in futures:
             waited_for.set_exception(TimeoutError())
-        await crowd.gone()
-    blocks["expiring"] = blocks["closing"] = ticker.block
+        await waits.join()
+    blocks["closing"] = blocks["expiring"]
     return blocks
 
 
@@ -186,11 +187,11 @@ SUBJECTS: dict[str, Callable[[Setting], Awaitable[Blocks]]] = {
     "bare task": bare_tasks,
 }
 
-MOMENTS = ("opening", "polling", "cancelling", "expiring", "closing")
+PHASES = ("opening", "polling", "cancelling", "expiring", "closing")
 
 
-def block(subjects: Sequence[str], *, repeats: int) -> dict[str, list[dict[str, Block]]]:
-    """Block the loop of each subject in turn, some times over, each in a process of its own."""
+def measure_blocking(subjects: Sequence[str], *, repeats: int) -> dict[str, list[dict[str, Block]]]:
+    """Measure each subject in turn, repeatedly, each time in a new process."""
     blocks: dict[str, list[dict[str, Block]]] = {subject: [] for subject in subjects}
     order = list(subjects)
     with Child("bench.cost.service", WAITS) as service:
@@ -200,20 +201,20 @@ def block(subjects: Sequence[str], *, repeats: int) -> dict[str, list[dict[str, 
             for subject in order:
                 with Child("bench.cost.blocking", {"subject": subject, "setting": attrs.asdict(setting)}) as child:
                     found = child.ask("run")
-                blocks[subject].append({moment: Block(**measured) for moment, measured in found.items()})
+                blocks[subject].append({phase: Block(**measured) for phase, measured in found.items()})
             order.append(order.pop(0))
     return blocks
 
 
-async def be_subject(subject: str, setting: Setting) -> None:
-    """Measure one subject when told to."""
+async def run_subject(subject: str, setting: Setting) -> None:
+    """Measure one subject when the parent asks for it."""
 
     async def run() -> dict[str, object]:
-        return {moment: attrs.asdict(block) for moment, block in (await SUBJECTS[subject](setting)).items()}
+        return {phase: attrs.asdict(block) for phase, block in (await SUBJECTS[subject](setting)).items()}
 
     await serve_commands({"run": run})
 
 
 if __name__ == "__main__":
     arguments = read_arguments()
-    asyncio.run(be_subject(arguments["subject"], Setting(**arguments["setting"])))
+    asyncio.run(run_subject(arguments["subject"], Setting(**arguments["setting"])))

@@ -1,21 +1,21 @@
-"""The clients whose cost is compared, all asked to poll at one pace and through 32 connections, so that costs compare.
+"""The clients whose cost is compared. All of them poll at the same rate and through 32 connections.
 
-A client is an async context manager: given where the service is and how long to pause between polls, it yields
-`wait(job_id)`, which polls that job until it is done. One client object serves all waits; the caller makes a task a
-job. What each does, where a reader may wonder whether it was treated well:
+A client is an async context manager. Given the service and the pause between polls, it yields `wait(job_id)`, which
+polls that job until it is finished. One client object serves all waits; the caller creates one task per job. Details
+that matter for a fair comparison:
 
-- *playai_async* polls with `tenacity.wait_fixed`, or with its own pauses where a jitter is asked for.
-- *aiohttp loop* is what one writes by hand: one `ClientSession` with its default cookie jar and timeout, the URL put
-  together as text, `response.json()`, a look at the status, `asyncio.sleep`, and `asyncio.timeout` around it all.
-- *aiohttp loop with tenacity* is the same with `AsyncRetrying` around each call, for what may pass by itself.
-- The SDKs are the published packages, waiting as their documentation says, with 32 connections where they would open
-  more, and no limit to the wait for one. runwayml's pause of 4.5 to 7.5 s cannot be set.
-  replicate is left out: at a thousand waits, one turn of its pool takes minutes.
-- *without opentelemetry* and *with a listener* are for `telemetry.py`: this library where that package is not
-  installed, and where all that it is told is kept. In *playai_async* it is installed, and nobody listens.
-- *bare task* polls nothing: a task a job, which sleeps, and so what no client can be lighter than.
+- *playai_async* polls with `tenacity.wait_fixed`, or with its own pauses if jitter is requested.
+- *aiohttp loop* is a typical hand-written loop: one `ClientSession` with its default cookie jar and timeout, the URL
+  as an f-string, `response.json()`, a check of the status, `asyncio.sleep`, and `asyncio.timeout` around the loop.
+- *aiohttp loop with tenacity* adds `AsyncRetrying` around each request, for transient errors.
+- The SDKs are the published packages, used as their documentation recommends, but with at most 32 connections and no
+  timeout for waiting for a connection. runwayml's pause of 4.5 to 7.5 s is fixed. replicate is left out: with 1,000
+  waits, one measurement of its connection pool takes minutes.
+- *without opentelemetry* and *with a listener* are for `bench.cost.telemetry`: this library without that package, and
+  with a tracer and a meter that record everything. In *playai_async* the package is installed but not set up.
+- *bare task* polls nothing: one task per job that sleeps, so no client can be lighter.
 
-A library is imported by the client that needs it, so that a process holds the one that it measures and no other.
+Each client imports its library itself, so that a process contains no library but the one that it measures.
 """
 
 from __future__ import annotations
@@ -31,23 +31,23 @@ from uuid import UUID
 import attrs
 
 CONNECTIONS = 32
-"""What playai_async has by itself."""
+"""The default of playai_async."""
 
 DEADLINE = 7_200.0
-"""Seconds a wait may take; longer than any run."""
+"""Seconds that a wait may take; longer than any run."""
 
 KEY, USER = "a-key-of-the-bench", "a-user-of-the-bench"
 
 
 @attrs.frozen(kw_only=True)
 class Setting:
-    """Where the service is, and the pace.
+    """The addresses of the service, and the polling rate.
 
     Attributes:
-        url: The base URL that speaks PlayAI's contract.
-        shaped_url: The base URL at which `bench.fleet.shapes` shows the same jobs to the SDKs of other services.
+        url: The base URL of PlayAI's API.
+        shaped_url: The base URL at which `bench.fleet.shapes` serves the same jobs to the SDKs of other services.
         pause: Seconds between two polls of a job.
-        jitter: The share by which each pause is varied, where a client can.
+        jitter: The fraction by which each pause varies, if the client can do that.
     """
 
     url: str
@@ -78,8 +78,8 @@ async def playai_async(setting: Setting) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def without_opentelemetry(setting: Setting) -> AsyncIterator[Wait]:
-    """This library, where its extra is not installed."""
-    hidden: dict[str, object] = {"opentelemetry": None}  # an import of it then fails
+    """This library without the package opentelemetry."""
+    hidden: dict[str, object] = {"opentelemetry": None}  # makes an import of the package fail
     vars(sys)["modules"].update(hidden)
     async with playai_async(setting) as wait:
         yield wait
@@ -87,7 +87,7 @@ async def without_opentelemetry(setting: Setting) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def with_a_listener(setting: Setting) -> AsyncIterator[Wait]:
-    """This library with OpenTelemetry's SDK set up, which throws away the spans that end."""
+    """This library with the OpenTelemetry SDK, which discards finished spans."""
     from opentelemetry import metrics, trace
     from opentelemetry.sdk.metrics import MeterProvider
     from opentelemetry.sdk.metrics.export import InMemoryMetricReader
@@ -101,7 +101,7 @@ async def with_a_listener(setting: Setting) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def aiohttp_loop(setting: Setting) -> AsyncIterator[Wait]:
-    """What one writes by hand."""
+    """A hand-written loop."""
     import aiohttp
 
     headers = {"Authorization": f"Bearer {KEY}", "X-USER-ID": USER}
@@ -123,7 +123,7 @@ async def aiohttp_loop(setting: Setting) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def aiohttp_tenacity(setting: Setting) -> AsyncIterator[Wait]:
-    """The same with tenacity around each call."""
+    """The same loop with tenacity around each request."""
     import aiohttp
     from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_random_exponential
 
@@ -155,7 +155,7 @@ async def aiohttp_tenacity(setting: Setting) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def runwayml(setting: Setting) -> AsyncIterator[Wait]:
-    """runwayml: a task that can be waited for; polls every 4.5 to 7.5 s, whatever the setting."""
+    """runwayml: a task with a method that waits; polls every 4.5 to 7.5 s, whatever the setting."""
     import httpx
     from runwayml import AsyncRunwayML, DefaultAsyncHttpxClient
 
@@ -175,10 +175,10 @@ async def runwayml(setting: Setting) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def openai(setting: Setting) -> AsyncIterator[Wait]:
-    """openai: a vector store's file."""
+    """openai: a file of a vector store."""
     from openai import AsyncOpenAI, DefaultAsyncHttpxClient
 
-    httpx2 = importlib.import_module("httpx2")  # openai's own, which comes with it
+    httpx2 = importlib.import_module("httpx2")  # a dependency of openai
     http = DefaultAsyncHttpxClient(limits=httpx2.Limits(max_connections=CONNECTIONS), timeout=DEADLINE)
     async with AsyncOpenAI(
         api_key=KEY, base_url=f"{setting.shaped_url}/v1", http_client=http, timeout=DEADLINE
@@ -198,7 +198,7 @@ async def openai(setting: Setting) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def azure_core(setting: Setting) -> AsyncIterator[Wait]:
-    """azure-core: a long-running operation; policies as in the clients generated upon it."""
+    """azure-core: a long-running operation, with the policies of the generated clients."""
     import aiohttp
     from azure.core import AsyncPipelineClient
     from azure.core.pipeline.policies import AsyncRetryPolicy, RequestIdPolicy

@@ -1,10 +1,10 @@
-"""What a poll costs in processor time, for `bench.cost`.
+"""Measure the processor time per poll, for `bench.cost`.
 
-A thousand jobs are open at once, none is done, and no quota holds anybody back. The clients, each in a process of its
-own, take turns: one opens its waits, lets each job be polled twice, and from then on its processor time, user and
-system, is divided by the polls that the service counts; then it cancels its waits, and the next has its turn. So
-imports, connections and first polls are left out, and what else the machine does falls on all alike. A client is
-compared with the hand-written loop's turn of the same round.
+1,000 jobs are open at once, none finishes, and there is no quota. Each client runs in a separate process, and the
+clients are measured in turn. A client opens its waits and polls each job twice. From then on its processor time, user
+and system, is divided by the polls that the service counts. Then the client cancels its waits, and the next client is
+measured. So imports, connections and first polls are not included, and other load on the machine affects all clients
+alike. Each client is compared with the hand-written loop in the same round.
 """
 
 from __future__ import annotations
@@ -23,20 +23,20 @@ from tools.processes import Child, read_arguments, serve_commands
 JOBS = 1_000
 
 PAUSE = 1.0
-"""Seconds between two polls of a job: what makes a thousand polls a second, which the service can answer."""
+"""Seconds between two polls of a job: 1,000 polls per second, which the service can answer."""
 
 SECONDS = 2.0
-"""How long a turn is measured."""
+"""Seconds that each measurement takes."""
 
 
 @attrs.frozen(kw_only=True)
-class Entrant:
-    """Who takes part.
+class Participant:
+    """A client that is measured.
 
     Attributes:
         client: A name in `CLIENTS`.
-        jitter: The share by which it varies its pauses.
-        rounds: In how many rounds of each repeat it takes part.
+        jitter: The fraction by which its pauses vary.
+        rounds: In how many rounds of each repeat it is measured.
     """
 
     client: str
@@ -45,13 +45,13 @@ class Entrant:
 
 
 @attrs.frozen(kw_only=True)
-class Turn:
-    """What one turn of a client showed.
+class Measurement:
+    """One measurement of a client.
 
     Attributes:
-        polls: What the service counted.
+        polls: The polls that the service counted.
         cpu: Seconds of processor time.
-        elapsed: Seconds.
+        elapsed: Seconds of wall-clock time.
     """
 
     polls: int
@@ -60,42 +60,42 @@ class Turn:
 
     @property
     def microseconds(self) -> float:
-        """Processor time a poll."""
+        """Processor time per poll, in microseconds."""
         return self.cpu / self.polls * 1e6
 
 
-Turns = dict[tuple[int, int], Turn]
+Measurements = dict[tuple[int, int], Measurement]
 """By repeat and round."""
 
 
-def take_turns(entrants: Mapping[str, Entrant], *, repeats: int) -> dict[str, Turns]:
-    """Let the clients poll in turn, and return the turns of each.
+def measure_cpu(participants: Mapping[str, Participant], *, repeats: int) -> dict[str, Measurements]:
+    """Measure the clients in turn, and return the measurements of each.
 
     Args:
-        entrants: Who takes part, under any labels.
-        repeats: How many processes each has, one after the other; in each of them it has all its rounds.
+        participants: The clients, by label.
+        repeats: How many processes of each client are measured, one after the other, for all rounds each.
     """
-    turns: dict[str, Turns] = {label: {} for label in entrants}
-    order = list(entrants)
+    turns: dict[str, Measurements] = {label: {} for label in participants}
+    order = list(participants)
     for repeat in range(repeats):
         with ExitStack() as stack:
             service = stack.enter_context(Child("bench.cost.service", JOBS))
             url, shaped_url = service.ask("urls")
             children = {}
-            for label, entrant in entrants.items():
-                setting = Setting(url=url, shaped_url=shaped_url, pause=PAUSE, jitter=entrant.jitter)
-                arguments = {"client": entrant.client, "setting": attrs.asdict(setting)}
+            for label, participant in participants.items():
+                setting = Setting(url=url, shaped_url=shaped_url, pause=PAUSE, jitter=participant.jitter)
+                arguments = {"client": participant.client, "setting": attrs.asdict(setting)}
                 children[label] = stack.enter_context(Child("bench.cost.cpu", arguments))
-            for number in range(max(entrant.rounds for entrant in entrants.values())):
+            for number in range(max(participant.rounds for participant in participants.values())):
                 for label in order:
-                    if number < entrants[label].rounds:
-                        turns[label][repeat, number] = take_turn(service, children[label])
+                    if number < participants[label].rounds:
+                        turns[label][repeat, number] = measure_once(service, children[label])
                 order.append(order.pop(0))
     return turns
 
 
-def take_turn(service: Child, client: Child) -> Turn:
-    """Measure one client for a while."""
+def measure_once(service: Child, client: Child) -> Measurement:
+    """Measure one client."""
     at_first = service.ask("requests")
     client.ask("open")
     await_requests(service, at_first + 2 * JOBS)
@@ -104,11 +104,11 @@ def take_turn(service: Child, client: Child) -> Turn:
     cpu, polls = client.ask("cpu") - cpu, service.ask("requests") - polls
     elapsed = time.perf_counter() - began
     client.ask("close")
-    return Turn(polls=polls, cpu=cpu, elapsed=elapsed)
+    return Measurement(polls=polls, cpu=cpu, elapsed=elapsed)
 
 
-async def be_client(client: str, setting: Setting) -> None:
-    """Be a client that opens and closes its waits when told to."""
+async def run_client(client: str, setting: Setting) -> None:
+    """Open and close the waits of a client when the parent asks for it."""
     tasks: list[asyncio.Future[object]] = []
     async with CLIENTS[client](setting) as wait:
 
@@ -132,4 +132,4 @@ async def be_client(client: str, setting: Setting) -> None:
 
 if __name__ == "__main__":
     arguments = read_arguments()
-    asyncio.run(be_client(arguments["client"], Setting(**arguments["setting"])))
+    asyncio.run(run_client(arguments["client"], Setting(**arguments["setting"])))

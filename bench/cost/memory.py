@@ -1,8 +1,8 @@
-"""What an open wait costs in memory, for `bench.cost`.
+"""Measure the memory per open wait, for `bench.cost`.
 
-Each client runs in a process of its own: it opens one wait, notes its resident memory, opens all the others, lets each
-be polled once, and notes the memory again while all of them pause. What has grown is divided by the waits: so the
-caller's own task is in it, and the share of the connections.
+Each client runs in a separate process. It opens one wait, measures its resident memory, opens all other waits, polls
+each job once, and measures the memory again while all waits pause. The difference is divided by the number of waits. So
+it includes the caller's own task and a share of the connections.
 """
 
 from __future__ import annotations
@@ -20,21 +20,21 @@ from bench.cost.service import await_requests, job_ids
 from tools.processes import Child, open_descriptors, read_arguments, resident_memory, serve_commands
 
 PAUSE = 3_600.0
-"""Seconds; longer than any run, so that every wait is between two polls when it is weighed."""
+"""Seconds; longer than any run, so that every wait is between two polls when the memory is measured."""
 
 SETTLING = 2.0
-"""Seconds, at most, for the last answers to come in. runwayml, whose pause cannot be set, never has them all."""
+"""Seconds to wait for the last responses. runwayml, whose pause is fixed, always has requests in flight."""
 
 
 @attrs.frozen(kw_only=True)
-class Weight:
-    """What the waits of one process weigh.
+class MemoryUse:
+    """The memory of the waits of one process.
 
     Attributes:
-        bytes: Of resident memory, a wait.
-        objects: That the garbage collector looks at, a wait.
-        tasks: A wait, of which the caller's own is one.
-        descriptors: How many more there are open than before the client was made.
+        bytes: Resident memory per wait.
+        objects: Objects tracked by the garbage collector per wait.
+        tasks: Tasks per wait, including the caller's own.
+        descriptors: File descriptors opened since the client was created.
     """
 
     bytes: float
@@ -43,20 +43,20 @@ class Weight:
     descriptors: int
 
 
-def weigh(clients: Sequence[str], *, waits: int, repeats: int) -> dict[str, list[Weight]]:
-    """Weigh the waits of each client in turn, some times over."""
-    weights: dict[str, list[Weight]] = {client: [] for client in clients}
+def measure_memory(clients: Sequence[str], *, waits: int, repeats: int) -> dict[str, list[MemoryUse]]:
+    """Measure the waits of each client in turn, repeatedly."""
+    memory: dict[str, list[MemoryUse]] = {client: [] for client in clients}
     order = list(clients)
     with Child("bench.cost.service", waits + 1) as service:
         for _ in range(repeats):
             for client in order:
-                weights[client].append(weigh_once(service, client, waits))
+                memory[client].append(measure_once(service, client, waits))
             order.append(order.pop(0))
-    return weights
+    return memory
 
 
-def weigh_once(service: Child, client: str, waits: int) -> Weight:
-    """Weigh the waits of one process."""
+def measure_once(service: Child, client: str, waits: int) -> MemoryUse:
+    """Measure the waits of one process."""
     url, shaped_url = service.ask("urls")
     setting = Setting(url=url, shaped_url=shaped_url, pause=PAUSE)
     polled = 0 if client == POLLS_NOTHING else 1
@@ -68,19 +68,19 @@ def weigh_once(service: Child, client: str, waits: int) -> Weight:
             child.ask(command)
             await_requests(service, at_first + polled * count)
             settle(service)
-        return Weight(**child.ask("weigh"))
+        return MemoryUse(**child.ask("measure"))
 
 
 def settle(service: Child) -> None:
-    """Wait until nothing is under way, or for a while."""
+    """Wait until no request is in flight, up to a limit."""
     last = time.monotonic() + SETTLING
     time.sleep(0.2)
     while service.ask("in_flight") and time.monotonic() < last:
         time.sleep(0.05)
 
 
-async def be_client(client: str, waits: int, setting: Setting) -> None:
-    """Be a client that opens its waits and weighs them when told to."""
+async def run_client(client: str, waits: int, setting: Setting) -> None:
+    """Open the waits of a client and measure their memory when the parent asks for it."""
     tasks: list[asyncio.Future[object]] = []
     descriptors = open_descriptors()
     async with CLIENTS[client](setting) as wait:
@@ -97,22 +97,22 @@ async def be_client(client: str, waits: int, setting: Setting) -> None:
             before = resident_memory()
             tasks.extend(asyncio.ensure_future(wait(job_id)) for job_id in others)
 
-        async def weight() -> dict[str, object]:
+        async def measure() -> dict[str, object]:
             ended = [task for task in tasks if task.done()]
             if ended:
                 raise RuntimeError(f"{client} lost {len(ended)} waits: {ended[0]!r}")
             gc.collect()
-            weight = Weight(
+            memory = MemoryUse(
                 bytes=(resident_memory() - before) / waits,
                 objects=(len(gc.get_objects()) - before_objects) / waits,
                 tasks=(len(asyncio.all_tasks()) - before_tasks) / waits,
                 descriptors=open_descriptors() - descriptors,
             )
-            return attrs.asdict(weight)
+            return attrs.asdict(memory)
 
-        await serve_commands({"open one": open_one, "open all": open_all, "weigh": weight})
+        await serve_commands({"open one": open_one, "open all": open_all, "measure": measure})
 
 
 if __name__ == "__main__":
     arguments = read_arguments()
-    asyncio.run(be_client(arguments["client"], arguments["waits"], Setting(**arguments["setting"])))
+    asyncio.run(run_client(arguments["client"], arguments["waits"], Setting(**arguments["setting"])))

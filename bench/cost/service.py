@@ -1,6 +1,6 @@
-"""The service in a process of its own, for `bench.cost`: the emulator, and its jobs in the shapes for the SDKs.
+"""The service for `bench.cost`, in its own process: the emulator, and adapters for the SDKs of other services.
 
-There is no quota, and the jobs are endless, so that every wait stays open. Answers `urls`, `requests` and `in_flight`.
+There is no quota, and the jobs never finish, so every wait stays open. Answers `urls`, `requests` and `in_flight`.
 """
 
 from __future__ import annotations
@@ -16,25 +16,25 @@ from tools.processes import ANSWER_TIMEOUT, Child, read_arguments, serve_command
 
 
 def job_ids(count: int) -> list[UUID]:
-    """Return the jobs of a run, the same for server and client."""
+    """Return the ids of the jobs of a run, the same in all processes."""
     return [UUID(int=(1 << 127) + number) for number in range(count)]
 
 
 def await_requests(service: Child, count: int) -> None:
-    """Wait until the service has had so many requests.
+    """Wait until the service has received a number of requests.
 
     Raises:
-        RuntimeError: It did not have them in time.
+        RuntimeError: The requests did not arrive in time.
     """
     last = time.monotonic() + ANSWER_TIMEOUT
     while (found := service.ask("requests")) < count:
         if time.monotonic() > last:
-            raise RuntimeError(f"{found} requests in {ANSWER_TIMEOUT:.0f} s, and not the {count} that were to come")
+            raise RuntimeError(f"{found} requests arrived within {ANSWER_TIMEOUT:.0f} s, expected {count}")
         time.sleep(0.05)
 
 
 async def serve(count: int) -> None:
-    """Be the service, with so many jobs."""
+    """Run the service with a number of jobs."""
     async with Emulator(history=1) as emulator, shapes(emulator.base_url) as shaped_url:
         for job_id in job_ids(count):
             emulator.add_job(duration=math.inf, job_id=job_id)
