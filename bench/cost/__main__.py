@@ -1,7 +1,7 @@
 """Measure the cost of a poll and of an open wait: processor time, memory, and how long the event loop is blocked.
 
-Each of the three comparisons measures all clients in turn, in one run. Every client runs in a separate process, and so does
-the emulator, on loopback and without a quota. Tables show medians, and for ratios the range as well. The modules
+Each of the three comparisons measures all clients in turn, in one run. Each client and the emulator run in separate
+processes, on loopback and without a quota. Tables show medians, and for ratios the range as well. The modules
 `bench.cost.cpu`, `bench.cost.memory` and `bench.cost.blocking` describe the methods, and `bench.cost.clients` describes
 the clients. The tables are also written to `bench/out/cost.md`, and all numbers to `bench/out/cost.json`.
 

@@ -1,4 +1,4 @@
-"""Pictures for the documentation: lines that can be read on a light page and on a dark one."""
+"""Draw figures for the documentation that are readable on a light and on a dark page."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from typing import Any
 import attrs
 
 INK = "#7a7a7a"
-"""Of words and axes: as far from white as from black."""
+"""For text and axes: equally far from white and from black."""
 
 FAINT = "#7a7a7a40"
 
 
 @attrs.frozen
 class Look:
-    """How a line is drawn."""
+    """The style of a line."""
 
     color: str
     style: Any = "-"
@@ -25,14 +25,14 @@ class Look:
 
 
 OURS = Look("#2f81c9")
-OURS_UNTOLD = Look("#2f81c9", (0, (4, 2)))
+OURS_UNKNOWN = Look("#2f81c9", (0, (4, 2)))
 LOOP = Look("#c2722a")
 BOUND = Look(INK, (0, (1, 1.5)), 1.6)
 
 
 @attrs.frozen
 class Line:
-    """Values by what they hang on."""
+    """A named line of values."""
 
     name: str
     places: Sequence[float]
@@ -45,10 +45,10 @@ class Panel:
     """Some lines in one pair of axes.
 
     Attributes:
-        title: What they are of.
-        across: What they hang on.
+        title: The title.
+        across: The label of the x axis.
         lines: The lines.
-        least: What the axes, both logarithmic, begin with; None: both are linear.
+        least: Where both axes start if they are logarithmic; None: linear axes.
     """
 
     title: str
@@ -59,7 +59,7 @@ class Panel:
 
 @contextmanager
 def figure(path: Path, *, columns: int, height: float) -> Iterator[Any]:
-    """Give the axes of a picture, and write it: the same file for the same lines."""
+    """Yield the axes of a figure, and write it: the same lines give the same file."""
     import matplotlib as mpl
 
     mpl.use("Agg")

@@ -1,19 +1,19 @@
-"""What pacing buys: the mean lag of waits under 60 requests a minute, as a table and as a picture for the docs.
+"""Measure and draw the effect of pacing: the mean lag of waits under 60 requests a minute, for the docs.
 
-Two workloads, of jobs whose lengths are lognormal with a median of 20 s, as in `bench.fleet.workloads`:
+Two workloads, with lognormal job lengths and a median of 20 s, as in `bench.fleet.workloads`:
 
-- *at once*: so many jobs begun in one moment;
-- *one after another*: 120 jobs, so many begun a minute.
+- *at once*: a number of jobs that start at the same time;
+- *one after another*: 120 jobs, started at a number per minute.
 
-This library is its sessions and the emulator on loopback, in one process and in virtual time. The hand-written loop is
-simulated, event by event, since its 250,000 requests for a thousand jobs would take minutes; `--check` runs that of
-`bench.fleet.clients` on the emulator as well, and prints both. The bound is that of `bench.fleet.bound`. Each way of a
-request takes 10 to 100 ms. No wait has a deadline. Each seed has lengths and a phase of the service's windows of its
-own; what is shown is the mean over the seeds. Two runs print the same.
+This library runs as sessions against the emulator on loopback, in one process and in virtual time. The hand-written
+loop is simulated event by event, because its 250,000 requests for 1,000 jobs would take minutes. `--check` also runs
+the loop of `bench.fleet.clients` on the emulator, and prints both. The bound is that of `bench.fleet.bound`. Each
+request, and each response, takes 10 to 100 ms. No wait has a deadline. Each seed has its own job lengths and phase of
+the service's windows; the results are means over the seeds. Two runs print the same.
 
     python -m bench.figures.pacing [--seeds 5] [--check]
 
-The exit status is 1 where a wait of this library was lost.
+The exit status is 1 if this library lost a wait.
 """
 
 from __future__ import annotations
@@ -36,47 +36,48 @@ import aiohttp
 import attrs
 import looptime
 
-from bench.figures.figure import BOUND, LOOP, OURS, OURS_UNTOLD, Line, Panel, draw
+from bench.figures.figure import BOUND, LOOP, OURS, OURS_UNKNOWN, Line, Panel, draw
 from bench.fleet.bound import bound
 from bench.fleet.clients import INTERVAL, is_done
 from bench.fleet.workloads import WINDOW, Workload, jobs
 from playai_async import Pacing, PlayAISession
 from playai_async.emulator import Emulator
+from tools.tables import table
 
 PICTURE = Path(__file__).parents[2] / "docs" / "pacing.svg"
 
 QUOTA = 60
-"""Requests a window: what the service publishes for comparable requests."""
+"""Requests per window: the quota that PlayAI documents for comparable requests."""
 
 AT_ONCE = (10, 20, 50, 100, 200, 500, 1000)
-"""Jobs begun in one moment."""
+"""Jobs that start at the same time."""
 
 RATES = (5, 10, 20, 30, 40, 50, 60)
-"""Jobs begun a minute, one after another; with more of them than requests no client keeps up."""
+"""Jobs started per minute. No client keeps up with more jobs than requests per minute."""
 
 STREAM = 120
-"""Jobs of a run in which they begin one after another."""
+"""Jobs per run if they start one after another."""
 
 ONE_WAY = (0.01, 0.1)
-"""Seconds that a request, and its answer, take on their way."""
+"""Seconds that a request, and its response, take on the network."""
 
 KNOWN, UNKNOWN, HAND_WRITTEN, BEST = "quota known", "quota unknown", "loop", "bound"
 NAMES = {
     KNOWN: "playai_async, quota known",
     UNKNOWN: "playai_async, quota unknown",
     HAND_WRITTEN: "hand-written loop, 2 s",
-    BEST: "the bound: no client is sooner",
+    BEST: "lower bound",
 }
 
 
 @attrs.frozen
 class Course:
-    """How a run went.
+    """The result of a run.
 
     Attributes:
         lag: Seconds from finished to noticed, on average.
-        requests: Requests sent for each job.
-        refused: The share of them that met a 429.
+        requests: Requests per job.
+        refused: The share of requests that received a 429.
     """
 
     lag: float
@@ -85,25 +86,25 @@ class Course:
 
 
 def workload(starts: Sequence[float], seed: int) -> Workload:
-    """Return jobs with these starts; the same ones for the same seed."""
-    dice = random.Random(f"{len(starts)} {starts[-1]} {seed}")  # noqa: S311 - repeatable, not secret
-    return Workload(jobs=jobs(dice, starts), quota=QUOTA, phase=dice.uniform(0, WINDOW))
+    """Return jobs with these starts; they are the same for the same seed."""
+    rng = random.Random(f"{len(starts)} {starts[-1]} {seed}")  # noqa: S311 - repeatable, not secret
+    return Workload(jobs=jobs(rng, starts), quota=QUOTA, phase=rng.uniform(0, WINDOW))
 
 
-# This library, on the emulator
+# This library on the emulator
 
 Wait = Callable[[UUID], Awaitable[object]]
 
 
 @asynccontextmanager
 async def network(seed: int) -> AsyncIterator[aiohttp.ClientSession]:
-    """Give connections on which each way takes its time."""
-    dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    """Yield an HTTP session with latency in both directions."""
+    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
 
     async def delayed(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        await asyncio.sleep(dice.uniform(*ONE_WAY))
+        await asyncio.sleep(rng.uniform(*ONE_WAY))
         response = await handler(request)
-        await asyncio.sleep(dice.uniform(*ONE_WAY))
+        await asyncio.sleep(rng.uniform(*ONE_WAY))
         return response
 
     async with aiohttp.ClientSession(middlewares=[delayed], connector=aiohttp.TCPConnector(limit=100)) as http:
@@ -112,7 +113,7 @@ async def network(seed: int) -> AsyncIterator[aiohttp.ClientSession]:
 
 @asynccontextmanager
 async def session(service: Emulator, seed: int, pacing: Pacing) -> AsyncIterator[Wait]:
-    """Wait as this library does."""
+    """Wait with this library."""
     async with (
         network(seed) as http,
         PlayAISession("key", "user", base_url=service.base_url, http_session=http, pacing=pacing) as playai,
@@ -122,7 +123,7 @@ async def session(service: Emulator, seed: int, pacing: Pacing) -> AsyncIterator
 
 @asynccontextmanager
 async def loop_on_emulator(service: Emulator, seed: int) -> AsyncIterator[Wait]:
-    """Wait as `bench.fleet.clients.aiohttp_loop` does, but without its deadline."""
+    """Wait like `bench.fleet.clients.aiohttp_loop`, but without its deadline."""
     async with network(seed) as http:
 
         async def wait(job_id: UUID) -> None:
@@ -139,7 +140,7 @@ async def loop_on_emulator(service: Emulator, seed: int) -> AsyncIterator[Wait]:
 async def on_emulator(jobs: Workload, seed: int, client: str) -> Course:
     """Wait for all jobs with one of the clients."""
     loop = asyncio.get_running_loop()
-    random.seed(seed)  # the library's own dice
+    random.seed(seed)  # the library's own rng
 
     async def follow(service: Emulator, wait: Wait, starts: float, length: float) -> float:
         await asyncio.sleep(starts)
@@ -157,7 +158,7 @@ async def on_emulator(jobs: Workload, seed: int, client: str) -> Course:
 
 
 def in_virtual_time(jobs: Workload, seed: int, client: str) -> Course:
-    """Do such a run in a loop of its own, whose clock is virtual."""
+    """Perform a run in a new event loop with a virtual clock."""
     with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
         return runner.run(on_emulator(jobs, seed, client))
 
@@ -166,10 +167,10 @@ def in_virtual_time(jobs: Workload, seed: int, client: str) -> Course:
 
 
 def simulated_loop(jobs: Workload, seed: int) -> Course:
-    """Ask for each job from its start on, and again `INTERVAL` after each answer, a 429 or not, until it is done."""
-    dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    """Simulate polls at the start of each job and `INTERVAL` after each response, until the job is finished."""
+    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
     number = itertools.count()
-    arrivals = [(job.starts + dice.uniform(*ONE_WAY), next(number), job) for job in jobs.jobs]
+    arrivals = [(job.starts + rng.uniform(*ONE_WAY), next(number), job) for job in jobs.jobs]
     heapq.heapify(arrivals)
     counts: Counter[int] = Counter()
     requests, lags = 0, []
@@ -178,17 +179,17 @@ def simulated_loop(jobs: Workload, seed: int) -> Course:
         window = math.floor((at + jobs.phase) / WINDOW)
         counts[window] += 1
         requests += 1
-        answered = at + dice.uniform(*ONE_WAY)
+        answered = at + rng.uniform(*ONE_WAY)
         if counts[window] <= jobs.quota and at >= job.finishes:
             lags.append(answered - job.finishes)
         else:
-            heapq.heappush(arrivals, (answered + INTERVAL + dice.uniform(*ONE_WAY), next(number), job))
+            heapq.heappush(arrivals, (answered + INTERVAL + rng.uniform(*ONE_WAY), next(number), job))
     refused = sum(max(0, count - jobs.quota) for count in counts.values())
     return Course(statistics.mean(lags), requests / len(lags), refused / requests)
 
 
 def best(jobs: Workload, _: int) -> Course:
-    """Compute what a client would do that knows when each job finishes."""
+    """Compute the lower bound: a client that knows when each job finishes."""
     return Course(statistics.mean(bound(jobs).lags), 1.0, 0.0)
 
 
@@ -203,14 +204,14 @@ Found = dict[int, dict[str, Course]]
 
 
 def found(starts: Mapping[int, Sequence[float]], clients: Sequence[str], seeds: int) -> Found:
-    """Run clients in each workload, with each seed; return the means over the seeds."""
+    """Run clients in each workload with each seed; return the means over the seeds."""
     return {
-        key: {client: mean_of(CLIENTS[client], begun, seeds) for client in clients} for key, begun in starts.items()
+        key: {client: mean_of(CLIENTS[client], times, seeds) for client in clients} for key, times in starts.items()
     }
 
 
 def mean_of(client: Callable[[Workload, int], Course], starts: Sequence[float], seeds: int) -> Course:
-    """Run a client with each seed."""
+    """Run a client with each seed, and return the mean."""
     courses = [client(workload(starts, seed), seed) for seed in range(1, seeds + 1)]
     return Course(
         *(statistics.mean(values) for values in zip(*(attrs.astuple(course) for course in courses), strict=True))
@@ -220,11 +221,11 @@ def mean_of(client: Callable[[Workload, int], Course], starts: Sequence[float], 
 # What is shown
 
 
-def table(heading: str, found: Found) -> str:
-    """Write the mean lags, and what they took, as a Markdown table."""
+def results_table(heading: str, found: Found) -> str:
+    """Return the mean lags and the costs as a Markdown table."""
     columns = [heading, *(f"{client}, s" for client in NAMES)]
-    columns += ["requests a job", "429s"]
-    rows = [columns, ["---:"] * len(columns)]
+    columns += ["requests per job", "429s"]
+    rows = []
     for key, courses in found.items():
         spent = [courses[client] for client in (KNOWN, UNKNOWN, HAND_WRITTEN)]
         rows.append(
@@ -235,17 +236,12 @@ def table(heading: str, found: Found) -> str:
                 "/".join(f"{course.refused:.0%}" for course in spent),
             ]
         )
-    widths = [max(len(row[place]) for row in rows) for place in range(len(columns))]
-    rows[1] = ["-" * (width - 1) + ":" for width in widths]
-    lines = (
-        "| " + " | ".join(cell.rjust(width) for cell, width in zip(row, widths, strict=True)) + " |" for row in rows
-    )
-    return "\n".join(lines)
+    return table(columns, rows, texts=0)
 
 
 def lines_of(found: Found) -> list[Line]:
-    """Return what the picture shows of them."""
-    looks = {KNOWN: OURS, UNKNOWN: OURS_UNTOLD, HAND_WRITTEN: LOOP, BEST: BOUND}
+    """Return the lines of the figure."""
+    looks = {KNOWN: OURS, UNKNOWN: OURS_UNKNOWN, HAND_WRITTEN: LOOP, BEST: BOUND}
     return [
         Line(NAMES[client], list(found), [courses[client].lag for courses in found.values()], look)
         for client, look in looks.items()
@@ -253,7 +249,7 @@ def lines_of(found: Found) -> list[Line]:
 
 
 def check() -> None:
-    """Print how the simulated loop, and the one on the emulator, do with the same jobs."""
+    """Print the results of the simulated loop and of the loop on the emulator for the same jobs."""
     for count in (20, 50, 100):
         for kind, client in (("simulated", simulated_loop), ("on the emulator", on_the_emulator)):
             course = mean_of(client, [0.0] * count, 5)
@@ -261,32 +257,34 @@ def check() -> None:
 
 
 def on_the_emulator(jobs: Workload, seed: int) -> Course:
-    """Do a run of the real loop."""
+    """Run the real loop."""
     return in_virtual_time(jobs, seed, HAND_WRITTEN)
 
 
 def main() -> None:
-    """Read the command line, run, print and draw."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    """Parse the command line, run, print and draw."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.figures.pacing", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
     parser.add_argument("--seeds", type=int, default=5)
-    parser.add_argument("--check", action="store_true", help="compare the simulated loop with a real one, and no more")
+    parser.add_argument("--check", action="store_true", help="only compare the simulated loop with a real one")
     arguments = parser.parse_args()
     if arguments.check:
         check()
         return
-    begun = time.monotonic()
+    began = time.monotonic()
     at_once = found({count: [0.0] * count for count in AT_ONCE}, list(CLIENTS), arguments.seeds)
     streams = {rate: [WINDOW / rate * number for number in range(STREAM)] for rate in RATES}
     stream = found(streams, list(CLIENTS), arguments.seeds)
-    print(table("jobs at once", at_once))
+    print(results_table("jobs at once", at_once))
     print()
-    print(table("jobs a minute", stream))
+    print(results_table("jobs per minute", stream))
     panels = [
-        Panel("jobs begun in one moment", "jobs", lines_of(at_once), least=1.0),
-        Panel(f"{STREAM} jobs, one after another", "jobs begun a minute", lines_of(stream)),
+        Panel("jobs started at the same time", "jobs", lines_of(at_once), least=1.0),
+        Panel(f"{STREAM} jobs, one after another", "jobs started per minute", lines_of(stream)),
     ]
     draw(PICTURE, panels)
-    print(f"\n{PICTURE.name}: {PICTURE.stat().st_size / 1000:.0f} kB; {time.monotonic() - begun:.0f} s")
+    print(f"\n{PICTURE.name}: {PICTURE.stat().st_size / 1000:.0f} kB; {time.monotonic() - began:.0f} s")
 
 
 if __name__ == "__main__":

@@ -1,6 +1,6 @@
-"""When one wait polls: the pauses of waits whose job never ends, as a picture for the docs, and what they were.
+"""Draw when a wait polls: the pauses of waits whose job never finishes, for the docs.
 
-Each wait is a session of its own on the emulator, in virtual time, with the defaults but for a deadline of a minute.
+Each wait is a separate session on the emulator, in virtual time, with default settings and a deadline of one minute.
 Two runs draw the same.
 
     python -m bench.figures.pauses
@@ -23,26 +23,26 @@ from playai_async.emulator import Emulator
 PICTURE = Path(__file__).parents[2] / "docs" / "pauses.svg"
 
 TIMEOUT = 60.0
-"""Seconds: enough for the pauses to reach their maximum, and to be cut by the deadline."""
+"""Seconds: enough for the pauses to reach their maximum and to be cut by the deadline."""
 
 WAITS = 40
 
 
 async def polls(polling: Polling, seed: int) -> list[float]:
-    """Return the seconds from the beginning of a wait to each of its polls."""
-    random.seed(seed)  # the library's own dice
+    """Return the times of all polls of a wait, in seconds from its start."""
+    random.seed(seed)  # the library's own random numbers
     async with Emulator() as service, PlayAISession("key", "user", base_url=service.base_url) as playai:
         job_id = service.add_job(duration=math.inf)
-        begun = asyncio.get_running_loop().time()
+        began = asyncio.get_running_loop().time()
         try:
             await playai.wait_for_completion(job_id, polling=polling, timeout=TIMEOUT)
         except WaitTimeoutError:
-            return [arrival.at - begun for arrival in service.arrivals]
+            return [arrival.at - began for arrival in service.arrivals]
     raise AssertionError("the job never ends")
 
 
 def polls_of(polling: Polling, seed: int) -> list[float]:
-    """Wait in a loop of its own, whose clock is virtual."""
+    """Wait in a new event loop with a virtual clock."""
     with asyncio.Runner(loop_factory=looptime.new_event_loop) as runner:
         return runner.run(polls(polling, seed))
 
@@ -50,15 +50,17 @@ def polls_of(polling: Polling, seed: int) -> list[float]:
 def main() -> None:
     """Wait, print and draw."""
     even = polls_of(Polling(jitter=0), 0)
-    varied = [polls_of(Polling(), seed) for seed in range(1, WAITS + 1)]
+    with_jitter = [polls_of(Polling(), seed) for seed in range(1, WAITS + 1)]
     share = Polling().jitter
     print(f"without jitter: {' '.join(f'{at:.2f}' for at in even)}")
-    counts = [len(wait) for wait in varied]
-    print(f"with jitter: {min(counts)} to {max(counts)} polls, the last at {min(wait[-1] for wait in varied):.2f} s")
+    counts = [len(wait) for wait in with_jitter]
+    print(
+        f"with jitter: {min(counts)} to {max(counts)} polls, the last at {min(wait[-1] for wait in with_jitter):.2f} s"
+    )
 
     with figure(PICTURE, columns=1, height=3.0) as (axes,):
         pauses = [later - sooner for sooner, later in pairwise(even)]
-        grown = pauses[:-1]  # the last one is cut by the deadline
+        grown = pauses[:-1]  # the deadline cuts the last pause
         low, high = [pause * (1 - share) for pause in grown], [pause * (1 + share) for pause in grown]
         axes.fill_between(
             [*even[1:-1], TIMEOUT],
@@ -70,7 +72,7 @@ def main() -> None:
             label="jitter: ±20 %",
         )
         axes.plot(even[1:-1], grown, color=OURS.color, marker="o", markersize=5, label="without jitter")
-        for place, wait in enumerate(varied):
+        for place, wait in enumerate(with_jitter):
             axes.scatter(
                 wait[1:-1],
                 [later - sooner for sooner, later in pairwise(wait[:-1])],

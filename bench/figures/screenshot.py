@@ -1,6 +1,6 @@
-"""Takes the picture of the example's page that the documentation shows: `python -m bench.figures.screenshot`.
+"""Take the screenshot of the example's page for the documentation: `python -m bench.figures.screenshot`.
 
-Starts the example on its emulator, has a text spoken in a headless Chromium, and writes `docs/example.png`.
+Starts the example with its emulator, creates speech in a headless Chromium, and writes `docs/example.png`.
 """
 
 from __future__ import annotations
@@ -21,18 +21,18 @@ PROGRAM = [sys.executable, "-m", "examples.fastapi_backend", "--port", "0"]
 
 
 def main() -> None:
-    """Take the picture."""
+    """Take the screenshot."""
     path = find_chromium()
     if path is None:
-        raise SystemExit("There is no Chromium here: install the package chromium.")
+        raise SystemExit("No Chromium was found: install the package chromium.")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")}
-    with subprocess.Popen(  # noqa: S603 - its arguments are ours
+    with subprocess.Popen(  # noqa: S603 - our own command
         PROGRAM, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stderr
-            said = iter(process.stderr.readline, "")
-            found = next(filter(None, (re.search(r"running on (http://\S+)", line) for line in said)))
+            lines = iter(process.stderr.readline, "")
+            found = next(filter(None, (re.search(r"running on (http://\S+)", line) for line in lines)))
             take(path, found[1])
         finally:
             process.terminate()
@@ -40,7 +40,7 @@ def main() -> None:
 
 
 def take(path: str, url: str) -> None:
-    """Have a text spoken on the page, and take a picture of what it shows then."""
+    """Create speech on the page, and take a screenshot of the result."""
     with run_chromium(path) as browser:
         page = browser.new_page(viewport={"width": 720, "height": 200}, color_scheme="light", device_scale_factor=1.5)
         page.goto(url)

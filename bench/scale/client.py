@@ -1,4 +1,4 @@
-"""One of the processes of `bench.scale.shared_quota`: waits for the jobs that it is told, and says how that went."""
+"""One process of `bench.scale.shared_quota`: waits for the jobs that it is given, and reports the result."""
 
 from __future__ import annotations
 
@@ -12,16 +12,18 @@ from playai_async import Pacing, PlayAIError, PlayAISession, Polling
 from playai_async.contrib.redis import RedisQuota
 
 
-async def wait_for(told: dict[str, Any]) -> dict[str, Any]:
-    """Wait for jobs as told, and return what came of it."""
+async def wait_for(arguments: dict[str, Any]) -> dict[str, Any]:
+    """Wait for jobs, and return the result."""
     pacing = Pacing(
-        requests_per_window=told["quota"],
-        window=told["window"],
-        shared=None if told["redis"] is None else RedisQuota(told["redis"]),
+        requests_per_window=arguments["quota"],
+        window=arguments["window"],
+        shared=None if arguments["redis"] is None else RedisQuota(arguments["redis"]),
     )
-    scale = told["window"] / 60
+    scale = arguments["window"] / 60
     polling = Polling(initial=scale, maximum=10 * scale, timeout=None)
-    async with PlayAISession("a-key", "a-user", base_url=told["base_url"], pacing=pacing, polling=polling) as playai:
+    async with PlayAISession(
+        "a-key", "a-user", base_url=arguments["base_url"], pacing=pacing, polling=polling
+    ) as playai:
         print("ready", flush=True)
         ids = json.loads(await asyncio.to_thread(sys.stdin.readline))
         began = time.monotonic()

@@ -1,4 +1,4 @@
-"""How long does PostgreSQL take to find a row that is due, among so many that are not? Prints a table.
+"""Measure how long PostgreSQL takes to find a due row among many rows that are not due. Prints a table.
 
 python -m bench.scale.fetch
 """
@@ -24,7 +24,7 @@ SELECT 'playai', 'wait', -number, now() + interval '{later}' FROM generate_serie
 
 
 def milliseconds(connection: psycopg.Connection, times: int) -> float:
-    """Return how long a fetch takes, as the median of some."""
+    """Return the median time of a fetch in milliseconds."""
     took: list[float] = []
     for _ in range(times):
         began = time.perf_counter()
@@ -37,16 +37,16 @@ def main() -> None:
     """Print the table."""
     program = find_initdb()
     if program is None:
-        sys.exit("There is no initdb here: install postgresql, say.")
+        sys.exit("initdb was not found: install PostgreSQL.")
     with Cluster(program.resolve().parent, free_port()) as cluster:
         cluster.execute(SchemaManager.get_schema())
         cluster.execute("INSERT INTO procrastinate_workers DEFAULT VALUES")
-        print(f"{'rows that are not due':>22}{'ms, where one is due':>22}{'ms, where none is':>20}")
-        there = 0
+        print(f"{'rows not due':>22}{'ms, one row due':>22}{'ms, no row due':>20}")
+        stored = 0
         for size in SIZES:
-            cluster.execute(ROWS.format(later="1 hour", first=1000 + there, last=1000 + size - 1))
+            cluster.execute(ROWS.format(later="1 hour", first=1000 + stored, last=1000 + size - 1))
             cluster.execute("ANALYZE")
-            there = size
+            stored = size
             with psycopg.connect(cluster.dsn(), autocommit=True) as connection:
                 none = milliseconds(connection, 5)
                 connection.execute(ROWS.format(later="0", first=1, last=20).encode())
