@@ -1,13 +1,14 @@
-"""A soak: thousands of waits in every public way, against a service that everything befalls, for minutes.
+"""A soak test: thousands of waits through every public method, against a service with random faults, for minutes.
 
-The service is the emulator, in a process of its own: it meets faults, restarts, and changes of its quotas, all drawn
-from the seed. So are the callers: how each waits, for what, how long, and how it leaves. At the end the service is
-calm, and nobody new comes. Then every wait must be accounted for exactly once, every result and every error be right,
-and nothing be left: no task, no descriptor, no part of a file, no warning, and no more memory than after warming up.
+The service is the emulator in a separate process. The seed decides its faults, restarts and quota changes. The seed
+also decides the callers: which method each calls, for which jobs, how long it waits, and how it leaves. At the end the
+faults stop, and no new caller starts. Then every wait must have ended exactly once, with the right result or an
+explained error, and nothing may be left over: no task, no file descriptor, no partial file, no warning, and no more
+memory than after warming up.
 
     python -m tests.soak [--seconds 600] [--seed 1] [--waits 3000]
 
-It prints its account. The exit status is 1 where a promise was broken; it says which, and whose.
+Prints its results. The exit status is 1 if a promise was broken; the output says which promise and which caller.
 """
 
 from __future__ import annotations
@@ -30,33 +31,33 @@ from tests.soak.account import Account
 from tests.soak.callers import Callers
 from tests.soak.oracle import History
 from tests.soak.plan import Soak, caller_of
-from tests.soak.report import account_of, verdict_of
-from tests.soak.sessions import SEATS, Sessions
-from tests.soak.vitals import Complaints, Memory, Vitals
+from tests.soak.report import format_account, format_verdict
+from tests.soak.sessions import SLOTS, Sessions
+from tests.soak.vitals import ErrorListener, Memory, Vitals
 from tools.processes import Child, open_descriptors
 
-FILLING = 6.5
-"""Seconds in which all waits may be opened; it bounds the callers, and by them the requests."""
+OPENING_SECONDS = 6.5
+"""Seconds in which all waits may be opened. This limits the number of callers, and so the number of requests."""
 
 TICK = 0.02
-"""Seconds between two openings."""
+"""Seconds between two rounds of opening waits."""
 
-FAREWELL = 10.0
-"""Seconds after which a task that was cancelled, or whose session was closed, will never end."""
+END_TIMEOUT = 10.0
+"""Seconds to wait for a task that was cancelled, or whose session was closed. A task that takes longer never ends."""
 
 
 class Run:
-    """The client's side of a soak.
+    """The client side of a soak.
 
     Args:
-        account: What is accounted for.
-        service: Where the service is, when the soak begins, and how long the service's windows are.
-        directory: Where audio goes.
+        account: Records and checks all waits.
+        service: The URL of the service, the time at which the soak begins, and the length of the windows.
+        directory: Where audio files are written.
 
     Attributes:
-        vitals: How the process is.
+        vitals: Measurements of this process.
         sessions: The sessions.
-        objects_left: How many more objects there are at the end than at the beginning.
+        objects_left: How many more objects exist at the end than at the beginning.
     """
 
     def __init__(self, account: Account, service: dict[str, Any], directory: Path) -> None:
@@ -72,38 +73,38 @@ class Run:
         self.objects_left = 0
 
     async def perform(self) -> None:
-        """Soak, and see everybody off."""
-        Complaints(lambda words: self._account.breach(f"at {self._account.now:.3f} s: {words}")).listen()
-        PlayAISession("no-key", "nobody")  # what the first one imports stays for good, and is not what a wait leaves
+        """Run the soak until all waits have ended."""
+        ErrorListener(lambda words: self._account.violation(f"at {self._account.now:.3f} s: {words}")).listen()
+        PlayAISession("no-key", "nobody")  # its imports stay loaded, and must not count as a leak
         descriptors, objects = open_descriptors(), sys.getallocatedblocks()
         vitals = asyncio.create_task(self.vitals.watch())
         await asyncio.sleep(-self._account.now)
         self.sessions.open()
         await self._open_waits()
-        await self._calm()
-        await self._part()
+        await self._wait_for_the_rest()
+        await self._close_down()
         vitals.cancel()
         await asyncio.wait([vitals])
-        gc.collect()  # what was forgotten complains when it is collected
+        gc.collect()  # abandoned objects warn when they are collected
         await asyncio.sleep(0.1)
         self.objects_left = sys.getallocatedblocks() - objects
-        self._account.balance()
+        self._account.check_totals()
         if left := asyncio.all_tasks() - {asyncio.current_task()}:
-            self._account.breach(f"{len(left)} tasks are left, such as {next(iter(left))!r}")
+            self._account.violation(f"{len(left)} tasks are still running, such as {next(iter(left))!r}")
         if (found := open_descriptors()) > descriptors:
-            self._account.breach(f"{found} descriptors are open, and were {descriptors} before")
+            self._account.violation(f"{found} file descriptors are open at the end, {descriptors} at the beginning")
 
     async def _open_waits(self) -> None:
-        """Keep so many waits open, until the storm is over."""
+        """Keep the requested number of waits open until the faults stop."""
         account, soak = self._account, self._soak
         number = 0
-        while account.now < soak.stormy:
-            allowed = account.now * soak.waits / FILLING
+        while account.now < soak.fault_seconds:
+            allowed = account.now * soak.waits / OPENING_SECONDS
             for _ in range(20):
                 if len(account.open) >= soak.waits or account.opened.total() >= allowed:
                     break
                 task = asyncio.create_task(
-                    self._callers.perform(caller_of(soak, number, SEATS)), name=f"caller {number}"
+                    self._callers.perform(caller_of(soak, number, SLOTS)), name=f"caller {number}"
                 )
                 self._tasks.add(task)
                 task.add_done_callback(self._ended)
@@ -114,42 +115,42 @@ class Run:
     def _ended(self, task: asyncio.Task[None]) -> None:
         self._tasks.discard(task)
         if task.cancelled() and not self._account.ending:
-            self._account.breach(f"{task.get_name()} was cancelled by nobody")
+            self._account.violation(f"{task.get_name()} was cancelled, but not by the soak")
         elif not task.cancelled() and (error := task.exception()) is not None:
-            self._account.breach(f"{task.get_name()} failed: {error!r}")
+            self._account.violation(f"{task.get_name()} failed: {error!r}")
 
-    async def _calm(self) -> None:
-        """Let all waits end that can, and find those that do not."""
+    async def _wait_for_the_rest(self) -> None:
+        """Wait until all waits that can end have ended, and report the others."""
         account = self._account
-        await self.sessions.stay()
+        await self.sessions.stop_replacing()
         calm_since = account.now
         while account.now < self._soak.seconds and account.open:
             await asyncio.sleep(0.2)
         lost = account.lost(calm_since, self.sessions.queue)
         if lost:
-            account.breach(f"{len(lost)} waits are lost at {account.now:.3f} s; sessions: {self.sessions}")
+            account.violation(f"{len(lost)} waits were lost at {account.now:.3f} s; sessions: {self.sessions}")
         for wait, why in lost.items():
-            account.breach(f"{wait}: it is lost; {why}")
+            account.violation(f"{wait}: lost; {why}")
 
-    async def _part(self) -> None:
-        """Cancel half of those that are left, close the sessions under the others, and see all off."""
+    async def _close_down(self) -> None:
+        """Cancel half of the remaining callers, close the sessions of the others, and wait for all of them."""
         self._account.ending = True
         leaving = list(self._tasks)[::2]
         for task in leaving:
             task.cancel()
         if leaving:
-            _, staying = await asyncio.wait(leaving, timeout=FAREWELL)
+            _, staying = await asyncio.wait(leaving, timeout=END_TIMEOUT)
             for task in staying:
-                self._account.breach(f"{task.get_name()} was cancelled, and goes on: {task!r}")
+                self._account.violation(f"{task.get_name()} was cancelled but is still running: {task!r}")
         await self.sessions.close()
         if self._tasks:
-            _, staying = await asyncio.wait(self._tasks, timeout=FAREWELL)
+            _, staying = await asyncio.wait(self._tasks, timeout=END_TIMEOUT)
             for task in staying:
-                self._account.breach(f"{task.get_name()} goes on without its session: {task!r}")
+                self._account.violation(f"{task.get_name()} is still running after its session was closed: {task!r}")
 
 
 def soak(asked: Soak) -> int:
-    """Do it, and print the account. Return the exit status."""
+    """Run a soak, print the results, and return the exit status."""
     began = time.monotonic()
     with (
         Child("tests.soak.service", attrs.asdict(asked)) as service,
@@ -167,25 +168,27 @@ def soak(asked: Soak) -> int:
 
         run = asyncio.run(perform())
         for path in directory.rglob("*"):
-            account.breach(f"{path} is left")
+            account.violation(f"{path} was not deleted")
         report = service.ask("report")
-        account.explain(History.of(report), report["created"])
-    memory = Memory.of(run.vitals.samples, asked.stormy, run.objects_left)
-    text = account_of(account, run.sessions, run.vitals, memory, report)
-    print(f"{text}\ntook: {time.monotonic() - began:.0f} s")
-    print(f"\n{verdict_of(account, f'python -m tests.soak {shlex.join(sys.argv[1:])}')}")
-    return 1 if account.breaches else 0
+        account.check_history(History.of(report), report["created"])
+    memory = Memory.of(run.vitals.samples, asked.fault_seconds, run.objects_left)
+    text = format_account(account, run.sessions, run.vitals, memory, report)
+    print(f"{text}\nduration: {time.monotonic() - began:.0f} s")
+    print(f"\n{format_verdict(account, f'python -m tests.soak {shlex.join(sys.argv[1:])}')}")
+    return 1 if account.violations else 0
 
 
 def main() -> int:
-    """Read the command line, and soak. Return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=600.0, help="how long, at least 20")
+    """Parse the command line, run the soak, and return the exit status."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.soak", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--seconds", type=float, default=600.0, help="duration, at least 20")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--waits", type=int, default=3000, help="open at once")
     arguments = parser.parse_args()
     if arguments.seconds < 20:
-        parser.error("in less than 20 seconds nothing warms up")
+        parser.error("--seconds must be at least 20: a soak has to warm up")
     warnings.simplefilter("error")
     return soak(Soak(seed=arguments.seed, seconds=arguments.seconds, waits=arguments.waits))
 

@@ -1,4 +1,4 @@
-"""The callers of the soak: each waits as it was planned to, leaves when it was to, and minds what it is told."""
+"""The callers of the soak: each waits and leaves as planned, and checks the results that it receives."""
 
 from __future__ import annotations
 
@@ -14,8 +14,8 @@ from tenacity import wait_random_exponential
 
 from playai_async import PlayAIError, PlayAISession, Polling, TtsJob, TtsParameters
 from playai_async.emulator import Emulator
-from tests.soak.account import Account, LeftEarlyError, Visit
-from tests.soak.oracle import LATE
+from tests.soak.account import Account, CallerWaits, LeftEarlyError
+from tests.soak.oracle import TOLERANCE
 from tests.soak.plan import HOT, Caller, Soak, Way, job_of
 
 POLLINGS = (
@@ -26,19 +26,19 @@ POLLINGS = (
     Polling(initial=2.0, multiplier=1.2, maximum=5.0, jitter=0.0, timeout=5.0),
     Polling(timeout=12.0, maximum=5.0, max_failures=3),
 )
-"""No pause is longer than 6 s, so that a short calm is enough to see every wait to its end."""
+"""No pause is longer than 6 s, so that all waits end soon after the faults stop."""
 
 OWN = Polling(initial=0.5, multiplier=1.6, maximum=5.0, timeout=18.0)
-"""What every session has by itself."""
+"""The default of every session."""
 
 SLOW = 5
-"""Results over which a slow caller takes its time; over hundreds it would not come to an end."""
+"""How many results a slow caller is slow for. With hundreds of results it would not finish."""
 
 OLD = b"what was there before"
 
 
 class Settings(TypedDict, total=False):
-    """What a caller tells of its wait; what it leaves out is not there."""
+    """The arguments of a wait; a missing key means that the argument is not passed."""
 
     polling: Polling | None
     timeout: float | None
@@ -48,9 +48,9 @@ class Callers:
     """Performs what callers were planned to do.
 
     Args:
-        account: Where it is accounted for.
-        session_at: Returns the session of a seat.
-        directory: Where audio goes.
+        account: Records and checks the waits.
+        session_at: Returns the session of a slot.
+        directory: Where audio files are written.
     """
 
     def __init__(self, account: Account, session_at: Callable[[int], PlayAISession], directory: Path) -> None:
@@ -79,83 +79,83 @@ class Callers:
             return
         left = await _LEAVING[caller.leaving](work, caller.after)
         late = self._account.now - leave_at
-        if left and late > LATE + self._account.slack():
-            self._account.breach(f"caller {caller.number} was let go {late:.3f} s late; {caller}")
+        if left and late > TOLERANCE + self._account.slack():
+            self._account.violation(f"caller {caller.number} was cancelled or timed out {late:.3f} s late; {caller}")
 
     async def _wait(self, caller: Caller) -> None:
         job_id = self._job_ids(caller)[0]
-        session = self._session_at(caller.seat)
-        with self._visit(caller, session, [job_id]) as visit:
-            # Half of them as text: it names the same job.
+        session = self._session_at(caller.slot)
+        with self._track(caller, session, [job_id]) as tracked:
+            # Half of the callers pass the id as a string.
             job = str(job_id) if caller.number % 2 else job_id
-            visit.take(await session.wait_for_completion(job, **_settings(caller)))
+            tracked.check_end(await session.wait_for_completion(job, **_settings(caller)))
 
     async def _watch(self, caller: Caller) -> None:
         job_id = self._job_ids(caller)[0]
-        session = self._session_at(caller.seat)
-        with self._visit(caller, session, [job_id]) as visit:
-            async with _kept(session.watch(job_id, **_settings(caller)), caller) as changes:
+        session = self._session_at(caller.slot)
+        with self._track(caller, session, [job_id]) as tracked:
+            async with _closing(session.watch(job_id, **_settings(caller)), caller) as changes:
                 before: TtsJob | None = None
                 taken = 0
                 async for job in changes:
-                    visit.saw(job, before)
+                    tracked.check_state(job, before)
                     before = job
                     taken += 1
                     if job.done:
-                        visit.take(job)
-                    if await self._is_enough(caller, visit, taken):
+                        tracked.check_end(job)
+                    if await self._is_enough(caller, tracked, taken):
                         break
 
     async def _as_completed(self, caller: Caller) -> None:
         job_ids = self._job_ids(caller)
-        session = self._session_at(caller.seat)
+        session = self._session_at(caller.slot)
         several = session.as_completed(job_ids, return_exceptions=caller.return_exceptions, **_settings(caller))
-        with self._visit(caller, session, job_ids) as visit:
-            async with _kept(several, caller) as ends:
+        with self._track(caller, session, job_ids) as tracked:
+            async with _closing(several, caller) as ends:
                 taken = 0
                 async for outcome in ends:
-                    visit.take(outcome)
+                    tracked.check_end(outcome)
                     taken += 1
-                    if await self._is_enough(caller, visit, taken):
+                    if await self._is_enough(caller, tracked, taken):
                         break
 
     async def _wait_for_all(self, caller: Caller) -> None:
         job_ids = self._job_ids(caller)
-        session = self._session_at(caller.seat)
-        with self._visit(caller, session, job_ids) as visit:
+        session = self._session_at(caller.slot)
+        with self._track(caller, session, job_ids) as tracked:
             results = await session.wait_for_all(
                 job_ids, return_exceptions=caller.return_exceptions, **_settings(caller)
             )
-            visit.asks()  # as it were: those that ended early are told of with the last
-            for wait, result in zip(visit.waits, results, strict=True):
-                visit.take(result, wait)
+            tracked.asking()  # results are returned together, when the last wait ends
+            for wait, result in zip(tracked.waits, results, strict=True):
+                tracked.check_end(result, wait)
 
     async def _get_job(self, caller: Caller) -> None:
         job_id = self._job_ids(caller)[0]
-        session = self._session_at(caller.seat)
-        with self._visit(caller, session, [job_id], timeout=None) as visit:
-            visit.take(await session.get_job(job_id))
+        session = self._session_at(caller.slot)
+        with self._track(caller, session, [job_id], timeout=None) as tracked:
+            tracked.check_end(await session.get_job(job_id))
 
     async def _create_job(self, caller: Caller) -> None:
-        session = self._session_at(caller.seat)
+        session = self._session_at(caller.slot)
         parameters = _parameters(caller)
-        with self._visit(caller, session, [None], polling=OWN) as visit:
+        with self._track(caller, session, [None], polling=OWN) as tracked:
             if caller.timeout == "left out":
                 job = await session.create_job(parameters)
             else:
                 job = await session.create_job(parameters, timeout=caller.timeout)
             self._check_created(caller, job, parameters)
-            visit.end(visit.waits[0], "finished")
+            tracked.end(tracked.waits[0], "finished")
 
     async def _download(self, caller: Caller) -> None:
-        """Download a job that is done, into a directory, or over a file that is there."""
+        """Download the audio of a finished job, into a directory or over an existing file."""
         number = self._job_number(caller, caller.ages[0])
         now = self._account.now
         while (job := job_of(self._soak, number)).finishes > now - 0.1 and number:
             number -= 1
         if job.finishes > now - 0.1:
-            return  # the first moments, when none is done
-        session = self._session_at(caller.seat)
+            return  # at the beginning, before any job has finished
+        session = self._session_at(caller.slot)
         place = self._directory / f"{caller.number}"
         into_directory = caller.number % 2 == 0
         path = place / f"{job.id}.wav" if into_directory else place
@@ -164,32 +164,32 @@ class Callers:
         else:
             path.write_bytes(OLD)
         try:
-            with self._visit(caller, session, [job.id], timeout=None) as visit:
+            with self._track(caller, session, [job.id], timeout=None) as tracked:
                 found = await session.download(job.id, place)
                 if found != path:
-                    self._account.breach(f"caller {caller.number}: its audio went to {found}; {caller}")
+                    self._account.violation(f"caller {caller.number}: its audio was written to {found}; {caller}")
                 self._check_file(caller, path, job.input, whole=True)
-                visit.end(visit.waits[0], "finished")
+                tracked.end(tracked.waits[0], "finished")
         finally:
             self._clear(caller, path, job.input)
             if into_directory:
                 place.rmdir()
 
     async def _speak(self, caller: Caller) -> None:
-        session = self._session_at(caller.seat)
+        session = self._session_at(caller.slot)
         parameters = _parameters(caller)
         path = self._directory / f"{caller.number}.wav"
-        said = {"text": parameters.text, "voice": "v", "model": "PlayDialog", "sampleRate": 8000}
+        job_input = {"text": parameters.text, "voice": "v", "model": "PlayDialog", "sampleRate": 8000}
         try:
-            with self._visit(caller, session, [None]) as visit:
+            with self._track(caller, session, [None]) as tracked:
                 job = await session.speak(parameters, path, **_settings(caller))
                 self._check_created(caller, job, parameters)
-                self._check_file(caller, path, said, whole=True)
-                visit.end(visit.waits[0], "finished")
+                self._check_file(caller, path, job_input, whole=True)
+                tracked.end(tracked.waits[0], "finished")
         finally:
-            self._clear(caller, path, said)
+            self._clear(caller, path, job_input)
 
-    def _visit(
+    def _track(
         self,
         caller: Caller,
         session: PlayAISession,
@@ -197,23 +197,23 @@ class Callers:
         *,
         timeout: float | None = math.nan,
         polling: Polling | None = None,
-    ) -> contextlib.AbstractContextManager[Visit]:
+    ) -> contextlib.AbstractContextManager[CallerWaits]:
         polling = polling or _polling(caller)
         if timeout is not None:
             timeout = polling.timeout if caller.timeout == "left out" else caller.timeout
-        return self._account.visit(caller, session, job_ids, timeout=timeout, patience=polling.max_failures)
+        return self._account.track(caller, session, job_ids, timeout=timeout, max_failures=polling.max_failures)
 
-    async def _is_enough(self, caller: Caller, visit: Visit, taken: int) -> bool:
-        """Do what there is to do with a result, and say whether to break off."""
+    async def _is_enough(self, caller: Caller, tracked: CallerWaits, taken: int) -> bool:
+        """Process a result, and return whether to leave the loop."""
         if taken == caller.takes:
-            visit.left = True
+            tracked.left = True
             if caller.raises:
                 raise LeftEarlyError
             return True
         if caller.slowness and taken <= SLOW and not self._account.ending:
-            visit.is_busy()
+            tracked.busy()
             await asyncio.sleep(caller.slowness)
-        visit.asks()
+        tracked.asking()
         return False
 
     def _job_number(self, caller: Caller, age: int) -> int:
@@ -227,27 +227,27 @@ class Callers:
 
     def _check_created(self, caller: Caller, job: TtsJob, parameters: TtsParameters) -> None:
         if job.input.get("text") != parameters.text:
-            self._account.breach(f"caller {caller.number}: job {job.id} is another's; {caller}")
-        self._account.note({"created": [str(job.id), parameters.text]})
+            self._account.violation(f"caller {caller.number}: job {job.id} belongs to another caller; {caller}")
+        self._account.record({"created": [str(job.id), parameters.text]})
 
-    def _check_file(self, caller: Caller, path: Path, said: dict[str, Any], *, whole: bool) -> None:
-        """See that there is the whole audio, or, where it need not be whole, nothing else than was there before."""
+    def _check_file(self, caller: Caller, path: Path, job_input: dict[str, Any], *, whole: bool) -> None:
+        """Check that the audio is complete, or, if it need not be complete, that the file is unchanged."""
         content = path.read_bytes() if path.exists() else None
-        if content == audio_of(said):
+        if content == audio_of(job_input):
             self._account.whole_files += whole
         elif whole or content not in {None, OLD}:
             size = "no" if content is None else len(content)
-            self._account.breach(f"caller {caller.number}: {size} bytes of audio are wrong; {caller}")
+            self._account.violation(f"caller {caller.number}: wrong audio, {size} bytes; {caller}")
 
-    def _clear(self, caller: Caller, path: Path, said: dict[str, Any]) -> None:
-        self._check_file(caller, path, said, whole=False)
+    def _clear(self, caller: Caller, path: Path, job_input: dict[str, Any]) -> None:
+        self._check_file(caller, path, job_input, whole=False)
         path.unlink(missing_ok=True)
 
 
-def audio_of(said: dict[str, Any]) -> bytes:
-    """Return the audio that the service makes of an input."""
+def audio_of(job_input: dict[str, Any]) -> bytes:
+    """Return the audio that the service generates for an input."""
     emulator = Emulator()
-    return emulator.audio_of(emulator.add_job(input=said))
+    return emulator.audio_of(emulator.add_job(input=job_input))
 
 
 def _parameters(caller: Caller) -> TtsParameters:
@@ -255,23 +255,23 @@ def _parameters(caller: Caller) -> TtsParameters:
 
 
 def _polling(caller: Caller) -> Polling:
-    return OWN if caller.palette is None else POLLINGS[caller.palette]
+    return OWN if caller.polling_index is None else POLLINGS[caller.polling_index]
 
 
 def _settings(caller: Caller) -> Settings:
     settings: Settings = {}
-    if caller.palette is not None:
-        settings["polling"] = POLLINGS[caller.palette]
+    if caller.polling_index is not None:
+        settings["polling"] = POLLINGS[caller.polling_index]
     if caller.timeout != "left out":
         settings["timeout"] = caller.timeout
     return settings
 
 
 @contextlib.asynccontextmanager
-async def _kept(
+async def _closing(
     iteration: AsyncGenerator[TtsJob | PlayAIError, None] | AsyncGenerator[TtsJob, None], caller: Caller
 ) -> AsyncGenerator[Any, None]:
-    """Close an iteration at the end, if its caller is one that does; Python does otherwise."""
+    """Close an iterator at the end if the caller does so; otherwise Python does it."""
     if not caller.closes:
         yield iteration
         return

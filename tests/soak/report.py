@@ -1,4 +1,4 @@
-"""What a soak prints, and the promises that can only be judged over the whole of it."""
+"""Formats the results of a soak, and checks the promises that apply to the whole run."""
 
 from __future__ import annotations
 
@@ -9,86 +9,89 @@ from typing import Any
 
 from tests.soak.account import Account
 from tests.soak.sessions import Sessions
-from tests.soak.vitals import LONGEST_BLOCK, MEBIBYTE, Memory, Vitals
+from tests.soak.vitals import MAX_BLOCK, MEBIBYTE, Memory, Vitals
 
-MOST_GROWN = 12 * MEBIBYTE
-"""Bytes of resident memory, which follows the open waits: a few kilobytes each, of which a quarter may have a thousand
-more than another. In ten minutes this is less than 100 bytes for each wait that was opened between the two.
+MAX_GROWTH = 12 * MEBIBYTE
+"""Bytes of resident memory. Each open wait takes a few kilobytes, and quarters of a run may differ by 1,000 open waits.
+In ten minutes this limit is less than 100 bytes for each wait opened between the two quarters.
 """
 
-MOST_OBJECTS = 0.25
-"""The share by which objects may grow. Quarters of a minute differ by up to a sixth, as the mix of waits does."""
+MAX_OBJECT_GROWTH = 0.25
+"""The limit for the growth of objects. Quarters of a minute differ by up to a sixth, like the mix of waits."""
 
-MOST_LEFT = 30_000
-"""Objects that may be left at the end. Some 7,000 to 16,000 are, after one minute as after ten: caches and modules.
-In a minute 20,000 waits are opened, in ten 250,000: so this leaves one and a half for each, or one for every eighth.
+MAX_LEFT = 30_000
+"""Objects that may exist at the end. About 7,000 to 16,000 remain after one minute as after ten: caches and modules.
+In one minute 20,000 waits are opened, in ten minutes 250,000. So the limit is 1.5 objects per wait, or 1 per 8 waits.
 """
 
 
-def account_of(account: Account, sessions: Sessions, vitals: Vitals, memory: Memory, report: Mapping[str, Any]) -> str:
-    """Judge the whole, and return the account."""
-    judge(account, sessions, vitals, memory, report)
+def format_account(
+    account: Account, sessions: Sessions, vitals: Vitals, memory: Memory, report: Mapping[str, Any]
+) -> str:
+    """Check the whole run, and return its results as text."""
+    check_run(account, sessions, vitals, memory, report)
     soak, block = account.soak, vitals.block
-    waits = [sample.waits for sample in vitals.samples if sample.at < soak.stormy]
+    waits = [sample.waits for sample in vitals.samples if sample.at < soak.fault_seconds]
     faults = Counter(name for _, _, _, name in report["faults"])
     lines = [
         f"seed {soak.seed}, {soak.seconds:g} s, {sessions.opened} sessions",
-        f"waits open: {max(waits):,} at most, {statistics.median(waits):,.0f} in the median",
+        f"open waits: maximum {max(waits):,}, median {statistics.median(waits):,.0f}",
         "",
         account.table(),
         "",
         f"errors: {listed(account.errors)}",
         f"requests: {sessions.requests:,} sent, {report['requests']:,} arrived",
         f"429s: {sessions.throttled:,}; transient failures: {sessions.transient:,}",
-        f"faults met: {faults.total():,}: {listed(faults)}",
-        f"restarts: {report['restarts']}; quota changes: {len(report['quotas'])}; files whole: {account.whole_files:,}",
-        f"peak memory: {mebibytes(memory.peak)}",
-        f"memory growth, second quarter to last: {mebibytes(memory.grown)}; objects: {memory.objects:+.1%}",
-        f"objects left when all is closed: {memory.left:,} of {MOST_LEFT:,} allowed",
-        f"longest block: {milliseconds(block.own)} of processor time, {vitals.blocked_at:.0f} s from the beginning",
-        f"with garbage collections: {milliseconds(block.busy)}; by the clock: {milliseconds(block.seconds)}",
+        f"faults met: {faults.total():,} ({listed(faults)})",
+        f"restarts: {report['restarts']}; quota changes: {len(report['quotas'])}",
+        f"complete files: {account.whole_files:,}",
+        f"memory, peak: {mebibytes(memory.peak)}",
+        f"memory growth from the second to the last quarter: {mebibytes(memory.grown)}; objects: {memory.objects:+.1%}",
+        f"objects left at the end: {memory.left:,}; limit: {MAX_LEFT:,}",
+        f"longest block of the loop: {milliseconds(block.own)} of processor time, after {vitals.blocked_at:.0f} s",
+        f"with garbage collections: {milliseconds(block.busy)}; wall time: {milliseconds(block.seconds)}",
     ]
     return "\n".join(lines)
 
 
-def verdict_of(account: Account, again: str) -> str:
-    """Say at last whether all held.
+def format_verdict(account: Account, again: str) -> str:
+    """Return whether all promises held.
 
     Args:
-        account: What was found, once all was judged.
-        again: The command that soaks in this way again.
+        account: The checked account.
+        again: The command that repeats this soak.
     """
-    if not account.breaches:
-        return "KEPT: every wait ended once, and no promise was broken"
-    return "\n- ".join([f"BROKEN: {account.breaches:,} times; `{again}`", *account.broken])
+    if not account.violations:
+        return "PASSED: every wait ended exactly once, and no promise was broken"
+    return "\n- ".join([f"FAILED: {account.violations:,} broken promises; repeat with `{again}`", *account.messages])
 
 
-def judge(account: Account, sessions: Sessions, vitals: Vitals, memory: Memory, report: Mapping[str, Any]) -> None:
-    """Find broken promises."""
+def check_run(account: Account, sessions: Sessions, vitals: Vitals, memory: Memory, report: Mapping[str, Any]) -> None:
+    """Report broken promises of the whole run."""
     if report["requests"] > sessions.requests:
-        account.breach(f"{report['requests']} requests arrived, and {sessions.requests} were sent")
-    for words in report["complaints"]:
-        account.breach(f"the service, {words}")
-    # The head of a 429 tells enough, whatever becomes of its body; the service counts those that it sent as a whole.
+        account.violation(f"{report['requests']} requests arrived, but only {sessions.requests} were sent")
+    for words in report["errors_logged"]:
+        account.violation(f"the service, {words}")
+    # A client counts a 429 by its status line, even if the body is cut off; the service counts complete responses only.
     cut = sum(name in {"Slow", "Reset midway"} for _, _, _, name in report["faults"])
     if sessions.throttled > report["throttled"] + cut:
-        account.breach(f"{sessions.throttled} 429s were counted, and {report['throttled']} sent")
-    if vitals.block.own > LONGEST_BLOCK:
-        account.breach(f"the event loop was blocked for {vitals.block.own:.3f} s of processor time")
-    if memory.grown > MOST_GROWN or memory.objects > MOST_OBJECTS or memory.left > MOST_LEFT:
-        account.breach(f"memory was not flat: {memory}")
+        account.violation(f"{sessions.throttled} 429s were counted, but only {report['throttled']} were sent")
+    if vitals.block.own > MAX_BLOCK:
+        account.violation(f"the event loop was blocked for {vitals.block.own:.3f} s of processor time")
+    if memory.grown > MAX_GROWTH or memory.objects > MAX_OBJECT_GROWTH or memory.left > MAX_LEFT:
+        account.violation(f"memory grew: {memory}")
 
 
 def mebibytes(size: float) -> str:
-    """Return a size."""
+    """Format a size."""
     return f"{size / MEBIBYTE:.1f} MiB"
 
 
 def milliseconds(seconds: float) -> str:
-    """Return a short time."""
+    """Format a short time."""
     return f"{seconds * 1e3:.1f} ms"
 
 
 def listed(counts: Mapping[str, int]) -> str:
-    """Return counts in a line."""
+    """Format counts in one line."""
     return ", ".join(f"{name} {count:,}" for name, count in sorted(counts.items())) or "none"

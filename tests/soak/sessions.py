@@ -1,4 +1,4 @@
-"""The sessions of the soak: a few at a time, each closed sooner or later under whoever waits in it."""
+"""The sessions of the soak: a few at a time, each closed while callers wait in it, and replaced."""
 
 from __future__ import annotations
 
@@ -14,36 +14,36 @@ from playai_async import Pacing, PlayAISession
 from playai_async.jobs._scheduling.request import Request, Worker
 from tests.soak.account import Account
 from tests.soak.callers import OWN
-from tests.soak.oracle import LATE
+from tests.soak.oracle import TOLERANCE
 from tests.soak.plan import REQUEST_TIMEOUT
 
-SEATS = 3
-"""Sessions that are open at once, each with a key, and so a quota, of its own."""
+SLOTS = 3
+"""Sessions that are open at once, each with its own key and so its own quota."""
 
 SHORTEST, LONGEST = 12.0, 45.0
-"""Seconds that a session lives."""
+"""Seconds from the opening of a session to its close."""
 
 
 KNOWN = 60.0, 150.0
-"""Requests a second that a session may send where it knows its quota; for fewer the calm would be too short."""
+"""Requests per second of a session with a known quota; with fewer, not all waits would end after the faults stopped."""
 
 
-TURNS = 0.2
-"""Seconds after a close in which everybody who waited in the session has had a turn."""
+SETTLING = 0.2
+"""Seconds after a close within which all callers of the session have run."""
 
 
 IN_FLIGHT = 0.3
-"""Seconds that whoever is to be told of a deadline may be told after its poll was given up, where many are."""
+"""Seconds that the delivery of a timeout may take after its poll was cancelled, if many waits time out at once."""
 
 REMEMBERED = 5.0
-"""Seconds; no machine that is of any use here is later."""
+"""Seconds; a usable machine is never later than this."""
 
 
 class Polls:
-    """Which jobs a session asks for.
+    """Records which jobs a session polls.
 
-    A poll that was queued until just before a deadline is given up at it, maybe before a byte was sent: only here can
-    that be told from one that never had its turn.
+    A poll that was queued until just before a deadline is cancelled at the deadline, perhaps before any byte was sent.
+    Only this record distinguishes it from a poll that was never sent.
 
     Args:
         session: The session.
@@ -60,7 +60,7 @@ class Polls:
         dispatcher._assign = self._noted_turn  # type: ignore[method-assign]
 
     def has(self, job_id: UUID | None, slack: float) -> bool:
-        """Say whether a job was asked for up to now, or up to when the machine was last in time."""
+        """Return whether a job was polled until now, or until the machine was last on time."""
         since = self._loop.time() - IN_FLIGHT - slack
         return job_id in self._under_way or any(at >= since and job == job_id for at, job in self._lately)
 
@@ -89,65 +89,65 @@ class Sessions:
     """Opens and closes sessions.
 
     Args:
-        account: Says how, and is told.
-        url: Where the service is.
+        account: Records and checks the waits.
+        url: The base URL of the service.
         window: Seconds of its windows.
 
     Attributes:
-        opened: How many there were.
-        requests: What they sent, those that are closed.
-        throttled: How many 429s they met, likewise.
-        transient: How many failures, likewise.
+        opened: The number of sessions opened.
+        requests: The requests of all closed sessions.
+        throttled: The 429s of all closed sessions.
+        transient: The transient failures of all closed sessions.
     """
 
     def __init__(self, account: Account, url: str, window: float) -> None:
         self._account = account
         self._url = url
         self._window = window
-        self._seated: dict[int, PlayAISession] = {}
+        self._sessions: dict[int, PlayAISession] = {}
         self._polls: WeakKeyDictionary[object, Polls] = WeakKeyDictionary()
-        self._keepers: list[asyncio.Task[None]] = []
+        self._replacers: list[asyncio.Task[None]] = []
         self.opened = self.requests = self.throttled = self.transient = 0
 
-    def at(self, seat: int) -> PlayAISession:
-        """Return the session of a seat."""
-        return self._seated[seat]
+    def at(self, slot: int) -> PlayAISession:
+        """Return the session of a slot."""
+        return self._sessions[slot]
 
     def __str__(self) -> str:
-        return "; ".join(f"{seat}: {session.stats}" for seat, session in self._seated.items())
+        return "; ".join(f"{slot}: {session.stats}" for slot, session in self._sessions.items())
 
     def is_polled(self, session: object, job_id: UUID | None) -> bool:
-        """Say whether a session is being told of a job, or was until now."""
+        """Return whether a session polls a job, or did until now."""
         return self._polls[session].has(job_id, self._account.slack())
 
-    def queue(self, seat: int) -> bool:
-        """Say whether polls of a session are due and wait for their turn."""
-        return self._seated[seat].stats.queued > 0
+    def queue(self, slot: int) -> bool:
+        """Return whether a session has queued polls."""
+        return self._sessions[slot].stats.queued > 0
 
     def open(self) -> None:
-        """Open the first ones, and keep replacing them."""
-        for seat in range(SEATS):
-            self._seated[seat] = self._new(seat, 0)
-            self._keepers.append(asyncio.create_task(self._keep(seat)))
+        """Open the first sessions, and start to replace them."""
+        for slot in range(SLOTS):
+            self._sessions[slot] = self._new(slot, 0)
+            self._replacers.append(asyncio.create_task(self._replace(slot)))
 
-    async def stay(self) -> None:
-        """Replace none any more."""
-        for keeper in self._keepers:
-            keeper.cancel()
-        for keeper in self._keepers:
+    async def stop_replacing(self) -> None:
+        """Stop replacing sessions."""
+        for replacer in self._replacers:
+            replacer.cancel()
+        for replacer in self._replacers:
             with contextlib.suppress(asyncio.CancelledError):
-                await keeper
+                await replacer
 
     async def close(self) -> None:
-        """Close them all, of which one has nobody left to wait in it."""
-        for session in self._seated.values():
+        """Close all sessions. One of them has no waiting callers left."""
+        for session in self._sessions.values():
             await self._close(session)
 
-    async def _keep(self, seat: int) -> None:
+    async def _replace(self, slot: int) -> None:
         for generation in itertools.count(1):
-            await asyncio.sleep(self._account.soak.dice("life", seat, generation).uniform(SHORTEST, LONGEST))
-            old, self._seated[seat] = self._seated[seat], self._new(seat, generation)
-            # Once begun it is seen through, also where the calm begins meanwhile.
+            await asyncio.sleep(self._account.soak.rng("life", slot, generation).uniform(SHORTEST, LONGEST))
+            old, self._sessions[slot] = self._sessions[slot], self._new(slot, generation)
+            # A close that has started must finish, even if the faults stop meanwhile.
             closing = asyncio.create_task(self._close(old))
             try:
                 await asyncio.shield(closing)
@@ -155,16 +155,16 @@ class Sessions:
                 await closing
                 raise
 
-    def _new(self, seat: int, generation: int) -> PlayAISession:
-        dice = self._account.soak.dice("session", seat, generation)
-        known = int(self._window * dice.uniform(*KNOWN)) if dice.random() < 0.4 else None
+    def _new(self, slot: int, generation: int) -> PlayAISession:
+        rng = self._account.soak.rng("session", slot, generation)
+        known = int(self._window * rng.uniform(*KNOWN)) if rng.random() < 0.4 else None
         self.opened += 1
         session = PlayAISession(
-            f"key-{seat}-{generation}",
-            f"user-{seat}",
+            f"key-{slot}-{generation}",
+            f"user-{slot}",
             base_url=self._url,
             polling=OWN,
-            pacing=Pacing(requests_per_window=known, window=self._window, max_in_flight=dice.randint(4, 32)),
+            pacing=Pacing(requests_per_window=known, window=self._window, max_in_flight=rng.randint(4, 32)),
             request_timeout=REQUEST_TIMEOUT,
         )
         self._polls[session] = Polls(session)
@@ -176,15 +176,17 @@ class Sessions:
         account.closed.add(session)
         await session.aclose()
         took = account.now - began
-        if took > LATE + account.slack():
-            account.breach(f"at {began:.3f} s a session took {took:.3f} s to close")
+        if took > TOLERANCE + account.slack():
+            account.violation(f"at {began:.3f} s closing a session took {took:.3f} s")
         stats = session.stats
         if stats.open_waits or stats.distinct_jobs or stats.in_flight or stats.queued:
-            account.breach(f"at {began:.3f} s a session was closed, and is left with {stats}")
-        await asyncio.sleep(TURNS)
-        for visit in account.visits:
-            if visit.session is session and visit.outstays():
-                account.breach(f"{visit.waits[0]}: at {began:.3f} s its session was closed; {visit.caller}")
+            account.violation(f"at {began:.3f} s a session was closed, but its stats are {stats}")
+        await asyncio.sleep(SETTLING)
+        for tracked in account.callers:
+            if tracked.session is session and tracked.is_open_after_close():
+                account.violation(
+                    f"{tracked.waits[0]}: still open after its session was closed at {began:.3f} s; {tracked.caller}"
+                )
         self.requests += stats.requests
         self.throttled += stats.throttled
         self.transient += stats.transient_failures

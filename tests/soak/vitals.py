@@ -1,4 +1,4 @@
-"""How a process of the soak is: its memory, its event loop, and what it complains of where nobody hears it."""
+"""Measures a process of the soak: memory, event loop, and errors that only reach standard error."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tools.processes import resident_memory
 
 MEBIBYTE = 1024 * 1024
 
-LONGEST_BLOCK = 0.1
-"""Seconds of processor time between two turns of a timer, without garbage collections."""
+MAX_BLOCK = 0.1
+"""Seconds of processor time between two timer callbacks, without garbage collections."""
 
 
 @attrs.frozen
@@ -27,10 +27,10 @@ class Sample:
     """The memory at one moment.
 
     Attributes:
-        at: When, in seconds from the beginning.
-        resident: Bytes.
-        blocks: Objects that Python has allocated.
-        waits: How many are open.
+        at: Seconds since the beginning.
+        resident: Resident memory in bytes.
+        blocks: Memory blocks that Python has allocated.
+        waits: Open waits.
     """
 
     at: float
@@ -41,14 +41,13 @@ class Sample:
 
 @attrs.frozen
 class Memory:
-    """What the process held, over the first waits to the last.
+    """The memory of the process during the soak.
 
     Attributes:
-        peak: The most bytes resident at any time.
-        grown: Bytes by which the last quarter, in the median, is above the second; the first is for warming up.
-        objects: By what share of what they were Python's objects grew meanwhile, each open wait taken for as many as
-            it was in the second quarter.
-        left: Objects more at the end, when nothing is open, than at the beginning.
+        peak: The maximum of resident memory in bytes.
+        grown: Growth in bytes, from the median of the second quarter to that of the last; the first is for warming up.
+        objects: Relative growth of Python's objects in the same time, corrected for the number of open waits.
+        left: How many more objects exist at the end, when nothing is open, than at the beginning.
     """
 
     peak: int
@@ -58,7 +57,7 @@ class Memory:
 
     @classmethod
     def of(cls, samples: list[Sample], seconds: float, left: int) -> Memory:
-        """Compare quarters of what was sampled over so many seconds."""
+        """Compare the quarters of a soak."""
         first = samples[0]
         second = [sample for sample in samples if 0.25 <= sample.at / seconds < 0.5]
         last = [sample for sample in samples if 0.75 <= sample.at / seconds < 1.0]
@@ -78,20 +77,20 @@ def _medians(samples: list[Sample]) -> Sample:
     return Sample(*map(statistics.median, columns))
 
 
-class Pulse(Ticker):
-    """A ticker that can be asked in the midst of a round of the loop, before it could note how late that is."""
+class LiveTicker(Ticker):
+    """A ticker that can be read during an iteration of the loop, before it could record how late that iteration is."""
 
     def lateness(self) -> float:
-        """Return by how many seconds the loop was late, at most, or is."""
+        """Return the maximum lateness of the loop in seconds, including the current iteration."""
         return max(self.block.seconds, asyncio.get_running_loop().time() - self._due)
 
 
 class Vitals:
-    """Watches the running loop.
+    """Monitors the running loop.
 
     Args:
-        now: Says the time, in seconds from the beginning.
-        waits: Says how many waits are open.
+        now: Returns the seconds since the beginning.
+        waits: Returns how many waits are open.
     """
 
     def __init__(self, now: Callable[[], float], waits: Callable[[], int]) -> None:
@@ -100,13 +99,13 @@ class Vitals:
         self.blocked_at = 0.0
         self._now = now
         self._waits = waits
-        self._lately: deque[Pulse] = deque(maxlen=4)
+        self._lately: deque[LiveTicker] = deque(maxlen=4)
 
     async def watch(self) -> None:
-        """Watch until cancelled."""
+        """Monitor until cancelled."""
         self._sample()
         while True:
-            with Pulse() as ticker:
+            with LiveTicker() as ticker:
                 self._lately.append(ticker)
                 await asyncio.sleep(1.0)
             if ticker.block.own > self.block.own:
@@ -118,35 +117,35 @@ class Vitals:
         self.samples.append(Sample(self._now(), resident_memory(), sys.getallocatedblocks(), self._waits()))
 
     def lateness(self) -> float:
-        """Return by how many seconds the loop was late lately, at most."""
-        earlier = [pulse.block.seconds for pulse in list(self._lately)[:-1]]
-        return max([*earlier, *(pulse.lateness() for pulse in list(self._lately)[-1:])], default=0.0)
+        """Return the maximum lateness of the loop in the last seconds."""
+        earlier = [ticker.block.seconds for ticker in list(self._lately)[:-1]]
+        return max([*earlier, *(ticker.lateness() for ticker in list(self._lately)[-1:])], default=0.0)
 
 
-class Complaints(logging.Handler):
-    """What would be said on standard error: warnings, lost exceptions, and whatever is logged as a warning.
+class ErrorListener(logging.Handler):
+    """Collects warnings, unhandled exceptions, and log records of level WARNING or higher.
 
     Args:
-        tell: Told of each.
+        on_error: Called with each message.
     """
 
-    def __init__(self, tell: Callable[[str], None]) -> None:
+    def __init__(self, on_error: Callable[[str], None]) -> None:
         super().__init__(logging.WARNING)
-        self._tell = tell
+        self._on_error = on_error
 
     def listen(self) -> None:
-        """Hear everything from now on."""
+        """Install all hooks."""
         sys.unraisablehook = self._unraisable
-        asyncio.get_running_loop().set_exception_handler(self._lost)
+        asyncio.get_running_loop().set_exception_handler(self._unhandled)
         logging.getLogger().addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Take what is logged."""
+        """Handle a log record."""
         error = record.exc_info[1] if record.exc_info else None
-        self._tell(f"logged by {record.name}: {record.getMessage()} ({error!r})")
+        self._on_error(f"logged by {record.name}: {record.getMessage()} ({error!r})")
 
     def _unraisable(self, what: Any) -> None:
-        self._tell(f"unraisable: {what.exc_value!r} in {what.object!r} ({what.err_msg})")
+        self._on_error(f"unraisable: {what.exc_value!r} in {what.object!r} ({what.err_msg})")
 
-    def _lost(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-        self._tell(f"lost by the event loop: {context}")
+    def _unhandled(self, _: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+        self._on_error(f"unhandled in the event loop: {context}")
