@@ -1,9 +1,8 @@
-"""Looks for replies and `Retry-After`s that break the decoder: atheris, guided by which lines they reach.
+"""Search for replies and `Retry-After` values that break the decoder, with atheris, which is guided by code coverage.
 
-It begins from the contract's examples, and from what earlier runs found worth keeping in `bench/out/fuzz/`. Each input
-goes through the checks of `tests/fuzz/fuzzed.py`; one that fails them ends the run, with exit status 1 and the input
-in a file whose name is printed. The last lines printed are libFuzzer's account: inputs tried, and how much they
-reached.
+It starts with the examples of the contract, and with inputs that earlier runs stored in `bench/out/fuzz/`. Each input
+goes through the checks of `tests/fuzz/fuzzed.py`. An input that fails them ends the run with exit status 1, and is
+written to a file whose name is printed. The last lines are libFuzzer's statistics: inputs tried, and code reached.
 """
 
 from __future__ import annotations
@@ -18,8 +17,8 @@ import atheris
 ROOT = Path(__file__).parents[2]
 OUT = ROOT / "bench" / "out" / "fuzz"
 TARGETS = ("replies", "hints")
-LONGEST = {"replies": 4_096, "hints": 128}
-"""Bytes. Longer ones reach nothing more, and take longer."""
+MAX_LENGTH = {"replies": 4_096, "hints": 128}
+"""Bytes. Longer inputs reach no more code, and take longer."""
 
 WORDS = (
     *("null", "true", "NaN", "1e999", r"\\u0000", r"\\ud800", r"\xff", r"\"", "{}", "[]", "T", "Z", "+01:00", "2026-"),
@@ -27,21 +26,21 @@ WORDS = (
     *("COMPLETED", "IN_PROGRESS", "FAILED", "errorMessage", "errorId"),
     *("Sun, ", "Sunday, ", " Nov ", "-Feb-", "00:00:00", " GMT", " EST", " -0000", " +2359", "9999", "1969", "68"),
 )
-"""What the inputs are made of: rarely found by chance."""
+"""Parts of inputs that are rarely found by chance."""
 
-# Before anything else imports them: only what is imported in here is watched.
+# This must be the first import of these modules: atheris measures the coverage of modules imported here only.
 with atheris.instrument_imports(include=["playai_async", "email._parseaddr", "email.utils", "json.decoder"]):
     from tests.fuzz import fuzzed
 
 
 def reply(data: bytes) -> None:
-    """Read a reply, as one to a status request or, by its status, to a creation."""
+    """Read a reply to a status request, or to a creation if its status says so."""
     reply = fuzzed.reply_of(data)
     fuzzed.check_reply(reply, creates=reply.status == 201)
 
 
 def hint(data: bytes) -> None:
-    """Read a `Retry-After`, at one of two moments, as aiohttp would decode it."""
+    """Read a `Retry-After`, at one of two times, decoded like aiohttp does."""
     now = 0.0 if data[:1] == b"\0" else 784_111_777.0
     fuzzed.check_hint(data.decode("utf-8", "surrogateescape"), now=now)
 
@@ -60,7 +59,7 @@ def fuzz(target: str, seconds: int, seed: int) -> None:
     options = [
         f"-dict={words}",
         f"-max_total_time={seconds}",
-        f"-max_len={LONGEST[target]}",
+        f"-max_len={MAX_LENGTH[target]}",
         f"-seed={seed}",
         f"-artifact_prefix={OUT / target}/",
         "-timeout=10",
@@ -71,11 +70,13 @@ def fuzz(target: str, seconds: int, seed: int) -> None:
 
 
 def main() -> None:
-    """Fuzz one target, or each in a process of its own."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else None)
-    parser.add_argument("target", nargs="?", choices=TARGETS, help="what to fuzz (both, one after the other)")
-    parser.add_argument("--seconds", type=int, default=60, help="for each (%(default)s)")
-    parser.add_argument("--seed", type=int, default=1, help="of what is drawn (%(default)s)")
+    """Fuzz one target, or each target in a separate process."""
+    parser = argparse.ArgumentParser(
+        prog="python -m tests.fuzz", description=__doc__.splitlines()[0] if __doc__ else None
+    )
+    parser.add_argument("target", nargs="?", choices=TARGETS, help="what to fuzz; by default both, one after the other")
+    parser.add_argument("--seconds", type=int, default=60, help="for each target (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=1, help="(default: %(default)s)")
     options = parser.parse_args()
     if options.target is not None:
         fuzz(options.target, options.seconds, options.seed)

@@ -1,7 +1,7 @@
-"""What must hold for any reply and any `Retry-After` at all: the checks of the fuzzers, and what they begin from.
+"""The checks that hold for every reply and every `Retry-After`, and the inputs that the fuzzers start with.
 
-`test_fuzz` draws inputs with hypothesis, the same every time; `make fuzz` lets atheris look for new ones, guided by
-which lines they reach. Both end here.
+`test_fuzz` generates the same inputs each time with hypothesis. `make fuzz` lets atheris search for new inputs, guided
+by code coverage. Both use these checks.
 """
 
 from __future__ import annotations
@@ -43,18 +43,18 @@ ERRORS: tuple[object, ...] = (
     {},
     "Rate limit exceeded. Please wait a few moments and try again.",
 )
-"""The bodies that the contract names."""
+"""The error bodies that the contract documents."""
 
 
 def check_reply(reply: Reply, *, creates: bool = False) -> TtsJob | PlayAIError:
-    """Fail unless a reply becomes a job as the contract has it, or a documented error, that can be passed on and shown.
+    """Check that a reply becomes a valid job or a documented error, which can be pickled, copied and printed.
 
     Args:
         reply: The reply.
-        creates: Whether it answers a request to create a job.
+        creates: Whether it answers a request that creates a job.
 
     Returns:
-        What it became. Any other error passes through.
+        The job or the error. Any other error is raised.
     """
     outcome: TtsJob | PlayAIError
     try:
@@ -74,21 +74,21 @@ def check_reply(reply: Reply, *, creates: bool = False) -> TtsJob | PlayAIError:
 
 
 def check_hint(text: str | None, *, now: float) -> float | None:
-    """Fail unless a `Retry-After` is either no hint, or one of more than nothing and of a day at most."""
+    """Check that a `Retry-After` is ignored, or is more than 0 and at most a day."""
     hint = parse_retry_after(text, now=now)
     assert hint is None or (type(hint) is float and 0 < hint <= A_DAY)
     return hint
 
 
 def reply_of(data: bytes) -> Reply:
-    """Make a reply of a fuzzer's bytes: the first decides the status, the second the rest but the body."""
+    """Convert a fuzzer's bytes to a reply: the first byte decides the status, the second the rest of the head."""
     head, body = data[:2].ljust(2, b"\0"), data[2:]
     hint = body[:40].decode("latin-1") if head[1] & 2 else None
     return Reply(STATUSES[head[0] % len(STATUSES)], hint, body, complete=not head[1] & 1)
 
 
 def replies() -> list[bytes]:
-    """Examples of the contract's, for a fuzzer to begin from; `reply_of` understands them."""
+    """Return examples of the contract, which `reply_of` understands, for a fuzzer to start with."""
     jobs = [b"\0\0" + json.dumps(document).encode() for document in DOCUMENTS]
     created = [b"\4\0" + jobs[0][2:]]
     errors = [
@@ -98,7 +98,7 @@ def replies() -> list[bytes]:
 
 
 def hints() -> list[bytes]:
-    """Values of `Retry-After`, for a fuzzer to begin from."""
+    """Return values of `Retry-After` for a fuzzer to start with."""
     date = formatdate(784_111_787, usegmt=True)
     dates = [date, date.replace("GMT", "+0200"), "Sunday, 06-Nov-94 08:49:47 GMT", "Sun Nov  6 08:49:47 1994"]
     return [text.encode() for text in ("120", "0", "-1", "99999999999999999999999", *dates)]
