@@ -69,8 +69,15 @@ class Page:
         finally:
             self._environment.undo()
             self._directory.cleanup()
-            self._runner.close()
+            self._close_loop()
         assert not left, f"the examples left tasks running: {left}"
+
+    def _close_loop(self) -> None:
+        # Not `Runner.close`: since Python 3.12 it joins the threads with a timeout, which virtual time reaches at once.
+        loop = self._runner.get_loop()
+        loop.run_until_complete(loop.shutdown_asyncgens())
+        loop.run_until_complete(loop.shutdown_default_executor())
+        loop.close()
 
 
 async def _job_of_two_seconds(emulator: Emulator) -> str:
