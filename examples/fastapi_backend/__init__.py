@@ -1,1 +1,1 @@
-"""Speech in a FastAPI backend: `python -m examples.fastapi_backend`."""
+"""A text-to-speech backend with FastAPI: `python -m examples.fastapi_backend`."""

@@ -1,4 +1,4 @@
-"""Serves the example on loopback; without a key, on an emulator of the service."""
+"""Serve the example on 127.0.0.1. Without PLAYAI_API_KEY, it uses an emulator of the service."""
 
 import argparse
 import asyncio
@@ -28,8 +28,10 @@ def main() -> int:
                     "PLAYAI_USER_ID": "any-user",
                     "PLAYAI_BASE_URL": emulator.base_url,
                 }
-                print("PLAYAI_API_KEY is not set: an emulator stands in for the service, and plays a tune.", flush=True)
-            # What a client does not read would keep its connection open for ever.
+                print(
+                    "PLAYAI_API_KEY is not set: using an emulator, which returns a tune instead of speech.", flush=True
+                )
+            # Without a timeout, a client that does not read would keep its connection open forever.
             config = uvicorn.Config(create_app(), port=port, timeout_graceful_shutdown=5)
             runner.run(Server(config).serve())
         except KeyboardInterrupt:

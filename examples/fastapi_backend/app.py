@@ -1,7 +1,7 @@
-"""The backend: a text becomes a job, and whoever asks for the job waits for it, by long polling or in a stream.
+"""The backend: it creates jobs from texts, and clients wait for a job by long polling or in a stream.
 
-All requests share one session, which lives as long as the app and is the only thing here that asks PlayAI for anything.
-Its key and user id are in the environment, as `PLAYAI_API_KEY` and `PLAYAI_USER_ID`.
+All requests share one session, which lives as long as the app. Only the session sends requests to PlayAI. It reads its
+key and user id from `PLAYAI_API_KEY` and `PLAYAI_USER_ID`.
 """
 
 import asyncio
@@ -35,8 +35,8 @@ from playai_async import (
     WaitTimeoutError,
 )
 
-LONGEST_WAIT = 25
-"""Seconds for which a request may be held: proxies give up on one that is silent for longer, often after 30."""
+MAX_WAIT = 25
+"""Seconds that a request may wait: proxies close connections that are idle for longer, often after 30 s."""
 
 VOICE = "s3://voice-cloning-zero-shot/d9ff78ba-d016-47f6-b0ef-dd630f59414e/female-cs/manifest.json"
 
@@ -48,24 +48,25 @@ router = APIRouter()
 
 
 def create_app() -> FastAPI:
-    """Make the app; `uvicorn --factory` can call it, too."""
+    """Create the app; `uvicorn --factory` can call this function too."""
     app = FastAPI(title="Speech", lifespan=lifespan)
     app.include_router(router)
-    for kind in ANSWERS:
+    for kind in ERROR_RESPONSES:
         app.add_exception_handler(kind, answer)
     return app
 
 
 @contextlib.asynccontextmanager
 async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
-    """Keep one session open for as long as the app runs."""
-    share = os.environ.get("PLAYAI_REQUESTS_PER_MINUTE")  # this process's part of the quota; if not set, it is learned
+    """Keep one session open while the app runs."""
+    # This process's share of the quota. Without it, the session learns the quota.
+    share = os.environ.get("PLAYAI_REQUESTS_PER_MINUTE")
     async with PlayAISession(pacing=Pacing(requests_per_window=int(share) if share else None)) as playai:
         yield {"playai": playai}
 
 
 async def session_of(request: Request) -> PlayAISession:
-    """Give a handler the session."""
+    """Return the session, for handlers."""
     playai: PlayAISession = request.state.playai
     return playai
 
@@ -73,15 +74,15 @@ async def session_of(request: Request) -> PlayAISession:
 Session = Annotated[PlayAISession, Depends(session_of)]
 
 
-class Wish(BaseModel):
-    """What is to be spoken."""
+class SpeechRequest(BaseModel):
+    """The text to speak, and the voice."""
 
     text: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=5_000)]
     voice: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)] = VOICE
 
 
 class Speech(BaseModel):
-    """What a client is told of a job."""
+    """A job as clients see it."""
 
     id: UUID
     status: str
@@ -92,7 +93,7 @@ class Speech(BaseModel):
 
     @classmethod
     def of(cls, job: TtsJob) -> Self:
-        """Describe a job."""
+        """Convert a job."""
         speech = cls(id=job.id, status=job.output.status, done=job.done)
         if isinstance(job.output, Completed):
             speech.url, speech.content_type = job.output.url, job.output.content_type
@@ -101,30 +102,31 @@ class Speech(BaseModel):
 
 
 class Problem(BaseModel):
-    """What a client is told when there is no job to tell of."""
+    """The body of an error response."""
 
     detail: str
 
 
-PROBLEMS: dict[int | str, dict[str, Any]] = {
+ERROR_SCHEMAS: dict[int | str, dict[str, Any]] = {
     404: {"model": Problem, "description": "No such job"},
-    422: {"model": Problem, "description": "Not a valid request, or not one that the service accepts"},
-    502: {"model": Problem, "description": "The service cannot do it now"},
+    422: {"model": Problem, "description": "The request is not valid, or the service rejected it"},
+    502: {"model": Problem, "description": "The service is not available"},
     503: {
         "model": Problem,
-        "description": "Too much to do, or the server is going down",
+        "description": "The quota is used up, or the server is shutting down",
         "headers": {"Retry-After": {"description": "Seconds", "schema": {"type": "integer", "minimum": 1}}},
     },
 }
-"""The problems in the schema, where FastAPI would promise an answer of its own for 422, and no other."""
+"""The error responses in the schema. Otherwise FastAPI documents its own 422, and no other errors."""
 
-UNREADABLE: dict[int | str, dict[str, Any]] = {
+INVALID_SCHEMA: dict[int | str, dict[str, Any]] = {
     422: {
-        "description": "Not a valid request",
-        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},  # `model`: as a stream
+        "description": "The request is not valid",
+        # Not `model`, which FastAPI would document as a stream.
+        "content": {"application/json": {"schema": {"$ref": "#/components/schemas/Problem"}}},
     }
 }
-"""The same for a stream, in which all other problems are events."""
+"""The same for a stream, which sends all other errors as events."""
 
 
 @router.get("/", include_in_schema=False)
@@ -133,46 +135,46 @@ async def page() -> FileResponse:
     return FileResponse(PAGE)
 
 
-@router.post("/speech", status_code=202, responses=PROBLEMS)
-async def speak(wish: Wish, request: Request, response: Response, playai: Session) -> Speech:
+@router.post("/speech", status_code=202, responses=ERROR_SCHEMAS)
+async def speak(wanted: SpeechRequest, request: Request, response: Response, playai: Session) -> Speech:
     """Create a job."""
-    # Not given up when the client goes: what was sent may have made a job, which costs the same without a client.
-    job = await playai.create_job(TtsParameters(wish.text, wish.voice), timeout=LONGEST_WAIT)
+    # Not cancelled when the client disconnects: the request may have created a job, which costs the same anyway.
+    job = await playai.create_job(TtsParameters(wanted.text, wanted.voice), timeout=MAX_WAIT)
     response.headers["Location"] = request.url_for("state", job_id=job.id).path
     return Speech.of(job)
 
 
-@router.get("/speech/{job_id}", responses=PROBLEMS | {202: {"model": Speech, "description": "Not done yet"}})
+@router.get("/speech/{job_id}", responses=ERROR_SCHEMAS | {202: {"model": Speech, "description": "Not done yet"}})
 async def state(
     job_id: UUID,
     request: Request,
     response: Response,
     playai: Session,
-    wait: Annotated[int, Query(ge=0, le=LONGEST_WAIT)] = 0,
+    wait: Annotated[int, Query(ge=0, le=MAX_WAIT)] = 0,
 ) -> Speech:
-    """Tell a job's state: at once, or when it is done, or after so many seconds."""
+    """Return a job: at once, or when the job is done, or after `wait` seconds."""
     job = await while_connected(request, latest(playai, job_id, wait))
     response.status_code = 200 if job.done else 202
     return Speech.of(job)
 
 
 async def latest(playai: PlayAISession, job_id: UUID, seconds: int) -> TtsJob:
-    """Return the job, if possible done, within so many seconds."""
+    """Return the job, done if it finishes within a number of seconds."""
     if not seconds:
-        async with asyncio.timeout(LONGEST_WAIT):  # one request, but a spent quota may hold it
+        async with asyncio.timeout(MAX_WAIT):  # one request, but it may have to wait for the quota
             return await playai.get_job(job_id)
     try:
         return await playai.wait_for_completion(job_id, timeout=seconds)
     except WaitTimeoutError as late:
         if late.job is None:
-            raise  # there was not one answer, so that nothing is known of the job
+            raise  # no poll succeeded, so the state of the job is unknown
         return late.job
 
 
 async def while_connected(request: Request, wait: Coroutine[Any, Any, T]) -> T:
-    """Await something for as long as the client is there.
+    """Await something as long as the client is connected.
 
-    A handler is not told that its client has gone: it would wait on, for nobody.
+    FastAPI does not stop a handler when its client disconnects.
     """
     waiting, leaving = asyncio.create_task(wait), asyncio.create_task(disconnection(request))
     try:
@@ -187,60 +189,60 @@ async def while_connected(request: Request, wait: Coroutine[Any, Any, T]) -> T:
 
 
 async def disconnection(request: Request) -> None:
-    """Wait until the client has gone."""
+    """Wait until the client disconnects."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 async def watched(job_id: UUID, playai: Session) -> AsyncIterator[AsyncGenerator[TtsJob, None]]:
-    """Watch a job for as long as the response lasts.
+    """Watch a job until the response ends.
 
-    As a dependency, since FastAPI ends those with the response; a generator that it streams is left to the garbage
-    collector when the client goes at the wrong moment.
+    This is a dependency, because FastAPI closes dependencies with the response. It does not close a streamed generator
+    if the client disconnects at the wrong moment; the garbage collector does that later.
     """
     async with contextlib.aclosing(playai.watch(job_id)) as states:
         yield states
 
 
-@router.get("/speech/{job_id}/events", response_class=EventSourceResponse, responses=UNREADABLE)
+@router.get("/speech/{job_id}/events", response_class=EventSourceResponse, responses=INVALID_SCHEMA)
 async def events(
     states: Annotated[AsyncGenerator[TtsJob, None], Depends(watched)],
 ) -> AsyncIterable[ServerSentEvent]:
-    """Stream a job's states up to the final one; what goes wrong on the way comes as a last event, `problem`."""
+    """Stream the states of a job up to the final one; an error is sent as a last event, `problem`."""
     try:
         async for job in states:
             yield ServerSentEvent(data=Speech.of(job))
-    except PlayAIError as error:  # the status was sent long ago, and an EventSource would not show it to the page
+    except PlayAIError as error:  # the response has started, so its status cannot change
         status, detail = problem(error)
         yield ServerSentEvent(event="problem", data={"status": status, "detail": detail})
 
 
-BUSY = (503, "There is more to do than the service allows just now; try again.")
+BUSY = (503, "The service is busy. Try again later.")
 
-ANSWERS: Mapping[type[Exception], tuple[int, str]] = {
-    RequestValidationError: (422, "This is not a valid request."),  # FastAPI's own answer repeats the text
-    InvalidParametersError: (422, "The service does not accept this text or this voice."),
+ERROR_RESPONSES: Mapping[type[Exception], tuple[int, str]] = {
+    RequestValidationError: (422, "The request is not valid."),  # FastAPI's own response repeats the text
+    InvalidParametersError: (422, "The service did not accept the text or the voice."),
     NotFoundError: (404, "There is no such job."),
     RateLimitedError: BUSY,
     WaitTimeoutError: BUSY,
     TimeoutError: BUSY,
-    SessionClosedError: (503, "The server is going down; try again."),
-    ClientDisconnect: (499, "You have gone."),
-    # The key, the plan, an outage: not the client's affair.
-    PlayAIError: (502, "The speech service cannot do this now."),
+    SessionClosedError: (503, "The server is shutting down. Try again."),
+    ClientDisconnect: (499, "The client has disconnected."),
+    # A wrong key, the plan, or an outage: nothing that the client can fix.
+    PlayAIError: (502, "The speech service is not available."),
 }
 
 
 def problem(error: Exception) -> tuple[int, str]:
-    """Return the status and the words for an error; none of them are the error's own."""
-    status, detail = next(ANSWERS[kind] for kind in type(error).__mro__ if kind in ANSWERS)
+    """Return the status and the message for an error; the message is never the error's own text."""
+    status, detail = next(ERROR_RESPONSES[kind] for kind in type(error).__mro__ if kind in ERROR_RESPONSES)
     if status == 502:
-        log.error("%s", error)  # which shows no key and no text
+        log.error("%s", error)  # contains neither the key nor the text
     return status, detail
 
 
 async def answer(request: Request, error: Exception) -> JSONResponse:
-    """Answer a request that met an error."""
+    """Respond to a request that failed."""
     status, detail = problem(error)
     pause = math.ceil(max(1.0, request.state.playai.stats.paused_for))
     headers = {"Retry-After": str(pause)} if status == 503 else None

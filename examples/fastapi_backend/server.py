@@ -1,4 +1,4 @@
-"""A uvicorn server that ends what waits before it waits for what is open."""
+"""A uvicorn server that closes the session before it waits for open responses."""
 
 import socket
 
@@ -6,13 +6,14 @@ import uvicorn
 
 
 class Server(uvicorn.Server):
-    """A server for an app with a session in its lifespan's state.
+    """A server for an app that keeps its session in the lifespan state.
 
-    On its way out uvicorn waits for open responses first and ends the lifespan last, so that a stream would keep a
-    session open, and the session the stream. Here the session goes first: its waits end, and the responses with them.
+    On shutdown, uvicorn waits for open responses first and ends the lifespan last. An open stream would keep the
+    session open, and the session would keep the stream open. This server closes the session first: all waits end, and
+    so do the responses.
     """
 
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """Close the session, then the server."""
+        """Close the session, then shut down."""
         await self.lifespan.state["playai"].aclose()
         await super().shutdown(sockets)

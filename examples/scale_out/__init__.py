@@ -1,1 +1,1 @@
-"""Two web processes and two workers, on one PostgreSQL and one Redis: `python -m examples.scale_out`."""
+"""Two web processes and two workers with one PostgreSQL and one Redis: `python -m examples.scale_out`."""

@@ -1,7 +1,7 @@
-"""Two web processes, two workers, one PostgreSQL and one Redis on loopback; without a key, on an emulator of PlayAI.
+"""Run two web processes, two workers, PostgreSQL and Redis on 127.0.0.1. Without a key, it uses an emulator of PlayAI.
 
-By default, or with --demo, 40 texts are made into speech while a worker is killed, and the exit status is 0 if each was
-stored exactly once. With --serve all keeps running until Ctrl-C.
+By default, or with --demo, it creates speech for 40 texts and kills a worker meanwhile. The exit status is 0 if each
+result was stored exactly once. With --serve, everything runs until Ctrl-C.
 """
 
 import argparse
@@ -19,8 +19,8 @@ import aiohttp
 
 from playai_async.emulator import Emulator
 
-from .demo import Demo, clock
-from .processes import Kept, started, stopped
+from .demo import Demo, stopwatch
+from .processes import Supervised, start, stop
 from .servers import find_program, free_port
 
 PACKAGE = __package__ or "scale_out"
@@ -28,24 +28,28 @@ ROOT = Path(__file__).resolve().parents[len(PACKAGE.split("."))]
 """The directory in which `python -m` finds this package."""
 
 READY = 60.0
-"""Seconds for the web processes to answer."""
+"""Seconds to wait for the web processes."""
 
 
 class NotStartedError(Exception):
-    """Something did not start; what it had to say is on standard error."""
+    """A process did not start; its error is on standard error."""
 
 
 def main() -> int:
-    """Run, and return the exit status."""
+    """Run the example, and return the exit status."""
     parser = argparse.ArgumentParser(
         prog=f"python -m {PACKAGE}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--demo", action="store_true", help="post texts, kill a worker, and count (the default)")
+    mode.add_argument("--demo", action="store_true", help="post texts, kill a worker, and count the results (default)")
     mode.add_argument("--serve", action="store_true", help="keep serving until Ctrl-C")
-    parser.add_argument("--jobs", type=int, default=40, metavar="N", help="how many texts (40)")
-    parser.add_argument("--quota", type=int, default=60, metavar="N", help="requests a window for all (60)")
-    parser.add_argument("--window", type=float, metavar="S", help="seconds (10 on the emulator; the service's are 60)")
+    parser.add_argument("--jobs", type=int, default=40, metavar="N", help="number of texts (default: 40)")
+    parser.add_argument(
+        "--quota", type=int, default=60, metavar="N", help="requests per window for all processes (default: 60)"
+    )
+    parser.add_argument(
+        "--window", type=float, metavar="S", help="seconds per window (default: 10 with the emulator, else 60)"
+    )
     options = parser.parse_args()
     options.emulated = not os.environ.get("PLAYAI_API_KEY")
     if options.window is None:
@@ -53,12 +57,12 @@ def main() -> int:
     if min(options.jobs, options.quota, options.window) <= 0:
         parser.error("--jobs, --quota and --window must be more than 0")
     if not options.emulated and not (options.demo or options.serve):
-        print("PLAYAI_API_KEY is set, and speech costs money: say --demo or --serve.", file=sys.stderr)
+        print("PLAYAI_API_KEY is set, and speech costs money: pass --demo or --serve.", file=sys.stderr)
         return 2
     needed = {"redis-server": "redis-server", "postgresql": "initdb"}
     missing = [package for package, program in needed.items() if not find_program(program)]
     if missing:
-        print(f"Missing here: {' and '.join(missing)}. apt-get install {' '.join(missing)}", file=sys.stderr)
+        print(f"Not installed: {' and '.join(missing)}. Run: apt-get install {' '.join(missing)}", file=sys.stderr)
         return 2
     os.chdir(ROOT)
     try:
@@ -69,18 +73,18 @@ def main() -> int:
 
 
 async def until_signalled(options: argparse.Namespace) -> int:
-    """Run until it is over or a signal comes, and stop all that was started, which no second signal disturbs."""
+    """Run until the example ends or a signal arrives, then stop all processes; further signals are ignored."""
     running = asyncio.create_task(run(options))
     signals: list[int] = []
 
-    def heard(number: int) -> None:
+    def on_signal(number: int) -> None:
         signals.append(number)
         if len(signals) == 1:
             print("\nstopping", flush=True)
             running.cancel()
 
     for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, heard, number)
+        asyncio.get_running_loop().add_signal_handler(number, on_signal, number)
     await asyncio.wait([running])
     if signals:
         return 128 + signals[0]
@@ -88,8 +92,8 @@ async def until_signalled(options: argparse.Namespace) -> int:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Start all, demonstrate or serve, and stop all."""
-    say = clock()
+    """Start everything, run the demo or serve, and stop everything."""
+    say = stopwatch()
     async with contextlib.AsyncExitStack() as stack:
         environment = os.environ | await stack.enter_async_context(databases())
         emulator = Emulator(options.quota, options.window) if options.emulated else None
@@ -102,19 +106,21 @@ async def run(options: argparse.Namespace) -> int:
                 "PLAYAI_BASE_URL": emulator.base_url,
             }
         ports = [free_port(), free_port()]
-        webs = [Kept(f"web {at}", web(port), environment, say) for at, port in enumerate(ports, 1)]
-        workers = [Kept(f"worker {at}", [f"{PACKAGE}.worker"], environment, say) for at in (1, 2)]
-        await stack.enter_async_context(all_kept_up([*webs, *workers]))
+        webs = [Supervised(f"web {at}", web(port), environment, say) for at, port in enumerate(ports, 1)]
+        workers = [Supervised(f"worker {at}", [f"{PACKAGE}.worker"], environment, say) for at in (1, 2)]
+        await stack.enter_async_context(run_all([*webs, *workers]))
         urls = [f"http://127.0.0.1:{port}" for port in ports]
-        await answering(urls)
+        await wait_until_ready(urls)
         show(environment, emulator, dict(zip(webs, urls, strict=True)), workers)
         if options.serve:
-            print(f'\nTry: curl -i {urls[0]}/speech --json \'{{"text": "Hello."}}\'    Ctrl-C ends it all.', flush=True)
+            print(
+                f'\nTry: curl -i {urls[0]}/speech --json \'{{"text": "Hello."}}\'    Press Ctrl-C to stop.', flush=True
+            )
             await asyncio.Event().wait()
         demo = Demo(options.jobs, urls, environment["DATABASE_URL"], say)
-        with contextlib.suppress(TimeoutError):  # the account says what is lost
+        with contextlib.suppress(TimeoutError):  # the report shows what is missing
             await demo.run(workers)
-        return 0 if await demo.account(workers, emulator) else 1
+        return 0 if await demo.report(workers, emulator) else 1
 
 
 def web(port: int) -> list[str]:
@@ -123,8 +129,8 @@ def web(port: int) -> list[str]:
 
 @contextlib.asynccontextmanager
 async def databases() -> AsyncIterator[dict[str, str]]:
-    """Have PostgreSQL and Redis, and yield where they are."""
-    process = await started(
+    """Run PostgreSQL and Redis, and yield their addresses as environment variables."""
+    process = await start(
         sys.executable,
         "-m",
         f"{PACKAGE}.servers",
@@ -134,25 +140,25 @@ async def databases() -> AsyncIterator[dict[str, str]]:
     )
     try:
         assert process.stdout is not None  # noqa: S101 - it is a pipe
-        said = await process.stdout.readline()
-        if not said:
+        line = await process.stdout.readline()
+        if not line:
             raise NotStartedError("PostgreSQL and Redis did not start.")
-        yield json.loads(said)
+        yield json.loads(line)
     finally:
-        await stopped(process)
+        await stop(process)
 
 
 @contextlib.asynccontextmanager
-async def all_kept_up(processes: list[Kept]) -> AsyncIterator[None]:
-    """Keep all up, and stop them at the same time."""
+async def run_all(processes: list[Supervised]) -> AsyncIterator[None]:
+    """Run all processes, and stop them at the same time."""
     async with contextlib.AsyncExitStack() as stack:
         for process in processes:
-            await stack.enter_async_context(process.kept_up())
+            await stack.enter_async_context(process.running())
         yield
 
 
-async def answering(urls: list[str]) -> None:
-    """Wait until all web processes answer."""
+async def wait_until_ready(urls: list[str]) -> None:
+    """Wait until all web processes respond."""
     ends = time.monotonic() + READY
     async with aiohttp.ClientSession() as client:
         for url in urls:
@@ -166,8 +172,10 @@ async def answering(urls: list[str]) -> None:
                     await asyncio.sleep(0.1)
 
 
-def show(environment: dict[str, str], emulator: Emulator | None, webs: dict[Kept, str], workers: list[Kept]) -> None:
-    """Print where everything is."""
+def show(
+    environment: dict[str, str], emulator: Emulator | None, webs: dict[Supervised, str], workers: list[Supervised]
+) -> None:
+    """Print the addresses."""
     service = environment.get("PLAYAI_BASE_URL", "https://api.play.ai")
     places = {"PostgreSQL": environment["DATABASE_URL"], "Redis": environment["REDIS_URL"], "PlayAI": service}
     if emulator is not None:

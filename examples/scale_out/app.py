@@ -1,6 +1,6 @@
-"""The web process: a text becomes a job and a durable wait for it, and whoever asks is told what is stored by then.
+"""The web process: it creates a job and a durable wait for each text, and returns the results that are stored.
 
-No request waits for a job, so that any web process may be stopped, or answer for what another was asked.
+No request waits for a job. So any web process can be stopped, and each can respond for jobs that another one created.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ from playai_async import InvalidParametersError, PlayAIError, RateLimitedError, 
 
 from .waits import opened, playai, pool, waits
 
-LONGEST_CREATION = 25
-"""Seconds: proxies give up on a request that is silent for longer, often after 30."""
+CREATE_TIMEOUT = 25
+"""Seconds: proxies close connections that are idle for longer, often after 30 s."""
 
 VOICE = "s3://voice-cloning-zero-shot/d9ff78ba-d016-47f6-b0ef-dd630f59414e/female-cs/manifest.json"
 
@@ -30,7 +30,7 @@ Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max
 log = logging.getLogger(__name__)
 
 
-class Wish(BaseModel):
+class SpeechRequest(BaseModel):
     text: Text
     voice: Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=500)] = VOICE
 
@@ -52,11 +52,11 @@ app = FastAPI(title="Speech, scaled out", lifespan=lifespan)
 
 
 @app.post("/speech", status_code=202)
-async def speak(wish: Wish, request: Request, response: Response) -> Speech:
+async def speak(wanted: SpeechRequest, request: Request, response: Response) -> Speech:
     async with pool.connection():
-        pass  # before anything is paid for: without the database nobody could wait for it
-    job = await playai.create_job(TtsParameters(wish.text, wish.voice), timeout=LONGEST_CREATION)
-    # A process that dies here leaves a job that nobody waits for; its client was not answered, and asks again.
+        pass  # check this before the job is paid for: without the database, no worker could wait for it
+    job = await playai.create_job(TtsParameters(wanted.text, wanted.voice), timeout=CREATE_TIMEOUT)
+    # If the process dies here, no worker waits for the job. The client got no response, and tries again.
     async with pool.connection() as connection:
         await connection.execute("INSERT INTO speeches (job_id) VALUES (%s)", (job.id,))
     await waits.defer(job, on_done="store_speech")
@@ -74,7 +74,7 @@ async def state(job_id: UUID, response: Response) -> Speech:
         )
         speech = await cursor.fetchone()
     if speech is None:
-        raise HTTPException(404, "There is no such speech.")
+        raise HTTPException(404, "Not found.")
     if speech.state == "IN_PROGRESS":
         response.status_code = 202
     return speech
@@ -85,9 +85,9 @@ async def state(job_id: UUID, response: Response) -> Speech:
 @app.exception_handler(ConnectorException)
 async def answer(_: Request, error: Exception) -> JSONResponse:
     if isinstance(error, InvalidParametersError):
-        return JSONResponse({"detail": "The service does not accept this text or this voice."}, 422)
+        return JSONResponse({"detail": "The service did not accept the text or the voice."}, 422)
     log.error("%s: %s", type(error).__name__, error)
     if isinstance(error, PlayAIError) and not isinstance(error, RateLimitedError | WaitTimeoutError):
-        return JSONResponse({"detail": "The speech service cannot do this now."}, 502)
+        return JSONResponse({"detail": "The speech service is not available."}, 502)
     pause = math.ceil(max(1.0, playai.stats.paused_for))
-    return JSONResponse({"detail": "Too busy; try again."}, 503, {"Retry-After": str(pause)})
+    return JSONResponse({"detail": "The service is busy. Try again later."}, 503, {"Retry-After": str(pause)})

@@ -1,4 +1,4 @@
-"""The demonstration: texts for both web processes, the death of a worker in the middle, and an account at the end."""
+"""The demo: texts for both web processes, a worker that is killed, and a report at the end."""
 
 import asyncio
 import time
@@ -10,17 +10,17 @@ import psycopg
 
 from playai_async.emulator import Emulator
 
-from .processes import Kept
+from .processes import Supervised
 
-PATIENCE = 300.0
-"""Seconds after which what is not stored is lost."""
+TIMEOUT = 300.0
+"""Seconds after which a result that is not stored counts as lost."""
 
-GLANCE = 0.1
-"""Seconds between two looks at the database."""
+POLL_INTERVAL = 0.1
+"""Seconds between two queries of the database."""
 
 
 class Demo:
-    """One run, and its account."""
+    """One run and its report."""
 
     def __init__(self, jobs: int, urls: list[str], database: str, say: Callable[[str], None]) -> None:
         self._jobs = jobs
@@ -30,20 +30,20 @@ class Demo:
         self._asked: list[tuple[int, UUID]] = []
         self._seconds = 0.0
 
-    async def run(self, workers: list[Kept]) -> None:
-        """Have it happen."""
+    async def run(self, workers: list[Supervised]) -> None:
+        """Post the texts, kill a worker, and wait until all results are stored."""
         began = time.monotonic()
         async with aiohttp.ClientSession() as client, await connected(self._database) as connection:
             await asyncio.gather(*(self._post(client, number) for number in range(self._jobs)))
-            self._say(f"{self._jobs} texts were posted, by turns to each web process")
-            async with asyncio.timeout(PATIENCE):
+            self._say(f"{self._jobs} texts were posted, half of them to each web process")
+            async with asyncio.timeout(TIMEOUT):
                 await self._until(connection, self._jobs // 3)
                 victim = workers[0]
-                self._say(f"a third is stored; {victim.name} (process {victim.pid}) is killed")
+                self._say(f"one third is stored; killing {victim.name} (process {victim.pid})")
                 victim.kill()
                 await self._until(connection, self._jobs)
             self._seconds = time.monotonic() - began
-            self._say("all are stored")
+            self._say("all results are stored")
 
     async def _post(self, client: aiohttp.ClientSession, number: int) -> None:
         at = number % len(self._urls)
@@ -53,22 +53,22 @@ class Demo:
             self._asked.append((at, UUID((await answer.json())["id"])))
 
     async def _until(self, connection: "psycopg.AsyncConnection[tuple[int, int]]", wanted: int) -> None:
-        while (await stored(connection))[1] < wanted:  # noqa: ASYNC110 - it is other processes that store
-            await asyncio.sleep(GLANCE)
+        while (await stored(connection))[1] < wanted:  # noqa: ASYNC110 - other processes store the results
+            await asyncio.sleep(POLL_INTERVAL)
 
-    async def account(self, workers: list[Kept], emulator: Emulator | None) -> bool:
-        """Print what came of it, and say whether each text was stored once."""
+    async def report(self, workers: list[Supervised], emulator: Emulator | None) -> bool:
+        """Print the report, and return whether each result was stored exactly once."""
         async with await connected(self._database) as connection:
             outcomes, completed = await stored(connection)
-        told = [await self._told_by(at) for at in range(len(self._urls))]
+        completed_by = [await self._completed_at(at) for at in range(len(self._urls))]
         lines: dict[str, object] = {"jobs": self._jobs, "stored": f"{completed}, in {outcomes} rows"}
-        for at, answered in enumerate(told):
+        for at, answered in enumerate(completed_by):
             posted = sum(each == at for each, _ in self._asked)
             others = len(self._asked) - posted
-            lines[f"web {at + 1}"] = f"{posted} posted; of the other's {others} it tells {answered} as completed"
+            lines[f"web {at + 1}"] = f"{posted} posted; reports {answered} of the other's {others} as completed"
         if emulator is not None:
             polls = [arrival for arrival in emulator.arrivals if arrival.method == "GET"]
-            lines["status requests"] = f"{len(polls)}, {sum(each.status == 429 for each in polls)} of them refused"
+            lines["status requests"] = f"{len(polls)}, {sum(each.status == 429 for each in polls)} of them rate limited"
         lines["worker processes"] = f"{sum(worker.started for worker in workers)}, {len(workers)} at a time"
         lines["seconds"] = f"{self._seconds:.1f}"
         print()
@@ -76,8 +76,8 @@ class Demo:
             print(f"{name:<18}{value}")
         return outcomes == completed == self._jobs
 
-    async def _told_by(self, at: int) -> int:
-        """Count the speeches that a web process tells of as completed, of those that the others were asked for."""
+    async def _completed_at(self, at: int) -> int:
+        """Count the jobs of the other web process that this one reports as completed."""
         others = [job_id for asked, job_id in self._asked if asked != at]
         states = []
         async with aiohttp.ClientSession(self._urls[at]) as client:
@@ -92,14 +92,14 @@ async def connected(database: str) -> "psycopg.AsyncConnection[tuple[int, int]]"
 
 
 async def stored(connection: "psycopg.AsyncConnection[tuple[int, int]]") -> tuple[int, int]:
-    """Count the outcomes, and the jobs that they are of."""
+    """Count the outcomes, and the distinct jobs among them."""
     cursor = await connection.execute("SELECT count(*), count(DISTINCT job_id) FROM outcomes")
     row = await cursor.fetchone()
-    assert row is not None  # noqa: S101 - it always has one
+    assert row is not None  # noqa: S101 - this query always returns a row
     return row
 
 
-def clock() -> Callable[[str], None]:
-    """Return what tells of events, with the seconds since now."""
+def stopwatch() -> Callable[[str], None]:
+    """Return a function that prints a message with the elapsed time."""
     began = time.monotonic()
     return lambda words: print(f"{time.monotonic() - began:6.1f} s  {words}", flush=True)

@@ -1,4 +1,4 @@
-"""Processes that are kept up: what systemd, or whatever runs containers, is there for."""
+"""Restart processes when they exit, like systemd or a container's restart policy."""
 
 import asyncio
 import contextlib
@@ -6,18 +6,18 @@ import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 
 RESTART_PAUSE = 5.0
-"""Seconds from an end to the next start: more than `worker.SILENCE`, so that a worker can take over."""
+"""Seconds from an exit to the next start: more than `worker.SILENCE`, so that the new worker can take over."""
 
 GRACE = 10.0
-"""Seconds to end after a SIGTERM, before a SIGKILL."""
+"""Seconds from SIGTERM to SIGKILL."""
 
 
-class Kept:
-    """A Python module as a process, started anew whenever it ends.
+class Supervised:
+    """A Python module as a process that is restarted whenever it exits.
 
     Attributes:
-        name: What it is called.
-        started: How many processes there were.
+        name: The name in messages.
+        started: How many processes were started.
     """
 
     def __init__(
@@ -32,51 +32,51 @@ class Kept:
 
     @property
     def pid(self) -> int | None:
-        """Its process, if it has one now."""
+        """The id of the current process, or None."""
         return None if self._process is None or self._process.returncode is not None else self._process.pid
 
     def kill(self) -> None:
-        """End it as the kernel does when there is no memory left."""
+        """Kill the process, like the kernel when memory runs out."""
         if self._process is not None and self._process.returncode is None:
             self._process.kill()
 
     @contextlib.asynccontextmanager
-    async def kept_up(self) -> AsyncIterator[None]:
-        """Keep it up for the length of the block, and stop it at the end."""
+    async def running(self) -> AsyncIterator[None]:
+        """Run the process until the end of the block, then stop it."""
         await self._start()
-        keeping = asyncio.create_task(self._keep_up())
+        supervising = asyncio.create_task(self._supervise())
         try:
             yield
         finally:
-            keeping.cancel()
-            await asyncio.wait([keeping])
+            supervising.cancel()
+            await asyncio.wait([supervising])
             if self._process is not None:
-                await stopped(self._process)
+                await stop(self._process)
 
     async def _start(self) -> None:
-        self._process = await started(*self._command, environment=self._environment)
+        self._process = await start(*self._command, environment=self._environment)
         self.started += 1
 
-    async def _keep_up(self) -> None:
+    async def _supervise(self) -> None:
         while True:
-            assert self._process is not None  # noqa: S101 - it is started before it is kept up
+            assert self._process is not None  # noqa: S101 - `running` starts it first
             status = await self._process.wait()
-            self._say(f"{self.name} ended with status {status}, and is started again in {RESTART_PAUSE:.0f} s")
+            self._say(f"{self.name} exited with status {status}; restarting in {RESTART_PAUSE:.0f} s")
             await asyncio.sleep(RESTART_PAUSE)
             await self._start()
 
 
-async def started(
+async def start(
     *command: str, environment: Mapping[str, str], stdin: int = asyncio.subprocess.DEVNULL, stdout: int | None = None
 ) -> asyncio.subprocess.Process:
-    """Start a process that a Ctrl-C in the terminal does not reach: it is ended in its turn."""
+    """Start a process that Ctrl-C in the terminal does not reach, so that the script can stop it in order."""
     return await asyncio.create_subprocess_exec(
         *command, env=environment, stdin=stdin, stdout=stdout, start_new_session=True
     )
 
 
-async def stopped(process: asyncio.subprocess.Process) -> None:
-    """End a process, if need be by force."""
+async def stop(process: asyncio.subprocess.Process) -> None:
+    """Stop a process, with SIGKILL if necessary."""
     if process.returncode is None:
         process.terminate()
         try:

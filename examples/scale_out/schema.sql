@@ -1,12 +1,12 @@
--- The example's own tables, beside procrastinate's.
+-- The tables of the example, in addition to those of procrastinate.
 
--- What was asked for, so that an id that nobody was given is not found.
+-- All jobs that were created, so that an unknown id is a 404.
 CREATE TABLE speeches (
     job_id uuid PRIMARY KEY,
     asked_at timestamptz NOT NULL DEFAULT now()
 );
 
--- What became of it. The key is what makes a handler's second call for one outcome store nothing.
+-- The results. The key makes sure that a second call of the handler for one outcome stores nothing.
 CREATE TABLE outcomes (
     key text PRIMARY KEY,
     job_id uuid NOT NULL REFERENCES speeches,

@@ -1,8 +1,8 @@
-"""What web processes and workers have in common: the session, the database, the waits and what follows on each.
+"""Shared by web processes and workers: the session, the database, the waits, and the handler of their outcomes.
 
-All of it comes from the environment: `PLAYAI_API_KEY` and `PLAYAI_USER_ID`, `DATABASE_URL` and `REDIS_URL`, and
-`PLAYAI_QUOTA`, the requests a minute that all processes may send together.
-Nothing is connected to by an import: whoever serves or works opens it, with `opened`.
+The settings are environment variables: `PLAYAI_API_KEY` and `PLAYAI_USER_ID`, `DATABASE_URL`, `REDIS_URL`, and
+`PLAYAI_QUOTA`, the requests per minute that all processes together may send.
+Importing this module opens no connection; web processes and workers open all of them with `opened`.
 """
 
 import contextlib
@@ -17,20 +17,20 @@ from playai_async.contrib.procrastinate import DurableWaits, Outcome
 from playai_async.contrib.redis import RedisQuota
 
 CONCURRENCY = 8
-"""Waits that a worker asks for at once. A slot is held for one request, and not for as long as a job takes."""
+"""Waits that a worker polls at the same time. A wait takes a slot for one request only, not until its job is done."""
 
 playai = PlayAISession(
     pacing=Pacing(
         requests_per_window=int(os.environ.get("PLAYAI_QUOTA", "60")),
-        window=float(os.environ.get("PLAYAI_WINDOW", "60")),  # seconds; the service's are minutes
+        window=float(os.environ.get("PLAYAI_WINDOW", "60")),  # seconds; windows of the service are minutes
         shared=RedisQuota(os.environ["REDIS_URL"]),
     )
 )
 pool = AsyncConnectionPool(
     os.environ["DATABASE_URL"],
-    max_size=CONCURRENCY + 2,  # procrastinate listens on one, and looks for rows on another
-    timeout=5.0,  # seconds; without the database a request is better refused soon, and a handler is called again
-    check=AsyncConnectionPool.check_connection,  # a restart of PostgreSQL leaves dead ones
+    max_size=CONCURRENCY + 2,  # procrastinate listens on one connection, and fetches rows on another
+    timeout=5.0,  # seconds; without the database, fail fast: clients and handlers are retried
+    check=AsyncConnectionPool.check_connection,  # a restart of PostgreSQL leaves dead connections
     open=False,
 )
 tasks = procrastinate.App(connector=procrastinate.PsycopgConnector())
@@ -52,7 +52,7 @@ async def store_speech(outcome: Outcome) -> None:
             # The link expires. To keep the audio, download it here: `await playai.download(outcome.job, directory)`.
             url, seconds = outcome.job.output.url, outcome.job.output.duration
     async with pool.connection() as connection:
-        # A handler is called at least once: again, if its worker died before it was noted that it had returned.
+        # A handler is called at least once. It is called again if its worker died before its return was stored.
         await connection.execute(
             "INSERT INTO outcomes (key, job_id, state, url, seconds) VALUES (%s, %s, %s, %s, %s)"
             " ON CONFLICT (key) DO NOTHING",

@@ -1,7 +1,7 @@
-"""A worker: asks for jobs as long as it runs, each time that one is due. Something must start it anew when it ends.
+"""A worker: polls due jobs until it is stopped. Something must restart it when it exits.
 
-It ends when it is told to, by SIGTERM or SIGINT, and when it loses PostgreSQL, as all of procrastinate's workers do;
-the latter with status 1 or 0. So it takes systemd's `Restart=always`, and not `on-failure`, to bring it back.
+It exits on SIGTERM or SIGINT, and when it loses the connection to PostgreSQL, like all procrastinate workers; then with
+status 1 or 0. So use systemd's `Restart=always`, not `on-failure`.
 """
 
 import asyncio
@@ -14,23 +14,23 @@ from procrastinate.exceptions import ConnectorException
 from .waits import CONCURRENCY, opened, tasks, waits
 
 HEARTBEAT = 1.0
-"""Seconds; a tenth of procrastinate's default, so that silence is soon a sign of death."""
+"""Seconds; a tenth of procrastinate's default, so that a dead worker is noticed sooner."""
 
 SILENCE = 4.0
-"""Seconds without a heartbeat after which a worker that starts takes over what another had in hand.
+"""Seconds without a heartbeat after which a new worker takes over the rows of another worker.
 
-It must not be more than what starts workers anew waits before it does: systemd's `RestartSec`, say.
+This must not be longer than the pause before a restart, such as systemd's `RestartSec`.
 """
 
 
 async def take_over() -> None:
-    """Put back what a predecessor had in hand when it died.
+    """Return the rows of a dead worker to the queue.
 
-    The waits' own rescue does that too, but leaves half a minute for signs of life, and comes twice a minute.
+    The library's own rescue task does this too, but it waits half a minute for a heartbeat, and runs twice a minute.
     """
     for row in await tasks.job_manager.get_stalled_jobs(queue=waits.queue, seconds_since_heartbeat=SILENCE):
-        logging.warning("row %s was in the hands of a worker that died, and is put back", row.id)
-        with contextlib.suppress(ConnectorException):  # another worker was first
+        logging.warning("row %s was held by a dead worker and is returned to the queue", row.id)
+        with contextlib.suppress(ConnectorException):  # another worker did it first
             await tasks.job_manager.retry_job(row)
 
 
@@ -40,10 +40,10 @@ async def work() -> None:
         await tasks.run_worker_async(
             queues=[waits.queue],
             concurrency=CONCURRENCY,
-            fetch_job_polling_interval=1.0,  # how late a poll that is due may be
+            fetch_job_polling_interval=1.0,  # the maximum delay of a due poll
             shutdown_graceful_timeout=5.0,
             update_heartbeat_interval=HEARTBEAT,
-            delete_jobs="successful",  # a finished wait's row is of no more use, nor is that of a rescue
+            delete_jobs="successful",  # rows of finished waits and rescue tasks are not needed
         )
 
 
@@ -52,7 +52,7 @@ def main() -> int:
     try:
         asyncio.run(work())
     except ConnectorException as error:
-        logging.error("ended: %s", error.__cause__)  # noqa: TRY400 - where it was lost is of no use
+        logging.error("exiting: %s", error.__cause__)  # noqa: TRY400 - the traceback does not help
         return 1
     return 0
 

@@ -161,7 +161,7 @@ def test_a_job_that_failed_is_shown_as_one(live: Live, page: Page) -> None:
     job = live.call(lambda: live.emulator.add_job(fails=True))
     page.goto(f"{live.url}#{job}")
     shows(page, "FAILED")
-    expect(page.locator("li")).to_contain_text("could not be spoken")
+    expect(page.locator("li")).to_contain_text("Failed. Try another text.")
     expect(page.locator("audio")).to_be_hidden()
     assert is_closed(page)
 
@@ -170,7 +170,7 @@ def test_a_job_that_failed_is_shown_as_one(live: Live, page: Page) -> None:
     ("address", "words"),
     [
         pytest.param("00000000-1111-4222-8333-444444444444", "There is no such job.", id="a job that is not there"),
-        pytest.param("nonsense", "The server knows nothing of this job.", id="no job"),
+        pytest.param("nonsense", "There is no such job.", id="no job"),
     ],
 )
 def test_an_address_that_leads_nowhere_says_so(live: Live, page: Page, address: str, words: str) -> None:
@@ -185,7 +185,7 @@ def test_a_refusal_is_told_to_the_person(live: Live, page: Page) -> None:
     """In words, where it is read out; the button works again."""
     live.call(lambda: live.emulator.inject(Status(400), endpoint="create"))
     page.get_by_role("button", name="Speak").click()
-    expect(page.get_by_role("alert")).to_have_text("The service does not accept this text or this voice.")
+    expect(page.get_by_role("alert")).to_have_text("The service did not accept the text or the voice.")
     speak(page, "Hello.")
     expect(page.get_by_role("alert")).to_be_empty()
 
@@ -194,7 +194,7 @@ def test_a_blank_text_is_not_sent(live: Live, page: Page) -> None:
     """The page asks for one, and the service for nothing."""
     page.get_by_label("Text", exact=True).fill(" \n")
     page.get_by_role("button", name="Speak").click()
-    expect(page.get_by_role("alert")).to_have_text("Type a text first.")
+    expect(page.get_by_role("alert")).to_have_text("Enter a text first.")
     assert live.call(lambda: live.emulator.arrivals) == ()
 
 

@@ -14,7 +14,7 @@ import pytest
 import uvicorn
 
 from examples.fastapi_backend import app as example
-from examples.fastapi_backend.app import LONGEST_WAIT, create_app
+from examples.fastapi_backend.app import MAX_WAIT, create_app
 from examples.fastapi_backend.server import Server
 from playai_async import (
     ConfigurationError,
@@ -76,7 +76,7 @@ async def test_a_text_becomes_a_job_that_can_be_asked_for(serve: Serve, emulator
         location = response.headers["Location"]
     assert (job["status"], job["done"], job["url"]) == ("IN_PROGRESS", False, None)
     assert location == f"/speech/{job['id']}"
-    async with backend.client.get(location, params={"wait": LONGEST_WAIT}) as response:
+    async with backend.client.get(location, params={"wait": MAX_WAIT}) as response:
         assert response.status == 200
         job = await response.json()
     assert (job["status"], job["done"], job["content_type"]) == ("COMPLETED", True, "audio/wav")
@@ -233,7 +233,7 @@ async def test_a_stream_ends_with_what_went_wrong(
 
 def words_for(status: int) -> str:
     """What a client is told with a status that one kind of error has."""
-    (words,) = {words for code, words in example.ANSWERS.values() if code == status}
+    (words,) = {words for code, words in example.ERROR_RESPONSES.values() if code == status}
     return words
 
 
@@ -344,7 +344,7 @@ async def test_open_streams_do_not_hold_the_server(serve: Serve, emulator: Emula
         await backend.stop()
         assert now() - began < 1
         (last,) = [event async for event in events]
-        closing = example.ANSWERS[SessionClosedError]
+        closing = example.ERROR_RESPONSES[SessionClosedError]
         assert last == Event("problem", {"status": 503, "detail": closing[1]})
         response = await asking
         assert (response.status, (await response.json())["detail"]) == closing
@@ -411,7 +411,7 @@ async def test_an_error_of_a_creation_is_answered(
         assert (await response.json()).keys() == {"detail"}
         assert ("Retry-After" in response.headers) == (status == 503)
         seen = await response.text() + caplog.text
-    assert now() - began <= LONGEST_WAIT + 0.1
+    assert now() - began <= MAX_WAIT + 0.1
     assert [record.levelname for record in caplog.records if record.name == example.log.name] == (
         ["ERROR"] if status == 502 else []
     )
@@ -461,7 +461,7 @@ async def test_a_spent_quota_holds_a_request_for_so_long(serve: Serve, emulator:
     began = now()
     async with backend.client.get(f"/speech/{job}", params={"wait": wait}) as response:
         assert response.status == 503
-    assert now() - began == pytest.approx(wait or LONGEST_WAIT, abs=0.1)
+    assert now() - began == pytest.approx(wait or MAX_WAIT, abs=0.1)
     assert backend.playai.stats.open_waits == 0
     assert emulator.stats.requests == 1
 
@@ -472,7 +472,7 @@ async def test_a_spent_quota_holds_a_request_for_so_long(serve: Serve, emulator:
         pytest.param("GET", "/speech/nonsense", None, id="no id"),
         pytest.param("GET", "/speech/nonsense/events", None, id="no id of a stream"),
         pytest.param("GET", f"/speech/{NOWHERE}?wait=-1", None, id="less than no time"),
-        pytest.param("GET", f"/speech/{NOWHERE}?wait={LONGEST_WAIT + 1}", None, id="too long"),
+        pytest.param("GET", f"/speech/{NOWHERE}?wait={MAX_WAIT + 1}", None, id="too long"),
         pytest.param("GET", f"/speech/{NOWHERE}?wait=nan", None, id="no time"),
         pytest.param("POST", "/speech", "{}", id="no text"),
         pytest.param("POST", "/speech", '{"text": " "}', id="a blank text"),

@@ -138,11 +138,11 @@ def ask(url: str, method: str, path: str, body: object = None) -> tuple[int, Any
 def test_each_text_is_stored_once_though_a_worker_is_killed(programs: None) -> None:
     """By both web processes, within one quota, and known to either."""
     with running("--jobs", "18") as script:
-        script.until(r"a third is stored; worker 1 \(process \d+\) is killed")
-        script.until("all are stored")
+        script.until(r"one third is stored; killing worker 1 \(process \d+\)")
+        script.until("all results are stored")
         status, errors = script.ended()
     table = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in script.said[-7:])
-    requests = re.fullmatch(r"(\d+), 0 of them refused", table.pop("status requests"))
+    requests = re.fullmatch(r"(\d+), 0 of them rate limited", table.pop("status requests"))
     assert requests is not None
     assert int(requests[1]) >= 18
     assert float(table.pop("seconds")) > 0
@@ -150,8 +150,8 @@ def test_each_text_is_stored_once_though_a_worker_is_killed(programs: None) -> N
     assert table == {
         "jobs": "18",
         "stored": "18, in 18 rows",
-        "web 1": "9 posted; of the other's 9 it tells 9 as completed",
-        "web 2": "9 posted; of the other's 9 it tells 9 as completed",
+        "web 1": "9 posted; reports 9 of the other's 9 as completed",
+        "web 2": "9 posted; reports 9 of the other's 9 as completed",
     }
     assert "Traceback" not in errors
     assert status == 0
@@ -180,11 +180,11 @@ def test_it_serves_until_ctrl_c(programs: None) -> None:
 @pytest.mark.parametrize(
     ("absent", "words"),
     [
-        (["redis-server"], "Missing here: redis-server. apt-get install redis-server"),
-        (["initdb"], "Missing here: postgresql. apt-get install postgresql"),
+        (["redis-server"], "Not installed: redis-server. Run: apt-get install redis-server"),
+        (["initdb"], "Not installed: postgresql. Run: apt-get install postgresql"),
         (
             ["redis-server", "initdb"],
-            "Missing here: redis-server and postgresql. apt-get install redis-server postgresql",
+            "Not installed: redis-server and postgresql. Run: apt-get install redis-server postgresql",
         ),
     ],
     ids=["redis", "postgresql", "both"],
@@ -205,4 +205,4 @@ def test_nothing_is_bought_unasked(monkeypatch: pytest.MonkeyPatch, capsys: pyte
     monkeypatch.setattr(sys, "argv", ["scale_out"])
     monkeypatch.setenv("PLAYAI_API_KEY", "a-key")
     assert script.main() == 2
-    assert capsys.readouterr() == ("", "PLAYAI_API_KEY is set, and speech costs money: say --demo or --serve.\n")
+    assert capsys.readouterr() == ("", "PLAYAI_API_KEY is set, and speech costs money: pass --demo or --serve.\n")
