@@ -23,6 +23,7 @@ as for any exception. This module must know nothing of HTTP libraries or of the 
 
 from __future__ import annotations
 
+import copy
 from typing import TYPE_CHECKING, Any, Self, TypeVar
 from uuid import UUID
 
@@ -51,6 +52,7 @@ __all__ = [
     "UnexpectedServiceError",
     "WaitTimeoutError",
     "about",
+    "copied",
 ]
 
 _E = TypeVar("_E", bound=Exception)
@@ -98,6 +100,26 @@ class PlayAIError(Exception):
 def about(job_id: Hashable | None) -> str:
     """Name what a request is about, for a message."""
     return "to create a job" if job_id is None else f"for job {job_id}"
+
+
+def copied(error: _E) -> _E:
+    """Return a copy of an error with the same cause, context and traceback; the error itself if it cannot be copied.
+
+    An error without a `__reduce__` of its own is rebuilt without its `__init__`, which may want other arguments than
+    `args`, or add to them.
+    """
+    try:
+        if type(error).__reduce__ is BaseException.__reduce__:
+            twin = _restore(type(error), error.args, error.__dict__)
+        else:
+            twin = copy.copy(error)
+        if type(twin) is not type(error) or str(twin) != str(error):
+            return error
+        twin.__cause__, twin.__context__ = error.__cause__, error.__context__
+        twin.__suppress_context__ = error.__suppress_context__
+        return twin.with_traceback(error.__traceback__)
+    except Exception:  # noqa: BLE001 - an exception of any library
+        return error
 
 
 def _restore(kind: type[_E], args: tuple[Any, ...], state: dict[str, Any]) -> _E:

@@ -51,7 +51,7 @@ from playai_async.jobs._scheduling.request import Errors, JobId, Throttled, Tran
 __all__ = ["Runtime", "SessionErrors", "classify"]
 
 _DIGEST_SIZE = 16
-"""Bytes. A key is random, and long enough that nobody guesses it and compares."""
+"""Bytes. A key is too random to be found by hashing guesses."""
 
 
 class Runtime:
@@ -157,6 +157,7 @@ class Runtime:
         return self._parts
 
     def _build(self) -> _Parts:
+        shared = self._shared()  # first: it may raise, and there is nothing to close yet
         transport = Transport(
             self._credentials,
             request_timeout=self._request_timeout,
@@ -166,7 +167,7 @@ class Runtime:
         api = JobsApi(self.base_url, transport, Contract(self._credentials), self._emitter)
         in_flight = InFlightLimiter(transport.connections)
         client = Client(self._lifecycle, self.errors, classify, self._emitter, in_flight)
-        poller = build_poller(client, api.status, _is_done, self._pacing, shared=self._shared())
+        poller = build_poller(client, api.status, _is_done, self._pacing, shared=shared)
         creator = Creator(api.create, self._creation_dispatcher(client))
         downloader = Downloader(
             transport.http,

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import copy
+import contextlib
 
-from playai_async._exceptions import ConfigurationError, JobTimeoutError, PollerClosedError
+from playai_async._exceptions import ConfigurationError, JobTimeoutError, PollerClosedError, copied
 from playai_async.jobs._scheduling.request import JobId
 
 __all__ = ["JobErrors"]
@@ -31,14 +31,11 @@ class JobErrors:
 
     def for_waiter(self, error: Exception, job_id: JobId) -> Exception:
         """Return a copy of an error with a note that names the job; the error itself if it cannot be copied."""
-        try:
-            twin = copy.copy(error)
-            twin.__cause__, twin.__traceback__ = error.__cause__, error.__traceback__
-        except Exception:  # noqa: BLE001 - an exception of any library
-            twin = error
-        note = f"While waiting for job {job_id}."
-        if note not in getattr(twin, "__notes__", ()):
-            twin.add_note(note)
+        twin = copied(error)
+        note = " ".join(f"While waiting for job {job_id}.".split())  # one line, whatever the id
+        with contextlib.suppress(Exception):  # a frozen exception takes no note
+            if note not in getattr(twin, "__notes__", ()):
+                twin.add_note(note)
         return twin
 
     def timed_out(

@@ -58,7 +58,8 @@ class JobPoller(Generic[_IdT, _JobT]):
 
     Args:
         fetch: Makes one status request with any client, and returns the job or raises. Switch the client's own retries
-            off.
+            off. It runs in a task and a `contextvars` context of the poller's, because many callers may share it. A job
+            is any object but None.
         is_done: Returns whether a job is finished.
         classify: Returns what an exception of `fetch` means: `Throttled` for a rate limit, `Transient` for what may
             pass, None for a final error.
@@ -87,7 +88,8 @@ class JobPoller(Generic[_IdT, _JobT]):
                 raise TypeError(f"{name} must be callable, not {type(value).__name__}")
         if request_timeout is not None:
             check_number("request_timeout", request_timeout)
-        pacing = checked("pacing", pacing, Pacing)
+        if checked("pacing", pacing, Pacing).shared is not None:
+            raise ConfigurationError("a JobPoller cannot share its quota with other processes")
         self._polling = checked("polling", polling, Polling)
 
         self._host: Host = _OwnHost(limited(fetch, request_timeout), is_done, transient_timeouts(classify), pacing)

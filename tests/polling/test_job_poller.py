@@ -9,6 +9,7 @@ import logging
 import pickle
 from collections import deque
 from collections.abc import AsyncIterator
+from typing import Any, NoReturn
 
 import attrs
 import pytest
@@ -16,6 +17,7 @@ import pytest
 from playai_async import ConfigurationError, Pacing, Polling
 from playai_async.jobs import JobPoller, JobTimeoutError, PollerClosedError, Throttled, Transient
 from tests.support.clock import now
+from tests.support.memory_quota import MemoryQuota
 
 
 @attrs.frozen
@@ -35,7 +37,7 @@ class DownError(Exception):
 
 
 class GoneError(Exception):
-    """The service's 404, which cannot be copied."""
+    """The service's 404, whose constructor takes a keyword."""
 
     def __init__(self, *, name: str) -> None:
         super().__init__(name)
@@ -49,6 +51,11 @@ def classify(error: Exception) -> Throttled | Transient | None:
     if isinstance(error, BusyError):
         return Throttled(7.0)
     return Transient() if isinstance(error, DownError) else None
+
+
+def is_done(task: Task) -> bool:
+    """Say whether a job is finished."""
+    return task.state == "done"
 
 
 class SomeService:
@@ -88,7 +95,7 @@ async def polling(tasks: SomeService, request_timeout: float | None = 10.0) -> A
     """Make a poller without jitter."""
     async with JobPoller(
         tasks.fetch,
-        is_done=lambda task: task.state == "done",
+        is_done=is_done,
         classify=classify,
         polling=Polling(jitter=0, max_failures=3),
         request_timeout=request_timeout,
@@ -146,23 +153,23 @@ async def test_transient_failures_are_retried_up_to_a_number(tasks: SomeService,
 
 
 async def test_a_final_error_ends_all_waits_each_with_its_own(tasks: SomeService, poller: JobPoller[str, Task]) -> None:
-    """One that cannot be copied is raised as it is, and noted once."""
+    """Whatever its constructor wants; and noted once."""
     tasks.answers["a"], tasks.answers["b"] = deque([ValueError("gone")]), deque([GoneError(name="b")])
     errors = await poller.wait_for_all(["a", "a", "b", "b"], return_exceptions=True)
     assert [type(error) for error in errors] == [ValueError, ValueError, GoneError, GoneError]
     assert errors[0] is not errors[1]
-    assert errors[2] is errors[3]
+    assert errors[2] is not errors[3]
     assert all(len(error.__notes__) == 1 for error in errors if isinstance(error, Exception))
 
 
 async def test_an_is_done_that_raises_ends_its_own_wait_alone(tasks: SomeService) -> None:
     """The request was answered all the same."""
 
-    def is_done(task: Task) -> bool:
+    def known(task: Task) -> bool:
         return task.state == {"a": "done"}[task.name]
 
     tasks.answers["a"], tasks.answers["b"] = deque([RUNNING, DONE]), deque([Task("b")])
-    async with JobPoller(tasks.fetch, is_done=is_done, classify=classify) as poller:
+    async with JobPoller(tasks.fetch, is_done=known, classify=classify) as poller:
         done, error = await poller.wait_for_all(["a", "b"], return_exceptions=True)
     assert done == DONE
     assert isinstance(error, KeyError)
@@ -178,6 +185,142 @@ async def test_a_classify_that_raises_ends_the_wait(tasks: SomeService) -> None:
     async with JobPoller(tasks.fetch, is_done=bool, classify=broken) as poller:
         with pytest.raises(RuntimeError, match="a bug in classify"):
             await poller.wait_for_completion("a")
+
+
+async def test_a_classify_that_returns_something_else_ends_the_wait(tasks: SomeService) -> None:
+    """Such as the class in place of a value: a 429 must not silently become final."""
+    tasks.answers["a"] = deque([BusyError()])
+    wrong: Any = lambda _: Throttled  # noqa: E731 - the point
+    async with JobPoller(tasks.fetch, is_done=bool, classify=wrong) as poller:
+        with pytest.raises(TypeError, match="classify must return"):
+            await poller.wait_for_completion("a")
+
+
+@pytest.mark.parametrize(
+    ("hint", "seconds"),
+    [(None, None), (7, 7.0), (0, None), (-1.0, None), (float("nan"), None), (1e9, 86_400.0)],
+    ids=str,
+)
+@pytest.mark.parametrize("kind", [Throttled, Transient])
+def test_a_hint_is_more_than_nothing_and_at_most_a_day(
+    kind: type[Throttled | Transient], hint: float | None, seconds: float | None
+) -> None:
+    """A 0 would make the poller spin, and a mistake of years would stall it."""
+    assert kind(hint).retry_after == seconds
+
+
+@pytest.mark.parametrize("hint", ["7", True], ids=repr)
+def test_a_hint_of_another_type_is_refused(hint: Any) -> None:
+    """A header is a text, and has to be read first."""
+    with pytest.raises(TypeError, match="retry_after"):
+        Throttled(hint)
+
+
+async def test_no_hint_is_no_reason_to_spin(tasks: SomeService) -> None:
+    """`Retry-After: 0` occurs in practice."""
+    tasks.answers["a"] = deque([*[BusyError()] * 20, DONE])
+    async with JobPoller(tasks.fetch, is_done=is_done, classify=lambda _: Throttled(0)) as poller:
+        assert await poller.wait_for_completion("a") == DONE
+    assert now() > 20
+
+
+async def test_any_truth_value_tells_that_a_job_is_done(tasks: SomeService) -> None:
+    """`job.get("url")` is a usual way to say it."""
+    tasks.answers["a"] = deque([RUNNING])
+    url: Any = lambda task: task.name  # noqa: E731 - the point
+    async with JobPoller(tasks.fetch, is_done=url, classify=classify) as poller:
+        assert await poller.wait_for_completion("a") == RUNNING
+        assert await poller.wait_for_completion("a") == RUNNING
+
+
+async def test_a_bug_in_is_done_is_not_taken_for_a_failure_of_the_service(tasks: SomeService) -> None:
+    """However broad `classify` is."""
+    tasks.answers["a"] = deque([RUNNING])
+    broken: Any = lambda task: task.nothing  # noqa: E731 - the point
+    async with JobPoller(tasks.fetch, is_done=broken, classify=lambda _: Transient()) as poller:
+        with pytest.raises(AttributeError):
+            await poller.wait_for_completion("a")
+    assert len(tasks.requests) == 1
+
+
+@attrs.frozen
+class FrozenError(Exception):
+    """An exception that takes no note."""
+
+    name: str
+
+
+class WordyError(Exception):
+    """An exception whose constructor wants something else than its `args`."""
+
+    def __init__(self, status: int) -> None:
+        super().__init__(f"HTTP {status}")
+
+
+class NotCopyableError(Exception):
+    """An exception that cannot be copied."""
+
+    def __reduce__(self) -> NoReturn:
+        raise RuntimeError("not copyable")
+
+
+@pytest.mark.parametrize(
+    "error", [FrozenError("x"), WordyError(500), NotCopyableError("x"), FileNotFoundError(2, "missing", "f")], ids=repr
+)
+async def test_any_exception_reaches_each_of_its_waiters(tasks: SomeService, error: Exception) -> None:
+    """With its own words; and neither the deadlines nor the other waits suffer."""
+    tasks.answers["a"], tasks.answers["b"] = deque([error]), deque([RUNNING])
+    async with JobPoller(tasks.fetch, is_done=lambda _: False, classify=classify) as poller:
+        ends = await poller.wait_for_all(["a", "a"], return_exceptions=True)
+        with pytest.raises(JobTimeoutError):
+            await poller.wait_for_completion("b", timeout=5.0)
+        assert poller.stats.open_waits == 0
+    assert [(type(end), str(end)) for end in ends] == [(type(error), str(error))] * 2
+
+
+async def test_a_caller_that_comes_while_others_are_told_sends_a_poll(tasks: SomeService) -> None:
+    """Neither the old error nor the old job is theirs."""
+    tasks.answers["a"] = deque([ValueError("gone"), DONE])
+    tasks.takes = 1.0
+    async with polling(tasks) as poller:
+        waits = [asyncio.create_task(poller.wait_for_completion("a")) for _ in range(1_000)]
+        _, pending = await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        assert pending
+        assert await poller.wait_for_completion("a") == DONE
+        await asyncio.wait(waits)
+    assert len(tasks.requests) == 2
+    assert all(isinstance(wait.exception(), ValueError) for wait in waits)
+
+
+async def test_a_fetch_that_swallows_its_cancellation_does_not_revive_a_wait(tasks: SomeService) -> None:
+    """While a close is still telling a thousand waiters."""
+
+    async def stubborn(_: str) -> Task:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+        return RUNNING
+
+    async with JobPoller(stubborn, is_done=is_done, classify=classify) as poller:
+        waits = [asyncio.create_task(poller.wait_for_completion("a")) for _ in range(1_000)]
+        await asyncio.sleep(1)
+    assert {type(end) for end in await asyncio.gather(*waits, return_exceptions=True)} == {PollerClosedError}
+
+
+async def test_a_429_while_closing_starts_no_pause(tasks: SomeService, caplog: pytest.LogCaptureFixture) -> None:
+    """Nothing would end it."""
+    caplog.set_level(logging.INFO, "playai_async")
+
+    async def stubborn(_: str) -> Task:
+        with contextlib.suppress(asyncio.CancelledError):
+            await asyncio.sleep(100)
+        raise BusyError
+
+    async with JobPoller(stubborn, is_done=is_done, classify=classify) as poller:
+        wait = asyncio.create_task(poller.wait_for_completion("a"))
+        await asyncio.sleep(1)
+    with pytest.raises(PollerClosedError):
+        await wait
+    assert caplog.messages == []
 
 
 async def test_a_slow_fetch_is_cancelled_and_transient(tasks: SomeService) -> None:
@@ -268,6 +411,7 @@ def test_a_poller_belongs_to_one_loop(tasks: SomeService) -> None:
         ({"classify": 5}, TypeError),
         ({"polling": 5}, TypeError),
         ({"pacing": 5}, TypeError),
+        ({"pacing": Pacing(requests_per_window=5, shared=MemoryQuota())}, ConfigurationError),
         ({"request_timeout": 0}, ConfigurationError),
     ],
     ids=str,

@@ -204,14 +204,14 @@ def test_of_a_waiter_as_such_nothing_is_known() -> None:
         waiter.on_end(FAILED)
 
 
-async def test_a_follower_is_told_of_each_change_and_of_the_end() -> None:
-    """An answer like the one before is no change; one like an earlier one is."""
-    follower = ChangeWaiter(Mailbox())
+async def test_a_change_waiter_keeps_each_change_and_the_end() -> None:
+    """In their order; the poller passes changes on, and nothing else."""
+    waiter = ChangeWaiter(Mailbox())
     queued, going = a_job(Unknown("QUEUED")), a_job()
-    for job in (queued, a_job(Unknown("QUEUED")), going, going, queued):
-        follower.on_change(job)
-    follower.on_end(FAILED)
-    assert [await follower.mailbox.next() for _ in range(4)] == [
+    for job in (queued, going, queued):
+        waiter.on_change(job)
+    waiter.on_end(FAILED)
+    assert [await waiter.mailbox.next() for _ in range(4)] == [
         (False, queued),
         (False, going),
         (False, queued),

@@ -20,7 +20,7 @@ _SLOW_START_FRACTION = 1 / 6
 _SLOW_START_COST = 6
 """Tokens that a request costs during the slow start. So early, a poll finds its job unfinished."""
 
-_LATE_FRACTION = 1 / 3
+_OVERDUE_FRACTION = 1 / 3
 """Of a window: polls that have been due for longer (20 s of 60) wait for the quota and not for jitter."""
 
 _MEMORY = 0.1
@@ -46,7 +46,7 @@ class TokenBucket:
 
     def sends_at_once(self, waited: float) -> bool:
         """Return whether most polls find finished jobs while others are long overdue."""
-        return self._mostly_found and waited > self._window * _LATE_FRACTION
+        return self._mostly_found and waited > self._window * _OVERDUE_FRACTION
 
     def on_sent(self, now: float, spacing: float, burst: int, *, slow_start: bool) -> None:
         """Take a token, or several during a slow start."""

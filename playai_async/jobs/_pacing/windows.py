@@ -1,4 +1,4 @@
-"""The service's windows, as a client can know them: where they begin, and how many requests count in the current."""
+"""The service's windows, as a client can know them: where they begin, and how many requests count in the last one."""
 
 from __future__ import annotations
 

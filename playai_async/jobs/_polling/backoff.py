@@ -1,8 +1,8 @@
 """After a poll: poll again or not, and after how long.
 
 The pauses are tenacity's wait strategies, evaluated on one `RetryCallState` per wait. No `AsyncRetrying` runs here: a
-pending one costs kilobytes per wait and a task to sleep in, and its stop conditions read a clock of their own. Apart
-from the jitter this module is pure: no loop, no clock, no I/O.
+pending one costs kilobytes per wait and a task to sleep in, and its stop conditions read a clock of their own. No
+loop and no I/O; the clock is read only to timestamp attempts for tenacity.
 """
 
 from __future__ import annotations

@@ -157,12 +157,15 @@ class Poller:
 
     def on_poll_result(self, watch: Watch, outcome: Outcome) -> None:
         """Decide what follows from the outcome of a poll: end the watch, or schedule the next poll."""
+        if watch.stopped:
+            return  # its waiters are being told already
         watch.returned_at = self._loop.time()
         try:
             over = not self._goes_on(watch, outcome)
         except Exception as error:  # noqa: BLE001 - a bug in one job must end its waits, and no other
             outcome, over = Failure(self._errors.wrap(error, watch.job_id)), True
         if over:
+            self._stop(watch)  # at once: a caller who comes now opens a watch with a poll of its own
             self._slicer.run(self._ending(watch, outcome))
 
     def _goes_on(self, watch: Watch, outcome: Outcome) -> bool:

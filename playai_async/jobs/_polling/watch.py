@@ -225,13 +225,10 @@ class ChangeWaiter(Waiter):
     """A caller who wants each change of a job, and may be slow to take it."""
 
     mailbox: Mailbox[tuple[bool, Outcome | object]]
-    seen: object | None = None
 
     def on_change(self, job: object) -> None:
         """Keep a change until the caller takes it."""
-        if job is not self.seen and job != self.seen:  # a reply that repeats the last one is the same job
-            self.seen = job
-            self.mailbox.add((False, job))
+        self.mailbox.add((False, job))
 
     def on_end(self, outcome: Outcome) -> None:
         """Keep the outcome until the caller takes it."""

@@ -1,7 +1,7 @@
 """A heap of items that become due at a time, from which any item can be removed.
 
 A removed item leaves a gap in the heap. Gaps are swept out once they are the larger part, as asyncio does for its
-timers: a backend that opens and cancels waits all day must not collect them until their deadlines.
+timers: otherwise a backend that opens and cancels waits all day would keep removed items until their deadlines.
 """
 
 from __future__ import annotations

@@ -10,7 +10,7 @@ from typing import Protocol, cast
 
 from playai_async._settings import RESOLUTION
 from playai_async._telemetry.emitter import Emitter
-from playai_async._telemetry.events import RequestFailed
+from playai_async._telemetry.events import PauseReason, RequestFailed
 from playai_async._telemetry.pauses import PauseReporter
 from playai_async._telemetry.stats import SessionStats
 from playai_async.jobs._pacing.pacer import Pacer
@@ -30,6 +30,7 @@ from playai_async.jobs._scheduling.request import (
     Transient,
     Worker,
     cancel_worker,
+    check_verdict,
     join_worker,
     unwrap,
 )
@@ -163,7 +164,7 @@ class Dispatcher:
 
     def on_held(self, now: float) -> None:
         """Record that a 429 of another process closed the gate."""
-        self._pauses.start("throttled", now, self.pacer.paused_for(now))
+        self._start_pause("throttled", now)
 
     def stop(self) -> None:
         """Send nothing any more."""
@@ -226,9 +227,10 @@ class Dispatcher:
             outcome: Outcome
             try:
                 job = await request.send()
-                outcome = Success(job, request.is_done(job))
-            except Exception as error:  # noqa: BLE001 - a bug in one job must end its wait, and no other
+            except Exception as error:  # noqa: BLE001 - of any client
                 outcome = self._failure(request, error)
+            else:
+                outcome = self._success(request, job)
             self._end(worker, request, outcome)
             if worker.cancelling():  # the caller that cancelled waits for this worker to end
                 self.pump()
@@ -242,8 +244,8 @@ class Dispatcher:
 
     def _end(self, worker: Worker, request: Request, outcome: Outcome) -> None:
         """End a request: first the pacer, then the caller, then the next request."""
-        request.worker = None
         self._pace(request, outcome)
+        request.worker = None
         if request.wanted:  # else its caller left, and something below swallowed the cancellation
             request.deliver(outcome)
         self._workers[worker] = None
@@ -262,12 +264,23 @@ class Dispatcher:
             request.deliver(Failure(self._errors.cut_short(request.job_id)))
         self.pump()
 
+    def _success(self, request: Request, job: object) -> Outcome:
+        try:
+            return Success(job, bool(request.is_done(job)))
+        except Exception as error:  # noqa: BLE001 - an `is_done` of the caller's ends the waits of this job, and no others
+            return Failure(self._errors.wrap(error, request.job_id))
+
     def _failure(self, request: Request, error: Exception) -> Failure:
         try:
             verdict = self._classify(error)
+            check_verdict(verdict)
         except Exception as broken:  # noqa: BLE001 - a `classify` of the caller's
             error, verdict = broken, None
         return Failure(self._errors.wrap(error, request.job_id), verdict)
+
+    def _start_pause(self, reason: PauseReason, now: float) -> None:
+        if not self._lifecycle.closed:  # else nothing would end it
+            self._pauses.start(reason, now, self.pacer.paused_for(now))
 
     def _pace(self, request: Request, outcome: Outcome) -> None:
         """Tell the pacer how a request ended, and report it."""
@@ -276,14 +289,14 @@ class Dispatcher:
             case Failure(verdict=Throttled(retry_after=retry_after)):
                 self._throttled += 1
                 if self.pacer.on_throttled(now, request.sent_at, retry_after):
-                    self._pauses.start("throttled", now, self.pacer.paused_for(now))
+                    self._start_pause("throttled", now)
             case Failure(error=error, verdict=Transient()):
                 self._failures += 1
                 several = bool(self.queue) or self.pacer.in_flight > 1
                 closed = self.pacer.on_failed(now, shared=several)
                 self._emitter.emit(RequestFailed(request.job_id, type(error).__name__))
                 if closed:
-                    self._pauses.start("outage", now, self.pacer.paused_for(now))
+                    self._start_pause("outage", now)
             case _:
                 done = outcome.done if isinstance(outcome, Success) else True
                 self.pacer.on_accepted(now, found=done if request.is_poll else None)

@@ -59,7 +59,7 @@ class InFlightLimiter:
                 callback()
 
     def call_when_free(self, callback: _Callback) -> None:
-        """Call back once when a request may go; the callback may use the chance or leave it to the next."""
+        """Call back once when a request may go; if the callback sends nothing, the next in line is called."""
         self._waiting[callback] = None
 
     @contextlib.asynccontextmanager

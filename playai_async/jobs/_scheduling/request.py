@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol, TypeAlias
 
 import attrs
 
+from playai_async._settings import MAX_RETRY_AFTER
 from playai_async.jobs._scheduling.delay_queue import Entry
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Verdict",
     "Worker",
     "cancel_worker",
+    "check_verdict",
     "join_worker",
     "unwrap",
 ]
@@ -40,15 +42,28 @@ Send: TypeAlias = Callable[[], Awaitable[object]]
 """Makes one request, and returns the job or raises."""
 
 
+def _hint(seconds: float | None) -> float | None:
+    """Return a usable hint: more than 0 seconds and at most a day; or None."""
+    if seconds is None:
+        return None
+    if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+        raise TypeError(f"retry_after must be a number of seconds, not {type(seconds).__name__}")
+    return min(float(seconds), MAX_RETRY_AFTER) if seconds > 0 else None
+
+
 @attrs.frozen
 class Throttled:
     """The service refused a request because of a rate limit, as with a 429.
 
     Attributes:
-        retry_after: Seconds that the service asked to wait, or None.
+        retry_after: Seconds that the service asked to wait, or None. A value of 0 or less is no hint, and at most one
+            day is honoured.
+
+    Raises:
+        TypeError: The hint is not a number.
     """
 
-    retry_after: float | None = None
+    retry_after: float | None = attrs.field(default=None, converter=_hint)
 
 
 @attrs.frozen
@@ -56,14 +71,24 @@ class Transient:
     """A request failed in a way that may pass by itself, as with a 5xx or a lost connection.
 
     Attributes:
-        retry_after: Seconds that the service asked to wait, or None.
+        retry_after: Seconds that the service asked to wait, as for `Throttled`.
+
+    Raises:
+        TypeError: The hint is not a number.
     """
 
-    retry_after: float | None = None
+    retry_after: float | None = attrs.field(default=None, converter=_hint)
 
 
 Verdict: TypeAlias = Throttled | Transient | None
 """What a failure means; None: it is final."""
+
+
+def check_verdict(verdict: object) -> None:
+    """Raise `TypeError` for what a caller's `classify` must not return."""
+    if not isinstance(verdict, Throttled | Transient | None):
+        raise TypeError(f"classify must return Throttled(...), Transient(...) or None, not {verdict!r}")
+
 
 Classify: TypeAlias = Callable[[Exception], Verdict]
 """Says what an exception of a request means."""
@@ -199,7 +224,7 @@ class DirectRequest:
 
     is_poll: ClassVar[bool] = False
 
-    request: Send
+    make: Send
     job_id: JobId | None
     rank: float
     """The request of the lowest rank goes first."""
@@ -215,7 +240,7 @@ class DirectRequest:
 
     def send(self) -> Awaitable[object]:
         """Make the request."""
-        return self.request()
+        return self.make()
 
     def is_done(self, job: object, /) -> bool:  # noqa: ARG002 - nobody asks again
         """Return True: the request is made once."""

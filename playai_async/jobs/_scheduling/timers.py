@@ -40,7 +40,7 @@ class Timer:
         self._when = math.inf  # kept here, because uvloop's handle of a timer that is due at once does not know it
 
     def set(self, when: float) -> None:
-        """Call back by that time; infinity cancels the call."""
+        """Call back by that time, or at an earlier time that was set before."""
         if self._handle is not None:
             if self._when <= when:
                 return  # an early callback is cheap, and setting the timer anew for each poll is not
@@ -90,7 +90,7 @@ class TimeSlicer:
             await asyncio.sleep(0)
 
     def _continue(self) -> None:
-        # One more step for each work: work that starts faster than it ends would pile up, and deadlines with it.
+        # A longer backlog gets more steps; otherwise it would grow, and delay deadlines.
         steps = _SLICE - 1 + len(self._unfinished)
         ends = self._loop.time() + _MAX_SLICE_SECONDS
         try:
