@@ -5,6 +5,8 @@ event loop, a directory to work in, and an emulator that the environment points 
 `asyncio.run(...)` runs in that loop as well. Blocks in comments
 (`invisible-code-block: python`) run like the others: they set a stage, or hold the page to what it says, for which
 `printed` is the output of the block before, and `root` the directory of this file.
+
+The examples of a page run in their order and in one process, also when the tests are shuffled or shared out.
 """
 
 import ast
@@ -13,12 +15,14 @@ import contextlib
 import inspect
 import io
 import tempfile
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
 import looptime
 import pytest
 from sybil import Example, Sybil
+from sybil.integration.pytest import SybilItem
 from sybil.parsers.myst import CodeBlockParser
 
 from playai_async.emulator import Emulator
@@ -106,6 +110,33 @@ def _run_example(example: Example) -> None:
 
 def _close_page(namespace: dict[str, Any]) -> None:
     namespace["page"].close()
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_cmdline_main(config: pytest.Config) -> None:
+    """Give each file of tests, and so each page, to one worker of pytest-xdist (`-n`), in the order of collection."""
+    if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
+        config.option.dist = "loadfile"
+        config.option.loadscopereorder = False  # the files with the fewest tests are not the quickest
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
+    """Put the examples of each page together and in order again, after plugins such as pytest-randomly."""
+    yield
+    pages: dict[Path, list[SybilItem]] = {}
+    for item in items:
+        if isinstance(item, SybilItem):
+            pages.setdefault(item.path, []).append(item)
+    ordered: list[pytest.Item] = []
+    for item in items:
+        if isinstance(item, SybilItem):
+            page = pages.pop(item.path, [])
+            page.sort(key=lambda example: example.example.start)
+            ordered.extend(page)
+        else:
+            ordered.append(item)
+    items[:] = ordered
 
 
 pytest_collect_file = Sybil(
