@@ -70,19 +70,19 @@ docs: $(VENV)/.developer  ## Build the documentation, warnings as errors; needs 
 	$(BIN)/sphinx-build -b html -W -n -q docs docs/_build/html
 
 matrix:  ## Run the tests on every supported Python found here
-	.ci/matrix
+	scripts/matrix
 
 floors:  ## Run the tests on the lowest supported Python and dependencies
-	.ci/floors
+	scripts/floors
 
 mutation: $(VENV)/.mutation  ## Change the code in a thousand places, and see that the tests notice; takes an hour and a half
-	.ci/mutation $(BIN)
+	scripts/mutation $(BIN)
 
 audit: $(VENV)/.release  ## Ask for known vulnerabilities in the dependencies; needs the network
-	.ci/audit $(BIN)/python
+	scripts/audit $(BIN)/python
 
 package: $(VENV)/.release  ## Build the sdist and the wheel into dist/, and check them as a user would meet them
-	$(BIN)/python .ci/package
+	$(BIN)/python scripts/package
 
 fuzz: $(VENV)/.fuzz  ## Look for replies that break the decoder, a minute for bodies and one for Retry-After
 	$(BIN)/python -m tests.fuzz

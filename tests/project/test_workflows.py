@@ -116,7 +116,7 @@ def test_the_matrix_is_what_is_supported() -> None:
     assert jobs["test"]["strategy"]["matrix"]["python-version"] == supported()
     setup = next(step for step in jobs["floors"]["steps"] if "setup-python" in step.get("uses", ""))
     assert setup["with"]["python-version"] == supported()[0]
-    assert f"for version in {' '.join(supported())};" in (ROOT / ".ci" / "matrix").read_text(encoding="utf-8")
+    assert f"for version in {' '.join(supported())};" in (ROOT / "scripts" / "matrix").read_text(encoding="utf-8")
 
 
 def test_a_release_is_published_by_a_job_of_its_own() -> None:
