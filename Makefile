@@ -1,12 +1,15 @@
 # The one front door: every task of this repository is a target here.
 
-PYTHON ?= $(firstword $(foreach name,python3 python3.13 python3.12 python3.11,$(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(name))))
+PYTHON ?= $(firstword $(foreach name,python3 python3.14 python3.13 python3.12 python3.11,$(if $(shell $(name) -c 'import sys; print(sys.version_info >= (3, 11) or "")' 2>/dev/null),$(name))))
 VENV := .venv
 BIN := $(VENV)/bin
 SECONDS ?= 600
 SEED ?= 1
 PORT ?= 8000
 PIP := $(BIN)/python -m pip --disable-pip-version-check --quiet
+
+# Every worker and program of the tests would compile each module anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 .PHONY: help demo example scaleout test check format lint types coverage docs matrix floors mutation fuzz audit package bench plots scale soak clean
 
@@ -47,8 +50,8 @@ example: $(VENV)/.example  ## Serve the example of a web backend on http://127.0
 scaleout: $(VENV)/.example  ## Run the example of several processes on one quota; needs redis-server and PostgreSQL
 	$(BIN)/python -m examples.scale_out
 
-test: $(VENV)/.developer  ## Run the tests
-	$(BIN)/coverage run -m pytest
+test: $(VENV)/.developer  ## Run the tests in parallel
+	$(BIN)/pytest -n auto
 
 check: format lint types coverage docs  ## Everything that a change must pass
 	$(MAKE) --no-print-directory soak SECONDS=60
@@ -56,15 +59,17 @@ check: format lint types coverage docs  ## Everything that a change must pass
 format: $(VENV)/.developer  ## Is every file formatted?
 	$(BIN)/ruff format --check .
 
-lint: $(VENV)/.developer  ## Is the code clean?
+lint: $(VENV)/.developer  ## Is the code clean, and is it spelled right?
 	$(BIN)/ruff check .
+	$(BIN)/codespell
+	scripts/hygiene
 
 types: $(VENV)/.developer  ## Do mypy and pyright agree with the annotations?
 	$(BIN)/mypy
 	$(BIN)/pyright
 
-coverage: test  ## Run the tests, and see that every branch was taken
-	$(BIN)/coverage report
+coverage: $(VENV)/.developer  ## Run the tests, and fail if a branch of the package is never taken
+	$(BIN)/pytest -n auto --cov
 
 docs: $(VENV)/.developer  ## Build the documentation, warnings as errors; needs Graphviz
 	$(BIN)/sphinx-build -b html -W -n -q docs docs/_build/html
@@ -103,5 +108,5 @@ soak: $(VENV)/.developer  ## Soak the client in faults for ten minutes, or SECON
 	$(BIN)/python -W error -m tests.soak --seconds $(SECONDS) --seed $(SEED)
 
 clean:  ## Remove what the other targets made
-	rm -rf $(VENV) .venv-* docs/_build bench/out mutants .coverage .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
+	rm -rf $(VENV) .venv-* docs/_build bench/out mutants .coverage .coverage.* .hypothesis .mypy_cache .pytest_cache .ruff_cache dist
 	find . -type d -name __pycache__ -prune -exec rm -rf {} +

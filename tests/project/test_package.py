@@ -62,7 +62,9 @@ def test_what_is_no_module_is_known() -> None:
     """`make package` looks for these in the wheel; one more is for it to know, too."""
     found = {path.relative_to(PACKAGE).as_posix() for path in PACKAGE.rglob("*") if path.is_file()}
     assert {name for name in found if not name.endswith((".py", ".pyc"))} == DATA
-    names = re.search(r"^DATA = .* for name in \((.*)\)\}$", (ROOT / "scripts/package").read_text("utf-8"), re.MULTILINE)
+    names = re.search(
+        r"^DATA = .* for name in \((.*)\)\}$", (ROOT / "scripts/package").read_text("utf-8"), re.MULTILINE
+    )
     assert names is not None
     assert set(re.findall(r'"(.+?)"', names[1])) == DATA
 
