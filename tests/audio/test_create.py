@@ -497,13 +497,13 @@ async def test_a_wait_that_begins_while_creations_hold_every_slot_is_polled(
         await asyncio.gather(*creations)
 
 
-async def test_ten_thousand_creations_that_are_given_up_leave_nothing(service: ScriptedService) -> None:
+async def test_thousands_of_creations_that_are_given_up_leave_nothing(service: ScriptedService) -> None:
     """Most of them have never been sent."""
     service.creates(throttled())
     async with PlayAISession(API_KEY, USER_ID) as session:
-        creations = [asyncio.create_task(session.create_job(PARAMETERS)) for _ in range(10_000)]
+        creations = [asyncio.create_task(session.create_job(PARAMETERS)) for _ in range(2_000)]
         await asyncio.sleep(10)
-        assert session.stats.queued > 9_900
+        assert session.stats.queued > 1_900
         for creation in creations:
             creation.cancel()
         with contextlib.suppress(asyncio.CancelledError):

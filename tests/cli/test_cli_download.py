@@ -146,11 +146,11 @@ async def test_the_number_of_started_downloads_is_limited(
 
 
 @pytest.mark.parametrize("options", [[], ["--download"]], ids=["waiting", "downloading"])
-async def test_a_thousand_jobs_finish(emulator: Emulator, shell: Shell, tmp_path: Path, options: list[str]) -> None:
+async def test_hundreds_of_jobs_finish(emulator: Emulator, shell: Shell, tmp_path: Path, options: list[str]) -> None:
     """Ids from standard input, under a quota, with and without downloads."""
-    emulator.quota = 600
-    jobs = [emulator.add_job(number / 10, input={"text": "x"}) for number in range(1000)]
-    arguments = ["wait", "--json", "--requests-per-minute", "600", "-", *options, *([tmp_path] if options else [])]
+    emulator.quota = 120
+    jobs = [emulator.add_job(number / 10, input={"text": "x"}) for number in range(200)]
+    arguments = ["wait", "--json", "--requests-per-minute", "120", "-", *options, *([tmp_path] if options else [])]
     result = await shell.run(*arguments, stdin="\n".join(map(str, jobs)))
     assert (result.status, result.err) == (0, "")
     assert sorted(document["id"] for document in result.documents) == sorted(map(str, jobs))

@@ -67,8 +67,9 @@ def test_ctrl_c_ends_a_wait_within_a_second(
     assert "Traceback" not in server.stderr.read()
 
 
-@signals
-@pytest.mark.parametrize("command", ["wait", "create"])
+@pytest.mark.parametrize(
+    ("command", "number"), [("wait", signal.SIGINT), ("create", signal.SIGTERM)], ids=["wait", "create"]
+)
 def test_a_signal_ends_a_download_and_removes_the_partial_file(
     tmp_path: Path, command: str, number: signal.Signals
 ) -> None:
@@ -129,7 +130,7 @@ async def _hung_up_in_a_download(directory: Path) -> int:
 def test_an_ignored_signal_is_ignored() -> None:
     """As under `nohup`: the wait continues after the terminal was closed."""
     signal.signal(signal.SIGHUP, signal.SIG_IGN)  # also for the child process; the fixture restores the handler
-    status, out, errors, _ = asyncio.run(_signalled_in_a_wait(signal.SIGHUP, seconds=2))
+    status, out, errors, _ = asyncio.run(_signalled_in_a_wait(signal.SIGHUP, seconds=0.5))
     assert (status, errors) == (0, "")
     assert "COMPLETED" in out
 

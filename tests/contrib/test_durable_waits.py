@@ -233,7 +233,7 @@ async def test_a_late_row_waits_for_its_last_poll_during_429s(session: PlayAISes
     async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note", timeout=10)
         await asyncio.sleep(7_200)
-        async with backend.working():
+        async with backend.working(fetch_job_polling_interval=0.1):
             assert (await recorder.called()).job is not None
     assert len(service.arrivals) == 3
 
@@ -260,7 +260,7 @@ async def test_a_row_is_rescheduled_while_the_session_is_paused(
     service.answers(throttled("20"), job(COMPLETED))
     service.answers(job(COMPLETED, OTHER_ID), job_id=OTHER_ID)
     recorder = RecordingHandler()
-    async with in_memory(session, recorder) as backend, backend.working(concurrency=1):
+    async with in_memory(session, recorder) as backend, backend.working(concurrency=1, fetch_job_polling_interval=0.1):
         await backend.waits.defer(JOB_ID, on_done="note")
         await asyncio.sleep(5)
         await backend.waits.defer(OTHER_ID, on_done="note")
@@ -279,7 +279,7 @@ async def test_a_poll_that_is_rate_limited_for_30_s_is_rescheduled(service: Scri
     async with (
         PlayAISession(API_KEY, USER_ID, pacing=Pacing(requests_per_window=1, window=100.0)) as session,
         in_memory(session, recorder) as backend,
-        backend.working(),
+        backend.working(fetch_job_polling_interval=0.1),
     ):
         await session.get_job(JOB_ID)
         await backend.waits.defer(OTHER_ID, on_done="note")

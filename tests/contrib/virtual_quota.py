@@ -52,13 +52,15 @@ class _VirtualLink:
             raise redis.ConnectionError("refused")
         client: Any = self.quota.client
         seconds, parts = divmod(now(), 1.0)
-        client.delete(_CLOCK)
-        client.rpush(_CLOCK, _EPOCH + int(seconds), int(parts * 1e6))
+        pipeline = client.pipeline(transaction=False)
+        pipeline.delete(_CLOCK)
+        pipeline.rpush(_CLOCK, _EPOCH + int(seconds), int(parts * 1e6))
         script = _SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
         # No expiry, which would use the clock of Redis.
         script = script.replace("redis.call('PEXPIRE', key, whole(lifetime))", "")
         keys = script_keys(self.terms)
-        answer = decode_answer(client.eval(script, len(keys), *keys, encode_ask(ask, self.terms, self.process)))
+        pipeline.eval(script, len(keys), *keys, encode_ask(ask, self.terms, self.process))
+        answer = decode_answer(pipeline.execute()[-1])
         self.quota.exchanges.append((ask, answer))
         return answer
 

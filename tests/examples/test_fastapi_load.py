@@ -21,14 +21,13 @@ LEAVING_BY = 25.0
 """Seconds by which those who leave have left, and no job is done."""
 
 
-@pytest.mark.parametrize("seed", [1, 2])
 async def test_five_hundred_clients_cost_what_fifty_jobs_cost(
-    emulator: Emulator, monkeypatch: pytest.MonkeyPatch, seed: int
+    emulator: Emulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Fifty poll loops within the quota; who stays is told the end, and who leaves leaves nothing behind."""
     monkeypatch.setenv("PLAYAI_REQUESTS_PER_MINUTE", str(QUOTA))
     emulator.quota = QUOTA
-    dice = random.Random(seed)  # noqa: S311 - the same course of events each time
+    dice = random.Random(1)  # noqa: S311 - the same course of events each time
     async with serving(create_app()) as backend:
         tasks = asyncio.all_tasks()
         jobs = [emulator.add_job(dice.uniform(LEAVING_BY + 5, 120.0)) for _ in range(JOBS)]

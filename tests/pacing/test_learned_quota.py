@@ -163,7 +163,7 @@ def test_from_the_first_edge_on_the_counts_are_exact(phase: float) -> None:
 
 
 @PHASES
-@pytest.mark.parametrize("latency", [0.05, 0.3, 2.0], ids=str)
+@pytest.mark.parametrize("latency", [0.05, 2.0], ids=str)
 def test_a_constant_demand_uses_the_quota_and_hardly_meets_a_429(phase: float, latency: float) -> None:
     """At most 3 % after the first window, and more than nine parts in ten are used."""
     session = Session(latency=lambda: latency)
@@ -176,7 +176,7 @@ def test_a_constant_demand_uses_the_quota_and_hardly_meets_a_429(phase: float, l
 @PHASES
 @pytest.mark.parametrize(
     ("quota", "refused", "used"),
-    [(1, 0.3, 0.9), (2, 0.2, 0.7), (3, 0.2, 0.8), (4, 0.1, 0.8), (5, 0.1, 0.8), (17, 0.03, 0.9), (240, 0.01, 0.93)],
+    [(1, 0.3, 0.9), (2, 0.2, 0.7), (5, 0.1, 0.8), (17, 0.03, 0.9), (240, 0.01, 0.93)],
 )
 def test_quotas_of_any_size_are_learned(quota: int, refused: float, used: float, phase: float) -> None:
     """A single 429 in three windows is a larger part of a small one."""
@@ -285,8 +285,7 @@ def test_a_limit_that_rose_is_tried_one_request_at_a_time() -> None:
 
 
 @PHASES
-@pytest.mark.parametrize("later", [0.0, 0.7, 20.0], ids=str)
-@pytest.mark.parametrize("latency", [0.1, 0.5], ids=str)
+@pytest.mark.parametrize(("later", "latency"), [(0.0, 0.1), (0.7, 0.5), (20.0, 0.1)], ids=str)
 def test_two_that_learn_on_one_key_both_get_their_share(phase: float, later: float, latency: float) -> None:
     """Under 10 % of 429s each, and neither has less than a quarter; together they use what there is."""
     one, other = Session(latency=lambda: latency), Session(begins=later, latency=lambda: latency)

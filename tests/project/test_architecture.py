@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import itertools
 import sys
 import tokenize
@@ -80,9 +81,16 @@ below = {wing: set(itertools.chain(*LEVELS[:level])) for level, wings in enumera
 below["emulator"] = set()
 
 
-def imports(path: Path) -> set[str]:
+@functools.cache
+def parsed(path: Path) -> ast.Module:
+    """Parse a file."""
+    return ast.parse(path.read_text("utf-8"))
+
+
+@functools.cache
+def imports(path: Path) -> frozenset[str]:
     """List the modules that a file imports when it runs, by full name."""
-    tree = ast.parse(path.read_text("utf-8"))
+    tree = parsed(path)
     guards = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     skipped = {inner for guard in guards for statement in guard.body for inner in ast.walk(statement)}
     found: set[str] = set()
@@ -95,7 +103,7 @@ def imports(path: Path) -> set[str]:
             assert node.level == 0, "imports are absolute"
             names = [f"{node.module}.{alias.name}" for alias in node.names]
             found |= {name if is_module(name) else str(node.module) for name in names}
-    return found
+    return frozenset(found)
 
 
 def is_module(name: str) -> bool:
@@ -139,11 +147,7 @@ def test_third_party_libraries_stay_at_home(path: Path) -> None:
 @each_file
 def test_imports_stand_at_the_top(path: Path) -> None:
     """An import inside a function hides a cycle."""
-    functions = [
-        node
-        for node in ast.walk(ast.parse(path.read_text("utf-8")))
-        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
-    ]
+    functions = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     late = [
         node for function in functions for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)
     ]
@@ -154,8 +158,8 @@ def test_imports_stand_at_the_top(path: Path) -> None:
 @each_file
 def test_modules_and_functions_are_short(path: Path) -> None:
     """A module can be read in a sitting, and a function on a screen."""
-    assert len(lines_of_code(path, ast.parse(path.read_text("utf-8")))) <= MAX_LINES
-    for node in ast.walk(ast.parse(path.read_text("utf-8"))):
+    assert len(lines_of_code(path, parsed(path))) <= MAX_LINES
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert len(lines_of_code(path, node)) <= MAX_FUNCTION, node.name
 
@@ -169,11 +173,16 @@ def lines_of_code(path: Path, node: ast.Module | ast.FunctionDef | ast.AsyncFunc
         if isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Constant) and isinstance(inner.value.value, str)
         for line in range(inner.lineno, (inner.end_lineno or 0) + 1)
     }
+    return {line for line in lines_with_tokens(path) - strings if first <= line <= last}
+
+
+@functools.cache
+def lines_with_tokens(path: Path) -> frozenset[int]:
+    """Number the lines that are not blank."""
     blank = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.ENCODING}
     with path.open("rb") as file:
         tokens = [token for token in tokenize.tokenize(file.readline) if token.type not in blank]
-    counted = {line for token in tokens for line in range(token.start[0], token.end[0] + 1)}
-    return {line for line in counted - strings if first <= line <= last}
+    return frozenset(line for token in tokens for line in range(token.start[0], token.end[0] + 1))
 
 
 def test_wings_are_small() -> None:

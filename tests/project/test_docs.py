@@ -172,4 +172,4 @@ def outcomes_of(pytester: pytest.Pytester, example: str) -> dict[str, int]:
     for name in ("conftest.py", "pyproject.toml"):
         pytester.path.joinpath(name).write_text((ROOT / name).read_text(encoding="utf-8"), encoding="utf-8")
     pytester.makefile(".md", README=f"```python\n{example}\n```\n")
-    return pytester.runpytest_inprocess("README.md").parseoutcomes()
+    return pytester.runpytest_inprocess("-p", "no:randomly", "README.md").parseoutcomes()

@@ -227,12 +227,12 @@ def test_how_long_the_first_in_the_queue_has_been_due_is_known() -> None:
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["first polls", "later polls"])
-def test_ten_thousand_that_are_cancelled_leave_no_hole(answered: bool) -> None:
+def test_thousands_that_are_cancelled_leave_no_hole(answered: bool) -> None:
     """The next turn is the next one's at once, and the heap is small again."""
     queue = RequestQueue(WINDOW)
-    watches = [a_watch(number, answered=answered) for number in range(10_001)]
+    watches = [a_watch(number, answered=answered) for number in range(2_001)]
     for number, watch in enumerate(watches):
-        queue.schedule(watch, number * 1e-4)
+        queue.schedule(watch, number * 5e-4)
     for watch in watches[:-1]:
         queue.remove(watch)
     assert (len(queue), queue.queued(2.0), queue.waited(2.0)) == (1, 1, 1.0)

@@ -20,9 +20,6 @@ from tests.support.clock import now
 from tests.support.fleets import QUOTA, WINDOW, finished_late, most_in_a_window, share_of_429s, slow_network
 from tests.support.scripted import API_KEY, USER_ID
 
-PHASES = (0.0, 17.0, 45.0)
-"""Seconds of the service's first window that are over when the session begins."""
-
 
 @pytest.fixture(autouse=True)
 def _loaded_dice() -> None:
@@ -42,15 +39,17 @@ def session_with(
 
 
 STREAM_AND_BURST = pytest.mark.parametrize(
-    ("jobs", "gap"), [(120, 2.0), (200, 0.0)], ids=["stream of 120", "burst of 200"]
+    ("jobs", "gap", "phase"),
+    [(120, 2.0, 17.0), (200, 0.0, 0.0), (200, 0.0, 45.0)],
+    ids=["stream of 120", "burst of 200 at the edge", "burst of 200 near the next edge"],
 )
+"""Jobs, seconds between their starts, and seconds of the service's first window that are over at the beginning."""
 
 
 # A known quota
 
 
 @STREAM_AND_BURST
-@pytest.mark.parametrize("phase", PHASES)
 async def test_a_known_quota_is_never_exceeded_and_no_wait_is_lost(jobs: int, gap: float, phase: float) -> None:
     """Over any span of a window, counted at the service, whatever the phase of its windows; so no 429 comes."""
     async with Emulator(QUOTA, WINDOW, phase=phase) as emulator, session_with(emulator, QUOTA) as playai:
@@ -122,7 +121,6 @@ async def test_a_quota_is_learned_over_a_slow_network(phase: float) -> None:
 
 
 @STREAM_AND_BURST
-@pytest.mark.parametrize("phase", PHASES)
 async def test_a_learned_quota_costs_few_429s_and_no_wait(jobs: int, gap: float, phase: float) -> None:
     """After the first window at most three requests in a hundred are refused."""
     async with Emulator(QUOTA, WINDOW, phase=phase) as emulator, session_with(emulator) as playai:
@@ -248,8 +246,11 @@ async def stranger(emulator: Emulator, at_once: int, pause: float) -> AsyncItera
             await asyncio.wait([asking])
 
 
-@pytest.mark.parametrize(("at_once", "pause"), [(15, 60.0), (1, 4.0), (30, 60.0)], ids=["burst", "evenly", "half"])
-@pytest.mark.parametrize("phase", [10.0, 40.0])
+@pytest.mark.parametrize(
+    ("at_once", "pause", "phase"),
+    [(15, 60.0, 10.0), (1, 4.0, 40.0), (30, 60.0, 40.0)],
+    ids=["burst", "evenly", "half"],
+)
 async def test_a_learning_session_makes_do_with_what_a_stranger_leaves(
     at_once: int, pause: float, phase: float
 ) -> None:

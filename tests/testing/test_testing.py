@@ -33,7 +33,7 @@ def suite(pytester: pytest.Pytester) -> pytest.Pytester:
 def outcomes(suite: pytest.Pytester, code: str, *options: str) -> dict[str, int]:
     """Run a file of tests that may use every name of these imports."""
     suite.makepyfile("import asyncio, os, pytest\nfrom playai_async import *\n" + textwrap.dedent(code))
-    return suite.runpytest_inprocess("-p", "no:cacheprovider", *options).parseoutcomes()
+    return suite.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:randomly", *options).parseoutcomes()
 
 
 @pytest.mark.parametrize("mode", ["strict", "auto"])
@@ -177,7 +177,7 @@ def test_the_emulator_may_be_stopped_and_the_session_closed_by_the_test(suite: p
 def test_a_test_that_is_not_async_fails_with_an_explanation(suite: pytest.Pytester) -> None:
     """The emulator's loop does not run in it: requests would wait until they time out."""
     suite.makepyfile("def test_it(playai_session): ...")
-    result = suite.runpytest_inprocess("-p", "no:cacheprovider")
+    result = suite.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:randomly")
     assert result.parseoutcomes() == {"errors": 1}
     result.stdout.fnmatch_lines("playai_emulator runs in the event loop of an async test, and this test is not async*")
 
@@ -247,7 +247,7 @@ def test_the_plugin_is_off_unless_enabled(pytester: pytest.Pytester) -> None:
     """An entry point would be imported in every run of every environment that has the library."""
     pytester.makefile(".ini", pytest=SETTINGS)
     pytester.makepyfile("async def test_it(playai_emulator): ...")
-    result = pytester.runpytest_inprocess("-p", "no:cacheprovider")
+    result = pytester.runpytest_inprocess("-p", "no:cacheprovider", "-p", "no:randomly")
     result.stdout.fnmatch_lines("*fixture 'playai_emulator' not found*")
     groups = {point.group for point in importlib.metadata.distribution("playai-async").entry_points}
     assert groups == {"console_scripts"}
@@ -261,9 +261,12 @@ def test_without_pytest_asyncio_the_import_says_what_to_install(monkeypatch: pyt
         importlib.import_module("playai_async.testing")
 
 
-def test_without_pytest_asyncio_a_test_suite_says_what_to_install(suite: pytest.Pytester) -> None:
+def test_without_pytest_asyncio_a_test_suite_says_what_to_install(
+    suite: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """With the same message, before any test runs."""
     suite.mkpydir("pytest_asyncio").joinpath("__init__.py").write_text("raise ModuleNotFoundError")
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")  # loading the others takes a second
     result = suite.runpytest_subprocess("-p", "no:asyncio", "-p", "no:cacheprovider")
     assert result.ret != 0
     result.stderr.fnmatch_lines("*playai_async.testing needs pytest and pytest-asyncio*")
