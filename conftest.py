@@ -14,6 +14,7 @@ import asyncio
 import contextlib
 import inspect
 import io
+import os
 import tempfile
 from collections.abc import Generator
 from pathlib import Path
@@ -110,6 +111,15 @@ def _run_example(example: Example) -> None:
 
 def _close_page(namespace: dict[str, Any]) -> None:
     namespace["page"].close()
+
+
+MAX_WORKERS = 4
+"""More would compete for cores, of which a container often has fewer than it shows."""
+
+
+def pytest_xdist_auto_num_workers() -> int:
+    """Start one worker more than there are cores (`-n auto`): some tests wait for processes and servers."""
+    return min((os.cpu_count() or 1) + 1, MAX_WORKERS)
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -19,6 +19,9 @@ from tests.cli.conftest import PROGRAM, environment, files_in
 
 JOB = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
 SECONDS = 30
+AT_ONCE = 5
+"""Seconds: enough for a process to end on a busy machine, and much less than the interrupted work would take."""
+
 SIGNALS = {signal.SIGINT: 130, signal.SIGTERM: 143, signal.SIGHUP: 129}
 """The signals that end the program, and their exit codes."""
 
@@ -37,7 +40,7 @@ def _default_signal_handlers() -> Iterator[None]:
         signal.signal(number, handler)
 
 
-def test_ctrl_c_ends_a_wait_within_a_second(
+def test_ctrl_c_ends_a_wait_at_once(
     emulate_process: tuple[subprocess.Popen[str], dict[str, str], list[str]],
 ) -> None:
     """Exit code 130 and no output. The emulator ends in the same way."""
@@ -60,7 +63,7 @@ def test_ctrl_c_ends_a_wait_within_a_second(
             process.send_signal(signal.SIGINT)
             began = time.monotonic()
             assert process.wait(SECONDS) == 130
-            assert time.monotonic() - began < 1
+            assert time.monotonic() - began < AT_ONCE
         assert waiting.stdout.read() == ""
         assert waiting.stderr.read() == ""
     assert server.stderr
@@ -73,7 +76,7 @@ def test_ctrl_c_ends_a_wait_within_a_second(
 def test_a_signal_ends_a_download_and_removes_the_partial_file(
     tmp_path: Path, command: str, number: signal.Signals
 ) -> None:
-    """Within a second. `create` prints the job id."""
+    """At once. `create` prints the job id."""
     errors, job = asyncio.run(_interrupted_in_a_download(command, tmp_path, number))
     assert files_in(tmp_path) == []
     assert errors.count("\n") == errors.count(f"playai-async wait {job} --download ") == int(command == "create")
@@ -92,7 +95,7 @@ async def _interrupted_in_a_download(command: str, directory: Path, number: sign
         began = time.monotonic()
         out, errors = await process.communicate()
         assert (process.returncode, out) == (SIGNALS[number], b"")
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < AT_ONCE
         return errors.decode(), emulator.jobs[0]
 
 
@@ -178,7 +181,7 @@ sys.exit(main())
         process.send_signal(signal.SIGINT)
         began = time.monotonic()
         assert process.wait(SECONDS) == 130
-        assert time.monotonic() - began < 1
+        assert time.monotonic() - began < AT_ONCE
         assert process.stderr
         assert process.stderr.read() == ""
 
