@@ -117,6 +117,7 @@ MAX_WORKERS = 4
 """More would compete for cores, of which a container often has fewer than it shows."""
 
 
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
     """Start one worker more than there are cores (`-n auto`): some tests wait for processes and servers."""
     return min((os.cpu_count() or 1) + 1, MAX_WORKERS)
