@@ -43,7 +43,7 @@ async def test_one_row_is_polled_to_the_end(
     cluster: Cluster, database: str, playai: PlayAISession, emulator: Emulator
 ) -> None:
     """It is stored before the first poll, rescheduled by each poll, and finished with the job."""
-    recorder, job_id = RecordingHandler(), emulator.add_job(duration=0.5)
+    recorder, job_id = RecordingHandler(), emulator.add_job(duration=1.5)
     async with on_postgres(cluster, database, playai, recorder) as backend:
         number = await backend.waits.defer(job_id, on_done="note")
         stored = await backend.row()
