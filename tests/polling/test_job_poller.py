@@ -264,8 +264,17 @@ class NotCopyableError(Exception):
         raise RuntimeError("not copyable")
 
 
+class ShiftyError(Exception):
+    """An exception whose copy says something else."""
+
+    def __reduce__(self) -> tuple[type[Exception], tuple[str]]:
+        return ShiftyError, ("something else",)
+
+
 @pytest.mark.parametrize(
-    "error", [FrozenError("x"), WordyError(500), NotCopyableError("x"), FileNotFoundError(2, "missing", "f")], ids=repr
+    "error",
+    [FrozenError("x"), ShiftyError("x"), WordyError(500), NotCopyableError("x"), FileNotFoundError(2, "missing", "f")],
+    ids=repr,
 )
 async def test_any_exception_reaches_each_of_its_waiters(tasks: SomeService, error: Exception) -> None:
     """With its own words; and neither the deadlines nor the other waits suffer."""
