@@ -34,12 +34,12 @@ The gate is open at first. A 429 closes it for the whole operation, because all 
                         └──────────429, failed──────────────────────┘
 
 `t` comes from the server's `Retry-After`, lengthened a little and never shortened. Without a hint, `t` is the next edge
-of the service's windows if one is known, and otherwise the next probe interval. The probe waits until every earlier
-request has ended. So at most one request is in flight while the gate is closed, and each result then is the probe's.
+of the service's windows if one is known, and otherwise the next probe interval. The probe waits until the requests that
+were sent before the 429 have ended, but no longer than two seconds: one of them may hang.
 
-The result of a request that was sent before the gate closed can only delay `t`: the service counted that request
-before the quota was spent, so its success says nothing about now. An abandoned probe says nothing either, and the next
-one may go at once.
+The result of a request that was sent before the probe can only delay `t`: the service counted that request before the
+quota was spent, so its success says nothing about now. An abandoned probe says nothing either, and the next one may go
+at once.
 
 Transient failures in a row close the gate in the same way, for growing pauses. So a hundred waits do not send a hundred
 requests to a service that is down.

@@ -17,6 +17,9 @@ _STRETCH_FRACTION = 0.05
 _MAX_STRETCH = 1.0
 """Seconds. After a long hint, more would delay the session by more than spreading gains."""
 
+_MAX_STRAGGLER_DELAY = 2.0
+"""Seconds for which a probe waits for requests that were sent before the gate closed, and may hang."""
+
 _MAX_GROWTH_STEPS = 100
 """By then a pause has reached its bound, and further steps would only overflow."""
 
@@ -34,6 +37,7 @@ class Gate:
         self._windows = windows
         self._closed_until = -math.inf
         self._refused_at = -math.inf  # send time of the latest request that got a 429
+        self._probe_sent_at = -math.inf
         self._awaits_edge = False
         self.probing = False
         self.reason: PauseReason | None = None
@@ -42,14 +46,32 @@ class Gate:
         """Return the seconds for which the gate stays closed."""
         return 0.0 if self.reason is None else max(0.0, self._closed_until - now)
 
-    def on_sent(self) -> bool:
+    def probe_delay(self, now: float, in_flight: int) -> float:
+        """Return the seconds until a probe may go; infinite while one is in flight.
+
+        Args:
+            now: The time.
+            in_flight: How many requests are in flight.
+        """
+        if self.probing:
+            return math.inf
+        stragglers = _MAX_STRAGGLER_DELAY if in_flight else 0.0
+        return max(0.0, self._closed_until + stragglers - now)
+
+    def on_sent(self, now: float) -> bool:
         """Record that a request was sent; return whether it is a probe."""
         self.probing = self.reason is not None
+        if self.probing:
+            self._probe_sent_at = now
         return self.probing
 
-    def on_accepted(self, now: float) -> bool:
+    def is_probe(self, sent: float) -> bool:
+        """Return whether a request that was sent at this time is the probe in flight."""
+        return self.probing and sent >= self._probe_sent_at
+
+    def on_accepted(self, now: float, sent: float) -> bool:
         """Open the gate if the probe was accepted; return whether that ends a 429's pause."""
-        if not self.probing:
+        if not self.is_probe(sent):
             return False
         throttled = self.reason == "throttled"
         if throttled:
@@ -60,10 +82,14 @@ class Gate:
     def on_throttled(self, now: float, sent: float, retry_after: float | None) -> bool:
         """Close the gate for a 429; return whether it was not closed for one before."""
         closes = self.reason != "throttled"  # an outage closes the gate for too short a time
-        if self.probing and self._awaits_edge:
+        probe = self.is_probe(sent)
+        if self.probing and not probe:  # a straggler: the probe in flight shows more
+            self._closed_until = max(self._closed_until, now + self._stretched(retry_after or 0.0))
+            return False
+        if probe and self._awaits_edge:
             self._windows.forget()  # the edge should have passed by now
         self._refused_at = max(self._refused_at, sent)
-        if closes or self.probing:
+        if closes or probe:
             if retry_after is not None:
                 self._close(now, "throttled", self._stretched(retry_after))
             elif self._windows.known:
@@ -74,21 +100,23 @@ class Gate:
             self._close(now, "throttled", self._stretched(retry_after))
         return closes
 
-    def on_failed(self, now: float, outage: int) -> bool:
+    def on_failed(self, now: float, sent: float, outage: int) -> bool:
         """Close the gate for a failed probe or an outage; return whether the gate was open.
 
         Args:
             now: The time.
+            sent: When the request was sent.
             outage: How many failures the outage had before this one; negative where there is no outage.
         """
-        if self.probing and self.reason == "throttled":
+        probe = self.is_probe(sent)
+        if probe and self.reason == "throttled":
             self._close(now, "throttled", self._stretched(self._probe_interval))
-        elif outage >= 0 and (self.probing or self.reason is None):
+        elif outage >= 0 and (probe or self.reason is None):
             closes = self.reason is None
             pause = OUTAGE_PAUSE * OUTAGE_GROWTH ** min(outage, _MAX_GROWTH_STEPS)
             self._close(now, "outage", min(pause, self._probe_interval))
             return closes
-        elif self.probing:
+        elif probe:
             self.probing, self.reason = False, None
         return False
 
@@ -100,9 +128,10 @@ class Gate:
         self._close(now, "throttled", pause)
         return closes
 
-    def on_abandoned(self) -> None:
-        """Allow another probe, since a cancelled one shows nothing."""
-        self.probing = False
+    def on_abandoned(self, sent: float) -> None:
+        """Allow another probe if this was one, since a cancelled probe shows nothing."""
+        if self.is_probe(sent):
+            self.probing = False
 
     def _close(self, now: float, reason: PauseReason, pause: float, *, awaits_edge: bool = False) -> None:
         self._closed_until = max(self._closed_until, now + pause)

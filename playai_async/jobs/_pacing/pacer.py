@@ -52,10 +52,8 @@ class Pacer:
         """
         if self._gate.reason is None:
             delay = self._quota.delay(now, waited)
-        elif self._quota.in_flight:
-            delay = math.inf
         else:
-            closed, probe = self._gate.closed_for(now), self._quota.probe_delay(now)
+            closed, probe = self._gate.probe_delay(now, self._quota.in_flight), self._quota.probe_delay(now)
             # The permit for a probe is asked for only once the gate lets the probe through.
             delay = closed if closed >= RESOLUTION and probe == math.inf else max(closed, probe)
         return 0.0 if delay < RESOLUTION else delay
@@ -68,7 +66,7 @@ class Pacer:
         """Return how many of these requests the gate lets through, whatever the quota says."""
         if self._gate.reason is None:
             return requests
-        return 0 if self._quota.in_flight or self._gate.closed_for(now) >= RESOLUTION else min(requests, 1)
+        return 0 if self._gate.probe_delay(now, self._quota.in_flight) >= RESOLUTION else min(requests, 1)
 
     def on_sent(self, now: float, waited: float = 0.0, waiting: int = 0) -> None:
         """Record that a request was sent.
@@ -78,20 +76,21 @@ class Pacer:
             waited: Seconds for which the first request in the queue has been due.
             waiting: How many more polls are scheduled, due now or later.
         """
-        if self._gate.on_sent():
+        if self._gate.on_sent(now):
             self._quota.on_probe_sent(now)
         else:
             self._quota.on_sent(now, waited, waiting)
 
-    def on_accepted(self, now: float, *, found: bool | None = None) -> None:
+    def on_accepted(self, now: float, sent: float = math.inf, *, found: bool | None = None) -> None:
         """Record an answer that is not a 429.
 
         Args:
             now: The time.
+            sent: When the request was sent; left out, it is the latest one.
             found: Whether the poll found its job finished; None for a direct call.
         """
         self._failures = 0
-        if self._gate.on_accepted(now):
+        if self._gate.on_accepted(now, sent):
             self._quota.on_reopened(now)
         self._quota.on_accepted(now)
         if found is not None:
@@ -113,26 +112,27 @@ class Pacer:
         self._quota.on_throttled(now, first=closed)
         return closed
 
-    def on_failed(self, now: float, *, shared: bool) -> bool:
+    def on_failed(self, now: float, sent: float = math.inf, *, shared: bool) -> bool:
         """Record a request that failed without a verdict on the quota.
 
         Args:
             now: The time.
+            sent: When the request was sent; left out, it is the latest one.
             shared: Whether other requests are queued or in flight; the backoff of a single wait is enough by itself.
 
         Returns:
             Whether this failure closed the gate.
         """
-        if self._gate.reason is None or self._gate.probing:  # else it was sent before the gate closed
+        if self._gate.reason is None or self._gate.is_probe(sent):  # else it was sent before the gate closed
             self._failures += 1
         self._quota.on_ended(now, late=True)
         outage = self._failures - OUTAGE_FAILURES if shared else -1
-        return self._gate.on_failed(now, outage)
+        return self._gate.on_failed(now, sent, outage)
 
-    def on_abandoned(self, now: float) -> None:
+    def on_abandoned(self, now: float, sent: float = math.inf) -> None:
         """Record a request that was cancelled."""
         self._quota.on_ended(now, late=True)
-        self._gate.on_abandoned()
+        self._gate.on_abandoned(sent)
 
     def hold(self, now: float, pause: float) -> bool:
         """Close the gate for a 429 that another process met.

@@ -258,7 +258,7 @@ class Dispatcher:
             return  # its last request ended before it
         if request.worker is not None:
             request.worker = None
-            self.pacer.on_abandoned(self._loop.time())
+            self.pacer.on_abandoned(self._loop.time(), request.sent_at)
         self._in_flight.release(self.pump)
         if request.wanted:  # something outside cancelled the task, as a framework does that cancels every task
             request.deliver(Failure(self._errors.cut_short(request.job_id)))
@@ -293,12 +293,12 @@ class Dispatcher:
             case Failure(error=error, verdict=Transient()):
                 self._failures += 1
                 several = bool(self.queue) or self.pacer.in_flight > 1
-                closed = self.pacer.on_failed(now, shared=several)
+                closed = self.pacer.on_failed(now, request.sent_at, shared=several)
                 self._emitter.emit(RequestFailed(request.job_id, type(error).__name__))
                 if closed:
                     self._start_pause("outage", now)
             case _:
                 done = outcome.done if isinstance(outcome, Success) else True
-                self.pacer.on_accepted(now, found=done if request.is_poll else None)
+                self.pacer.on_accepted(now, request.sent_at, found=done if request.is_poll else None)
         if self.pacer.pause_reason is None:
             self._pauses.end(now)
