@@ -59,15 +59,43 @@ def test_an_outage_of_any_length_keeps_its_pause() -> None:
 
 
 def test_in_an_outage_one_request_goes_at_a_time() -> None:
-    """And not before those that were under way have ended."""
+    """And not before the earlier requests have ended, or two seconds later."""
     pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 4)
     assert [pacer.on_failed(now, shared=True) for now in (1.0, 2.0, 3.0)] == [False, False, True]
-    assert (pacer.delay(3.0), pacer.paused_for(3.0)) == (math.inf, 1.0)
+    assert (pacer.delay(3.0), pacer.paused_for(3.0)) == (3.0, 1.0)
     assert pacer.on_failed(3.5, shared=True) is False
     assert pacer.delay(3.5) == pacer.paused_for(3.5) == 0.5
     sending(pacer, 4.0)
     assert pacer.delay(100.0) == math.inf
+
+
+def test_a_hint_on_a_failure_is_an_outage_by_itself(dice: Dice) -> None:
+    """A 503 with `Retry-After` pauses also a single wait; a later, longer hint counts, and a shorter one does not."""
+    pacer = build_pacer(PLENTY)
+    sending(pacer, 0.0, 3)
+    assert pacer.on_failed(1.0, 0.0, shared=False, retry_after=30.0) is True
+    assert (pacer.pause_reason, pacer.paused_for(1.0)) == ("outage", 30.0)
+    assert pacer.on_failed(2.0, 0.0, shared=False, retry_after=5.0) is False
+    assert pacer.paused_for(2.0) == 29.0
+    assert pacer.on_failed(3.0, 0.0, shared=False, retry_after=60.0) is False
+    assert pacer.paused_for(3.0) == 60.0
+    sending(pacer, 63.0)
+    assert pacer.on_failed(64.0, 63.0, shared=False, retry_after=10.0) is False
+    assert (pacer.pause_reason, pacer.delay(64.0)) == ("outage", 10.0)
+    sending(pacer, 74.0)
+    pacer.on_accepted(75.0, 74.0)
+    assert (pacer.pause_reason, pacer.delay(75.0)) == (None, 0.0)
+
+
+def test_a_hint_on_a_failed_probe_after_a_429_lengthens_its_pause(dice: Dice) -> None:
+    """It is still about the 429."""
+    pacer = build_pacer(PLENTY)
+    sending(pacer, 0.0)
+    pacer.on_throttled(1.0, 0.0, 1.0)
+    sending(pacer, 2.0)
+    pacer.on_failed(3.0, 2.0, shared=True, retry_after=40.0)
+    assert (pacer.pause_reason, pacer.delay(3.0)) == ("throttled", 40.0)
 
 
 def test_an_accepted_request_ends_an_outage() -> None:

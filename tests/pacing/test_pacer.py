@@ -137,16 +137,46 @@ def test_after_a_probe_that_was_abandoned_the_next_goes_at_once(dice: Dice) -> N
     sending(pacer, 11.0, 10)
 
 
-def test_the_probe_waits_until_all_sent_before_have_ended(dice: Dice) -> None:
-    """From the first 429 on, at most one request is under way."""
+def test_the_probe_waits_for_earlier_requests_but_no_longer_than_two_seconds(dice: Dice) -> None:
+    """One of them may hang until its timeout, and nothing else would go."""
     pacer = build_pacer(PLENTY)
-    sending(pacer, 0.0, 3)
+    sending(pacer, 0.0, 4)
     pacer.on_throttled(1.0, 0.0, 10.0)
+    assert pacer.delay(5.0) == 8.0
+    pacer.on_failed(11.0, 0.0, shared=True)
+    assert pacer.delay(11.5) == 1.5
+    pacer.on_abandoned(12.0, 0.0)
+    sending(pacer, 13.0)
     assert pacer.delay(20.0) == math.inf
-    pacer.on_failed(20.0, shared=True)
-    assert pacer.delay(20.0) == math.inf
-    pacer.on_abandoned(21.0)
-    sending(pacer, 21.0)
+
+
+def test_the_probe_goes_once_all_earlier_requests_have_ended(dice: Dice) -> None:
+    """They may have been counted late."""
+    pacer = build_pacer(PLENTY)
+    sending(pacer, 0.0, 2)
+    pacer.on_throttled(1.0, 0.0, 10.0)
+    pacer.on_accepted(11.5, 0.0)
+    sending(pacer, 11.5)
+
+
+@pytest.mark.parametrize("reason", ["throttled", "outage"], ids=str)
+def test_an_earlier_request_that_ends_while_the_probe_is_in_flight_is_not_the_probe(reason: str, dice: Dice) -> None:
+    """It neither opens the gate nor lets another probe go; a 429 among them can only delay."""
+    pacer = build_pacer(PLENTY)
+    sending(pacer, 0.0, 8)
+    if reason == "throttled":
+        pacer.on_throttled(1.0, 0.0, 1.0)
+    else:
+        assert [pacer.on_failed(1.0, 0.0, shared=True) for _ in range(3)] == [False, False, True]
+    sending(pacer, 5.0)
+    pacer.on_accepted(5.1, 0.0)
+    pacer.on_abandoned(5.2, 0.0)
+    pacer.on_failed(5.3, 0.0, shared=True)
+    assert (pacer.pause_reason, pacer.delay(6.0)) == (reason, math.inf)
+    assert pacer.on_throttled(6.0, 0.0, 30.0) is False
+    assert (pacer.pause_reason, pacer.paused_for(6.0)) == (reason, 30.0)
+    pacer.on_accepted(7.0, 5.0)
+    assert (pacer.pause_reason, pacer.delay(7.0)) == (None, 0.0)
 
 
 @pytest.mark.parametrize("how", ["accepted", "failed", "abandoned"], ids=str)
@@ -302,8 +332,10 @@ def test_a_closed_gate_lets_single_probes_through_and_cuts_no_hint_short(  # noq
         assert pause <= pacer.paused_for(now) <= pause + 1.0
         delay = pacer.delay(now)
         assert delay == 0.0 or delay >= RESOLUTION
-        if closed and in_flight:
+        if closed and probing:
             assert delay == math.inf
+        elif closed and in_flight:
+            assert delay == pytest.approx(max(0.0, pacer._gate._closed_until + 2.0 - now), abs=1e-5)
         if action == "send":
             if delay == 0.0:
                 assert not closed or now >= until - RESOLUTION

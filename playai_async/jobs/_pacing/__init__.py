@@ -41,8 +41,8 @@ The result of a request that was sent before the probe can only delay `t`: the s
 quota was spent, so its success says nothing about now. An abandoned probe says nothing either, and the next one may go
 at once.
 
-Transient failures in a row close the gate in the same way, for growing pauses. So a hundred waits do not send a hundred
-requests to a service that is down.
+Transient failures in a row close the gate in the same way, for growing pauses, and so does a `Retry-After` on a 503. So
+a hundred waits do not send a hundred requests to a service that is down.
 
 A shared quota can close the gate, too: a 429 that another process met arrives as `hold`.
 """

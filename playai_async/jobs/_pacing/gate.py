@@ -89,33 +89,34 @@ class Gate:
         if probe and self._awaits_edge:
             self._windows.forget()  # the edge should have passed by now
         self._refused_at = max(self._refused_at, sent)
-        if closes or probe:
-            if retry_after is not None:
-                self._close(now, "throttled", self._stretched(retry_after))
-            elif self._windows.known:
-                self._close(now, "throttled", self._windows.next_edge(now) - now, awaits_edge=True)
-            else:
-                self._close(now, "throttled", self._stretched(self._probe_interval))
-        elif retry_after is not None:
+        if retry_after is not None:
             self._close(now, "throttled", self._stretched(retry_after))
+        elif (closes or probe) and self._windows.known:
+            self._close(now, "throttled", self._windows.next_edge(now) - now, awaits_edge=True)
+        elif closes or probe:
+            self._close(now, "throttled", self._stretched(self._probe_interval))
         return closes
 
-    def on_failed(self, now: float, sent: float, outage: int) -> bool:
+    def on_failed(self, now: float, sent: float, outage: int, retry_after: float | None) -> bool:
         """Close the gate for a failed probe or an outage; return whether the gate was open.
 
         Args:
             now: The time.
             sent: When the request was sent.
-            outage: How many failures the outage had before this one; negative where there is no outage.
+            outage: How many failures the outage had before this one; negative if there is no outage.
+            retry_after: Seconds that the server asked for, or None. Such a hint is an outage by itself.
         """
-        probe = self.is_probe(sent)
-        if probe and self.reason == "throttled":
-            self._close(now, "throttled", self._stretched(self._probe_interval))
-        elif outage >= 0 and (probe or self.reason is None):
-            closes = self.reason is None
-            pause = OUTAGE_PAUSE * OUTAGE_GROWTH ** min(outage, _MAX_GROWTH_STEPS)
-            self._close(now, "outage", min(pause, self._probe_interval))
+        probe, closes = self.is_probe(sent), self.reason is None
+        hint = 0.0 if retry_after is None else self._stretched(retry_after)
+        if self.reason == "throttled":
+            if probe:
+                self._close(now, "throttled", max(hint, self._stretched(self._probe_interval)))
+        elif (outage >= 0 or hint) and (probe or closes):
+            pause = OUTAGE_PAUSE * OUTAGE_GROWTH ** min(max(outage, 0), _MAX_GROWTH_STEPS)
+            self._close(now, "outage", max(hint, min(pause, self._probe_interval)))
             return closes
+        elif hint:
+            self._closed_until = max(self._closed_until, now + hint)
         elif probe:
             self.probing, self.reason = False, None
         return False

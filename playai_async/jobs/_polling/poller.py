@@ -171,7 +171,7 @@ class Poller:
     def _goes_on(self, watch: Watch, outcome: Outcome) -> bool:
         now = watch.returned_at
         if isinstance(outcome, Failure):
-            watch.last_error, watch.failed_at = outcome.error, now
+            watch.last_error, watch.failed_at = self._kept(outcome.error, watch.job_id), now
             if isinstance(outcome.verdict, Throttled):
                 watch.throttled += 1
                 self._queue.schedule(watch, watch.due)  # still due, for when the gate opens
@@ -187,6 +187,10 @@ class Poller:
         if changed:
             self._slicer.run(_changing(list(watch.waiters), watch.job))
         return True
+
+    def _kept(self, error: Exception, job_id: JobId) -> Exception:
+        """Return an error to keep for as long as a wait lasts: without a traceback, whose frames hold the reply."""
+        return self._errors.for_waiter(error, job_id).with_traceback(None)
 
     def _record_job(self, watch: Watch, job: object) -> bool:
         """Record the job that a poll brought; return whether it changed."""

@@ -1,6 +1,9 @@
-"""A heap of items that become due at a time, from which any item can be removed.
+"""Items that become due at a time, from which any item can be removed.
 
-A removed item leaves a gap in the heap. Gaps are swept out once they are the larger part, as asyncio does for its
+Two heaps: items that are not due yet, and items that were found to be due. An item moves at most once, so counting the
+due items takes constant time on average, however many there are.
+
+A removed item leaves a gap in its heap. Gaps are swept out once they are the larger part, as asyncio does for its
 timers: otherwise a backend that opens and cancels waits all day would keep removed items until their deadlines.
 """
 
@@ -16,74 +19,98 @@ __all__ = ["DelayQueue", "Entry"]
 _Item = TypeVar("_Item")
 
 Entry: TypeAlias = list[Any]
-"""An entry of the queue: the time, a number that keeps equal times in order of arrival, and the item or None.
+"""An entry of the queue: the time, a number that keeps equal times in order of arrival, the item or None, and its heap.
 
 A list, because comparing lists runs no code of ours.
 """
 
-_WHEN, _, _ITEM = range(3)
+_WHEN, _, _ITEM, _HEAP = range(4)
 _FEW_GAPS = 64
 """Gaps that are not worth a sweep."""
+
+
+class _Heap:
+    """Entries by time, and how many of them are gaps."""
+
+    __slots__ = ("entries", "gaps")
+
+    def __init__(self) -> None:
+        self.entries: list[Entry] = []
+        self.gaps = 0
+
+    def __len__(self) -> int:
+        return len(self.entries) - self.gaps
+
+    def push(self, entry: Entry) -> None:
+        entry[_HEAP] = self
+        heapq.heappush(self.entries, entry)
+
+    def first(self) -> Entry | None:
+        entries = self.entries
+        while entries:
+            if entries[0][_ITEM] is not None:
+                return entries[0]
+            heapq.heappop(entries)
+            self.gaps -= 1
+        return None
+
+    def sweep(self) -> None:
+        if self.gaps > _FEW_GAPS and 2 * self.gaps > len(self.entries):
+            self.entries = [kept for kept in self.entries if kept[_ITEM] is not None]
+            heapq.heapify(self.entries)
+            self.gaps = 0
 
 
 class DelayQueue(Generic[_Item]):
     """Items by the time at which they are due; items due at the same time in the order they were added."""
 
-    __slots__ = ("_arrivals", "_entries", "_gaps")
+    __slots__ = ("_arrivals", "_due", "_later", "_now")
 
     def __init__(self) -> None:
-        self._entries: list[Entry] = []
-        self._gaps = 0
+        self._due = _Heap()
+        self._later = _Heap()
+        self._now = -math.inf  # items up to this time are in the first heap
         self._arrivals = itertools.count()
 
     def __len__(self) -> int:
         """Count the items."""
-        return len(self._entries) - self._gaps
+        return len(self._due) + len(self._later)
 
     def count(self, now: float) -> int:
-        """Count the items that are due, one by one."""
-        return sum(entry[_WHEN] <= now and entry[_ITEM] is not None for entry in self._entries)
-
-    def count_up_to(self, most: int, now: float) -> int:
-        """Count the items that are due, up to a number, and look no further than needed."""
-        found, positions = 0, [0]
-        while positions and found < most:
-            position = positions.pop()
-            if position < len(self._entries) and self._entries[position][_WHEN] <= now:
-                found += self._entries[position][_ITEM] is not None
-                positions += 2 * position + 1, 2 * position + 2
-        return found
+        """Count the items that are due; the time must not go back."""
+        self._now = max(self._now, now)
+        while (entry := self._later.first()) is not None and entry[_WHEN] <= self._now:
+            self._due.push(heapq.heappop(self._later.entries))
+        return len(self._due)
 
     def add(self, when: float, item: _Item) -> Entry:
         """Add an item that is due at a time, and return its entry."""
-        entry: Entry = [when, next(self._arrivals), item]
-        heapq.heappush(self._entries, entry)
+        entry: Entry = [when, next(self._arrivals), item, None]
+        (self._due if when <= self._now else self._later).push(entry)
         return entry
 
     def discard(self, entry: Entry) -> None:
         """Remove an item by its entry; an item that was taken already is ignored."""
-        if entry[_ITEM] is None:
-            return
-        entry[_ITEM] = None
-        self._gaps += 1
-        if self._gaps > _FEW_GAPS and 2 * self._gaps > len(self._entries):
-            self._entries = [kept for kept in self._entries if kept[_ITEM] is not None]
-            heapq.heapify(self._entries)
-            self._gaps = 0
+        if entry[_ITEM] is not None:
+            entry[_ITEM] = None
+            entry[_HEAP].gaps += 1
+            entry[_HEAP].sweep()
 
     def first_due(self) -> float:
         """Return the time at which the first item is due; infinity if there is none."""
-        entries = self._entries
-        while entries and entries[0][_ITEM] is None:
-            heapq.heappop(entries)
-            self._gaps -= 1
-        return float(entries[0][_WHEN]) if entries else math.inf
+        entry = self._first()
+        return math.inf if entry is None else float(entry[_WHEN])
 
     def take(self, now: float) -> _Item | None:
         """Remove and return the item that has been due longest, or return None if nothing is due."""
-        if self.first_due() > now or not self._entries:
+        entry = self._first()
+        if entry is None or entry[_WHEN] > now:
             return None
-        entry = heapq.heappop(self._entries)
+        heapq.heappop(entry[_HEAP].entries)
         item: _Item = entry[_ITEM]
         entry[_ITEM] = None
         return item
+
+    def _first(self) -> Entry | None:
+        # Whatever is in the first heap was due before anything in the second.
+        return self._due.first() or self._later.first()

@@ -290,10 +290,10 @@ class Dispatcher:
                 self._throttled += 1
                 if self.pacer.on_throttled(now, request.sent_at, retry_after):
                     self._start_pause("throttled", now)
-            case Failure(error=error, verdict=Transient()):
+            case Failure(error=error, verdict=Transient(retry_after=retry_after)):
                 self._failures += 1
                 several = bool(self.queue) or self.pacer.in_flight > 1
-                closed = self.pacer.on_failed(now, request.sent_at, shared=several)
+                closed = self.pacer.on_failed(now, request.sent_at, shared=several, retry_after=retry_after)
                 self._emitter.emit(RequestFailed(request.job_id, type(error).__name__))
                 if closed:
                     self._start_pause("outage", now)

@@ -46,7 +46,7 @@ class RequestQueue:
 
     def due_up_to(self, most: int, now: float) -> int:
         """Count the requests that could go now, up to a number."""
-        return min(most, len(self._direct) + len(self._first_polls) + self._polls.count_up_to(most, now))
+        return min(most, len(self._direct) + len(self._first_polls) + self._polls.count(now))
 
     def add_direct(self, request: DirectRequest) -> None:
         """Add a direct request; the one of the lowest rank goes first."""
