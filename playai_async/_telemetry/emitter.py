@@ -40,7 +40,7 @@ class Emitter:
         untraced: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
         self._listeners = listeners
-        self._broken: set[Listener] = set()
+        self._broken: set[str] = set()
         self.kinds = frozenset[type]().union(*(listener.kinds for listener in listeners))
         self.untraced = untraced
 
@@ -54,10 +54,10 @@ class Emitter:
                 try:
                     listener(event)
                 except Exception as error:  # noqa: BLE001 - a listener must not disturb what it listens to
-                    self._report(listener, error)
+                    self.report(str(listener), error)
 
-    def _report(self, listener: Listener, error: Exception) -> None:
-        """Say once that a listener raises; by the exception's class alone, since its message may quote anything."""
+    def report(self, listener: str, error: Exception) -> None:
+        """Log once that a listener raises; by the exception's class alone, since its message may quote anything."""
         if listener in self._broken:
             return
         self._broken.add(listener)
