@@ -50,6 +50,11 @@ from playai_async.jobs._scheduling.request import Errors, JobId, Throttled, Tran
 
 __all__ = ["Runtime", "SessionErrors", "classify"]
 
+_FIRST_PROBE_PARTS = 12
+_DOUBLINGS = 4
+_DOUBLINGS_SAVE = 2.75
+"""Pauses of 1, 2, 4 and 8 twelfths of the longest one are 2.75 of the longest less than four."""
+
 _DIGEST_SIZE = 16
 """Bytes. A key is too random to be found by hashing guesses."""
 
@@ -182,10 +187,19 @@ class Runtime:
         )
 
     def _creation_dispatcher(self, client: Client) -> Dispatcher:
-        # Few probes per window, so that a request has not used up its attempts before the window is over.
-        probes = min(PROBES_PER_WINDOW, self._polling.max_failures)
-        pacing = Pacing(window=self._pacing.window)  # what is known of a quota is about status requests
-        return build_dispatcher(client, pacing, operation="job creations", method="POST", probes=probes)
+        window = self._pacing.window
+        attempts = min(PROBES_PER_WINDOW, self._polling.max_failures)
+        # The service may limit jobs at once, or characters: so a first probe comes soon, and each further one after
+        # twice the pause. All pauses together are a window, so that a request does not use up its attempts before.
+        interval = window / (attempts - _DOUBLINGS_SAVE) if attempts >= _DOUBLINGS else window / attempts
+        return build_dispatcher(
+            client,
+            Pacing(window=window),  # what is known of a quota is about status requests
+            operation="job creations",
+            method="POST",
+            probes=window / interval,
+            first_probe=interval / _FIRST_PROBE_PARTS if attempts >= _DOUBLINGS else None,
+        )
 
     def _shared(self) -> tuple[QuotaLink, LeasedQuota] | None:
         """Return the link to a shared quota of status requests, and what it grants; or None."""
@@ -292,7 +306,13 @@ def _emitter_for(base_url: URL) -> Emitter:
         if (error.name or "").partition(".")[0] != "opentelemetry":
             raise
         return Emitter(Log())
-    return Emitter(Log(), OpenTelemetry(base_url), untraced=untraced)
+    try:
+        listener = OpenTelemetry(base_url)
+    except Exception as error:  # noqa: BLE001 - OpenTelemetry may be configured wrongly, which is no reason to fail
+        emitter = Emitter(Log(), untraced=untraced)
+        emitter.report("OpenTelemetry", error)
+        return emitter
+    return Emitter(Log(), listener, untraced=untraced)
 
 
 def _setting(name: str, value: str | None, variable: str) -> str:

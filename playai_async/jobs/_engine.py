@@ -55,12 +55,20 @@ class Client:
     in_flight: InFlightLimiter
 
 
-def build_pacer(pacing: Pacing, *, probes: int = PROBES_PER_WINDOW, leased: LeasedQuota | None = None) -> Pacer:
+def build_pacer(
+    pacing: Pacing,
+    *,
+    probes: float = PROBES_PER_WINDOW,
+    first_probe: float | None = None,
+    leased: LeasedQuota | None = None,
+) -> Pacer:
     """Build the pacer of one operation.
 
     Args:
         pacing: What is known of the quota.
         probes: Probes per window after a 429 without a hint.
+        first_probe: Seconds from such a 429 to the first probe, if the service may limit something else than requests
+            per window; None if it counts requests.
         leased: The quota that other processes share, or None.
     """
     windows = WindowClock(pacing.window) if leased is None else leased.windows
@@ -68,10 +76,10 @@ def build_pacer(pacing: Pacing, *, probes: int = PROBES_PER_WINDOW, leased: Leas
     if leased is not None:
         quota = leased
     elif pacing.requests_per_window is None:
-        quota = LearnedQuota(pacing.window, windows)
+        quota = LearnedQuota(pacing.window, windows, may_be_uncounted=first_probe is not None)
     else:
         quota = KnownQuota(pacing.requests_per_window, pacing.window)
-    return Pacer(quota, Gate(pacing.window / probes, windows))
+    return Pacer(quota, Gate(pacing.window / probes, windows, first_probe=first_probe))
 
 
 def build_dispatcher(
@@ -80,7 +88,8 @@ def build_dispatcher(
     *,
     operation: str,
     method: str,
-    probes: int = PROBES_PER_WINDOW,
+    probes: float = PROBES_PER_WINDOW,
+    first_probe: float | None = None,
     shared: tuple[QuotaLink, LeasedQuota] | None = None,
     context: contextvars.Context | None = None,
 ) -> Dispatcher:
@@ -92,10 +101,11 @@ def build_dispatcher(
         operation: The requests, in the plural, for the log.
         method: Their HTTP method, for metrics.
         probes: Probes per window after a 429 without a hint.
+        first_probe: Seconds to the first probe, as for `build_pacer`.
         shared: The quota that other processes share: the link to it, and what it granted; or None.
         context: The context that requests are made in.
     """
-    pacer = build_pacer(pacing, probes=probes, leased=None if shared is None else shared[1])
+    pacer = build_pacer(pacing, probes=probes, first_probe=first_probe, leased=None if shared is None else shared[1])
     dispatcher = Dispatcher(
         RequestQueue(pacing.window),
         pacer,

@@ -81,7 +81,7 @@ class Process:
         if how == "throttled":
             self._quota.on_throttled(now(), first=True)
         elif how == "reopened":
-            self._quota.on_reopened(now())
+            self._quota.on_reopened(now(), refuted=False)
             self._quota.on_accepted(now())
         else:
             self._quota.on_accepted(now())

@@ -216,7 +216,7 @@ def test_a_429_is_told_once_and_so_is_its_end(quota: LeasedQuota) -> None:
     quota.on_probe_sent(32.0)
     ask = asked(quota, 32.5, 1)
     quota.on_answer(32.5, 32.5, ask, Answer(0, 1.0, 0.0, "e", closing=8))  # one that the probe is not about
-    quota.on_reopened(33.0)
+    quota.on_reopened(33.0, refuted=False)
     quota.on_accepted(33.0)
     ask = asked(quota, 33.0)
     assert (ask.pause, ask.reopened) == (None, 7)
@@ -239,7 +239,7 @@ def test_a_429_that_was_not_heard_of_is_told_again(quota: LeasedQuota, *, again:
 
 def test_an_end_that_was_not_heard_of_is_told_again(quota: LeasedQuota) -> None:
     """Or all would be held for a 429 that is over."""
-    quota.on_reopened(2.0)
+    quota.on_reopened(2.0, refuted=False)
     quota.on_lost(3.0, asked(quota, 2.0))
     assert asked(quota, 3.0, 1).reopened == 0
 

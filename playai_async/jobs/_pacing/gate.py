@@ -30,10 +30,20 @@ class Gate:
     Args:
         probe_interval: Seconds between probes after a 429 without a hint; also the longest pause of an outage.
         windows: Where the service's windows begin; the gate reports what it sees of them.
+        first_probe: Seconds from a 429 without a hint to the first probe, whatever is known of windows; each further
+            probe doubles the pause. None: there is no such first probe.
+
+    Attributes:
+        probing: Whether a probe is in flight.
+        reason: Why the gate is closed, or None.
+        refuted: Whether the service accepted the first probe after a 429, so that it does not count per window.
     """
 
-    def __init__(self, probe_interval: float, windows: WindowClock) -> None:
+    def __init__(self, probe_interval: float, windows: WindowClock, *, first_probe: float | None = None) -> None:
         self._probe_interval = probe_interval
+        self._first_probe = first_probe
+        self._refused_probes = 0
+        self.refuted = False
         self._windows = windows
         self._closed_until = -math.inf
         self._refused_at = -math.inf  # send time of the latest request that got a 429
@@ -75,7 +85,7 @@ class Gate:
             return False
         throttled = self.reason == "throttled"
         if throttled:
-            self._windows.on_edge_between(self._refused_at, now)
+            self._judge_windows(now)
         self.probing, self.reason, self._closed_until = False, None, -math.inf
         return throttled
 
@@ -91,10 +101,8 @@ class Gate:
         self._refused_at = max(self._refused_at, sent)
         if retry_after is not None:
             self._close(now, "throttled", self._stretched(retry_after))
-        elif (closes or probe) and self._windows.known:
-            self._close(now, "throttled", self._windows.next_edge(now) - now, awaits_edge=True)
         elif closes or probe:
-            self._close(now, "throttled", self._stretched(self._probe_interval))
+            self._close_without_hint(now, first=closes)
         return closes
 
     def on_failed(self, now: float, sent: float, outage: int, retry_after: float | None) -> bool:
@@ -133,6 +141,26 @@ class Gate:
         """Allow another probe if this was one, since a cancelled probe shows nothing."""
         if self.is_probe(sent):
             self.probing = False
+
+    def _judge_windows(self, now: float) -> None:
+        """Learn from an accepted probe where the service's windows begin, or that they do not."""
+        # A window hardly ever ends just between a 429 and the first probe.
+        self.refuted = self._first_probe is not None and not self._refused_probes
+        if self.refuted:
+            self._windows.forget()
+        else:
+            self._windows.on_edge_between(self._refused_at, now)
+
+    def _close_without_hint(self, now: float, *, first: bool) -> None:
+        self._refused_probes = 0 if first else self._refused_probes + 1
+        known = self._windows.known
+        if self._first_probe is not None and (first or not known):
+            pause = min(self._first_probe * 2.0 ** min(self._refused_probes, _MAX_GROWTH_STEPS), self._probe_interval)
+            self._close(now, "throttled", self._stretched(pause))
+        elif known:
+            self._close(now, "throttled", self._windows.next_edge(now) - now, awaits_edge=True)
+        else:
+            self._close(now, "throttled", self._stretched(self._probe_interval))
 
     def _close(self, now: float, reason: PauseReason, pause: float, *, awaits_edge: bool = False) -> None:
         self._closed_until = max(self._closed_until, now + pause)

@@ -144,9 +144,9 @@ class LeasedQuota:
         self._end_permit(now)
         self._throttled, self._reopened = True, None
 
-    def on_reopened(self, now: float) -> None:
+    def on_reopened(self, now: float, *, refuted: bool) -> None:
         """Record that the service accepts requests again, which is reported to all processes."""
-        self._learned.on_reopened(now)
+        self._learned.on_reopened(now, refuted=refuted)
         self._throttled, self._reopened = False, self._probed
 
     def on_polled(self, *, found: bool) -> None:

@@ -91,7 +91,7 @@ class Pacer:
         """
         self._failures = 0
         if self._gate.on_accepted(now, sent):
-            self._quota.on_reopened(now)
+            self._quota.on_reopened(now, refuted=self._gate.refuted)
         self._quota.on_accepted(now)
         if found is not None:
             self._quota.on_polled(found=found)

@@ -85,8 +85,8 @@ class Quota(Protocol):
         """Record a 429, and whether it closed the gate."""
         ...
 
-    def on_reopened(self, now: float) -> None:
-        """Record that the service accepts requests again."""
+    def on_reopened(self, now: float, *, refuted: bool) -> None:
+        """Record that the service accepts requests again, and whether it does so within a window that was spent."""
         ...
 
     def on_polled(self, *, found: bool) -> None:
@@ -159,7 +159,7 @@ class KnownQuota:
         """Record a 429; the service may have counted the request all the same."""
         self.on_ended(now)
 
-    def on_reopened(self, now: float) -> None:
+    def on_reopened(self, now: float, *, refuted: bool) -> None:
         """Do nothing: the quota is what the caller says."""
 
     def on_polled(self, *, found: bool) -> None:
@@ -173,15 +173,19 @@ class LearnedQuota:
     Args:
         window: Seconds.
         windows: Where the service's windows begin, once that is known.
+        may_be_uncounted: Whether the service may limit something else than requests per window, such as jobs at once.
     """
 
-    def __init__(self, window: float, windows: WindowClock) -> None:
+    def __init__(self, window: float, windows: WindowClock, *, may_be_uncounted: bool = False) -> None:
         self._window = window
         self._windows = windows
         self._sliding = SlidingWindow(window)
         self._bucket = TokenBucket(window)
         self._limit: float | None = None
         self._proven = 0  # the most that one window has surely taken
+        self._may_be_uncounted = may_be_uncounted
+        self._uncounted = False  # the service does not count requests per window: the gate and the next bound pace
+        self._allowed_in_flight = 1
         self._wary = False  # a 429 came, whatever the count
         self._refusals = 0  # windows that ended in a 429 after something was accepted
         self._counting = False  # a 429 came, and the requests sent before it have not all ended
@@ -203,6 +207,8 @@ class LearnedQuota:
         """Return the seconds until a request may go; infinite if that depends on a request in flight."""
         self._review(now)
         limit = self.limit
+        if self._uncounted:
+            return 0.0 if self.in_flight < self._allowed_in_flight else math.inf
         if limit is None:
             return self._bucket.delay(now, self._spacing(now), self._burst)
         counted = self._counted(now)
@@ -244,6 +250,7 @@ class LearnedQuota:
         """Record an answer that is not a 429."""
         self.on_ended(now)
         self._accepted += 1
+        self._allowed_in_flight += 1
         if self._limit is None:
             self._proven = max(self._proven, self._counted(now))
 
@@ -252,8 +259,12 @@ class LearnedQuota:
         self._counting = self._counting or first
         self.on_ended(now, counted=False)
 
-    def on_reopened(self, now: float) -> None:
-        """Take the limit from the window before, if its edges have become known only now."""
+    def on_reopened(self, now: float, *, refuted: bool) -> None:
+        """Take the limit from the window before, if its edges have become known only now; or forget the limit."""
+        self._uncounted = refuted and self._may_be_uncounted
+        if self._uncounted:
+            self._limit, self._refusals, self._allowed_in_flight = None, 0, 1
+            return
         if self._limit is None or self._exact or not self._windows.known:
             return
         edge = self._windows.last_edge(now) - self._window
@@ -304,7 +315,7 @@ class LearnedQuota:
         """Take a new limit from what a window took before its 429."""
         self._quiet_windows, self._review_at = 0, math.nan
         self._wary = True
-        if not counted:
+        if not counted or self._uncounted:
             return  # others spent the whole window, which says nothing about our part
         self._refusals += 1
         if counted < _FEW_REQUESTS and self._limit is None and self._refusals < _CONVINCING_REFUSALS:
