@@ -16,6 +16,7 @@ from __future__ import annotations
 import argparse
 import asyncio
 import gc
+import logging
 import shlex
 import sys
 import tempfile
@@ -33,7 +34,7 @@ from tests.soak.oracle import History
 from tests.soak.plan import Soak, caller_of
 from tests.soak.report import format_account, format_verdict
 from tests.soak.sessions import SLOTS, Sessions
-from tests.soak.vitals import ErrorListener, Memory, Vitals
+from tests.soak.vitals import ErrorListener, Memory, RaisingFilter, Vitals
 from tools.processes import Child, open_descriptors
 
 OPENING_SECONDS = 6.5
@@ -58,6 +59,7 @@ class Run:
         vitals: Measurements of this process.
         sessions: The sessions.
         objects_left: How many more objects exist at the end than at the beginning.
+        raising_filter: A log filter that raises at random.
     """
 
     def __init__(self, account: Account, service: dict[str, Any], directory: Path) -> None:
@@ -71,9 +73,13 @@ class Run:
         self._callers = Callers(account, self.sessions.at, directory)
         self._tasks: set[asyncio.Task[None]] = set()
         self.objects_left = 0
+        self.raising_filter = RaisingFilter(self._soak.seed)
 
     async def perform(self) -> None:
         """Run the soak until all waits have ended."""
+        logger = logging.getLogger("playai_async")
+        logger.setLevel(logging.DEBUG)
+        logger.addFilter(self.raising_filter)
         ErrorListener(lambda words: self._account.violation(f"at {self._account.now:.3f} s: {words}")).listen()
         PlayAISession("no-key", "nobody")  # its imports stay loaded, and must not count as a leak
         descriptors, objects = open_descriptors(), sys.getallocatedblocks()
@@ -173,7 +179,10 @@ def soak(asked: Soak) -> int:
         account.check_history(History.of(report), report["created"])
     memory = Memory.of(run.vitals.samples, asked.fault_seconds, run.objects_left)
     text = format_account(account, run.sessions, run.vitals, memory, report)
-    print(f"{text}\nduration: {time.monotonic() - began:.0f} s")
+    if not run.raising_filter.raised:
+        account.violation("the log filter never raised")
+    print(f"{text}\nlog records whose filter raised: {run.raising_filter.raised:,}")
+    print(f"duration: {time.monotonic() - began:.0f} s")
     print(f"\n{format_verdict(account, f'python -m tests.soak {shlex.join(sys.argv[1:])}')}")
     return 1 if account.violations else 0
 

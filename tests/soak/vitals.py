@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import random
 import resource
 import statistics
 import sys
@@ -122,6 +123,31 @@ class Vitals:
         return max([*earlier, *(ticker.lateness() for ticker in list(self._lately)[-1:])], default=0.0)
 
 
+class RaisingFilter(logging.Filter):
+    """A log filter that raises in phases of random length; nothing may come of that.
+
+    Attributes:
+        raised: How often it raised.
+    """
+
+    def __init__(self, seed: int) -> None:
+        super().__init__()
+        self._dice = random.Random(seed)  # noqa: S311 - a plan, no secret
+        self._records_left = 0
+        self._raises = False
+        self.raised = 0
+
+    def filter(self, record: logging.LogRecord) -> bool:
+        """Raise, or let the record through."""
+        if not self._records_left:
+            self._raises, self._records_left = not self._raises, self._dice.randint(1, 500)
+        self._records_left -= 1
+        if self._raises and record.levelno < logging.WARNING:
+            self.raised += 1
+            raise RuntimeError("this filter raises")
+        return True
+
+
 class ErrorListener(logging.Handler):
     """Collects warnings, unhandled exceptions, and log records of level WARNING or higher.
 
@@ -140,7 +166,9 @@ class ErrorListener(logging.Handler):
         logging.getLogger().addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Handle a log record."""
+        """Handle a log record, except the one which says that the log raised."""
+        if record.getMessage().startswith("Logging raised RuntimeError"):
+            return
         error = record.exc_info[1] if record.exc_info else None
         self._on_error(f"logged by {record.name}: {record.getMessage()} ({error!r})")
 
