@@ -145,8 +145,7 @@ class Runtime:
         Raises:
             ConfigurationError: The session belongs to another event loop.
         """
-        self._lifecycle.close()
-        if self._parts is not None:
+        if self._lifecycle.close() and self._parts is not None:
             self._parts.scopes.cancel_all()  # both before anything is awaited: a cancellation finds all ended
             self._parts.poller.end_all()
             try:

@@ -369,7 +369,6 @@ class _OwnHost:
         return self._poller.stats()
 
     async def close(self) -> None:
-        self._lifecycle.close()
-        if self._poller is not None:
+        if self._lifecycle.close() and self._poller is not None:
             self._poller.end_all()
             await self._poller.join()

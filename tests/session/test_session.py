@@ -231,9 +231,13 @@ def test_use_in_another_loop_is_refused(emulator_runner: EmulatorRunner) -> None
         with pytest.raises(ConfigurationError, match="loop"):
             await session.aclose()
 
+    async def third(_: Emulator) -> None:
+        await sessions[0].aclose()  # it is closed, so there is nothing to do
+
     emulator_runner(first)
     emulator_runner(second)
     sessions[0]._runtime._lifecycle.closed = True
+    emulator_runner(third)
 
 
 EmulatorRunner = Callable[[Callable[[Emulator], Coroutine[Any, Any, None]]], None]

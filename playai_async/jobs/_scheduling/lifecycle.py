@@ -42,14 +42,20 @@ class Lifecycle:
         if self.closed:
             raise self._errors.closed(job_id)
 
-    def close(self) -> None:
+    def close(self) -> bool:
         """Close the client for new calls.
 
+        Returns:
+            Whether its parts have to be closed, too; not if it was closed before, in another loop.
+
         Raises:
-            Exception: The client belongs to another loop.
+            Exception: The client is open, and belongs to another loop.
         """
+        if self.closed and self._loop is not asyncio.get_running_loop():
+            return False
         self._check_loop(None)
         self.closed = True
+        return True
 
     def _check_loop(self, job_id: JobId | None) -> None:
         if self._loop is not None and self._loop is not asyncio.get_running_loop():
