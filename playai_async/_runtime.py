@@ -21,6 +21,7 @@ from playai_async._api.transport import Transport, checked_http_session
 from playai_async._api.urls import checked_base_url
 from playai_async._audio.cancel_scopes import CancelScopes
 from playai_async._audio.create import Creator
+from playai_async._audio.disk import Disk
 from playai_async._audio.download import Downloader
 from playai_async._audio.speech import Speech
 from playai_async._exceptions import (
@@ -173,17 +174,18 @@ class Runtime:
         client = Client(self._lifecycle, self.errors, classify, self._emitter, in_flight)
         poller = build_poller(client, api.status, _is_done, self._pacing, shared=shared)
         creator = Creator(api.create, self._creation_dispatcher(client))
+        disk = Disk(in_flight.limit)
         downloader = Downloader(
             transport.http,
             credentials=self._credentials,
             in_flight=in_flight,
             idle_timeout=self._request_timeout,
             emitter=self._emitter,
+            disk=disk,
         )
         scopes = CancelScopes(self._lifecycle)
-        return _Parts(
-            transport, poller, creator, scopes, Speech(api.encode_parameters, self.jobs, creator, downloader, scopes)
-        )
+        speech = Speech(api.encode_parameters, self.jobs, creator, downloader, scopes=scopes, disk=disk)
+        return _Parts(transport, poller, creator, scopes, speech)
 
     def _creation_dispatcher(self, client: Client) -> Dispatcher:
         window = self._pacing.window

@@ -339,22 +339,26 @@ class PlayAISession:
     ) -> Path:
         """Download the audio of a completed job into a file, whole or not at all.
 
-        No credentials go to the audio's host. The length is checked. A connection that is lost, or silent for
-        `request_timeout`, is retried a few times, and resumes where it stopped if the host supports that. An existing
-        file is replaced at the very end; until then there is only a part file beside it.
+        No credentials go to the audio's host. The length is checked. If the connection is lost, or silent for
+        `request_timeout`, the download is retried until five attempts in a row brought nothing new. It resumes where it
+        stopped if the host shows, by a strong validator, that the audio is the same; otherwise it starts over. If the
+        link has expired, the job is fetched once, which brings a fresh link. An existing file is replaced at the very
+        end, and its mode is kept; until then there is only a part file beside it. Files are written in threads.
 
         Args:
-            job: The job, its id, or the id's text. For an id the job is fetched once, which brings a fresh link.
-            destination: The file; or a directory, in which the file is named by the job's id and the content type.
-            on_progress: Called after each chunk with the bytes received and the bytes in total, or None if that is
-                unknown. It starts over if the download does. An exception that it raises ends the download.
+            job: The job, its id, or the id's text. For an id the job is fetched first.
+            destination: The file; or a directory, in which the file is named by the job's id and the content type, or
+                by the job's `outputFormat` if the content type is not that of an audio format.
+            on_progress: Called after each chunk with the bytes received and the bytes in total, or
+                None if that is unknown. It starts over if the download does. An exception that it raises ends the
+                download.
 
         Returns:
             The path of the file.
 
         Raises:
-            DownloadError: The audio could not be downloaded whole: the link has expired, or the connection was lost too
-                often.
+            DownloadError: The audio could not be downloaded whole: the link and a fresh link were refused, or the
+                connection was lost too often.
             JobFailedError: The job failed.
             ValueError: The job is not finished; a text that is not a UUID; or a destination that cannot be a path.
             TypeError: An argument has the wrong type.

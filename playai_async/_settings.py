@@ -18,6 +18,7 @@ from playai_async._version import __version__
 __all__ = [
     "BASE_URL",
     "BURST_FRACTION",
+    "DISK_GRACE",
     "DOWNLOAD_ATTEMPTS",
     "DOWNLOAD_PAUSE",
     "FIRST_POLL_FRACTION",
@@ -120,10 +121,13 @@ OUTAGE_GROWTH = 1.5
 """The factor from one pause of an outage to the next."""
 
 DOWNLOAD_ATTEMPTS = 5
-"""How often a download is started or resumed, at most; with the pauses between, about eight seconds."""
+"""Attempts without progress after which a download is given up; with the pauses between, about eight seconds."""
 
 DOWNLOAD_PAUSE = 0.5
-"""Seconds from a lost connection to the next attempt; doubled each time, plus up to half at random."""
+"""Seconds from a lost connection to the next attempt; doubled without progress, plus up to half a second at random."""
+
+DISK_GRACE = 1.0
+"""Seconds to wait until a part file is removed. A disk that hangs must not hold up a cancellation."""
 
 MAX_REDIRECTS = 5
 """Redirects from an audio's link to the audio: object stores need one or two, and a loop must end."""

@@ -1,64 +1,58 @@
 """Downloads the audio of a job from its signed URL into a file: completely or not at all, and without credentials.
 
 The audio is on another host than the service. That host must learn neither the API key nor the user id, and a redirect
-must not lead to an insecure connection. Requests carry only the headers in `_HEADERS`. They use a client session of
+must not lead to an insecure connection. Requests carry only the headers of `transfer`. They use a client session of
 their own, because the caller's client session may add cookies and headers.
 
-An attempt that fails is retried a few times. If the server supports ranges, the next attempt resumes where the previous
-attempt stopped. This module must not know where a job comes from, nor choose the name of the file.
+An attempt that fails is retried a few times; `transfer` decides what each response means. This module must not know
+where a job comes from, nor choose the name of the file.
 """
 
 from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
-import re
-from collections.abc import AsyncGenerator, Callable, Generator, Mapping
+from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
-from typing import TypeAlias
+from typing import TypeAlias, cast
 from uuid import UUID
 
 import aiohttp
 import attrs
-from tenacity import AsyncRetrying, retry_if_exception_type, stop_after_attempt, wait_exponential, wait_random
+from tenacity import AsyncRetrying, retry_if_exception_type
 from yarl import URL
 
 from playai_async._api.credentials import Credentials
 from playai_async._api.failures import describe, http_session_closed, sanitize
 from playai_async._api.urls import checked_link
+from playai_async._audio.connections import download_session
+from playai_async._audio.disk import Disk
 from playai_async._audio.files import PartFile
-from playai_async._exceptions import DownloadError
+from playai_async._audio.transfer import AttemptFailedError, LinkExpiredError, Transfer, download_error
+from playai_async._exceptions import PlayAIError, SessionClosedError
 from playai_async._models import Completed, TtsJob
-from playai_async._settings import DOWNLOAD_ATTEMPTS, DOWNLOAD_PAUSE, MAX_REDIRECTS, USER_AGENT
+from playai_async._settings import DOWNLOAD_ATTEMPTS, MAX_REDIRECTS
 from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import DownloadInterrupted
 from playai_async.jobs._scheduling.in_flight import InFlightLimiter
 
 __all__ = ["Downloader", "OnProgress"]
 
-logger = logging.getLogger("playai_async")
-
 OnProgress: TypeAlias = Callable[[int, int | None], object]
 """Called with the number of bytes received, and the total number of bytes or None."""
 
-# Identity encoding only: the expected size of the audio could not be compared with the size of compressed data.
-_HEADERS = {"Accept": "*/*", "Accept-Encoding": "identity", "User-Agent": USER_AGENT}
+_FetchAgain: TypeAlias = Callable[[], Awaitable[TtsJob]]
 
 _CHUNK = 64 * 1024
-"""Bytes read and written at once, which blocks the event loop for some tens of microseconds."""
+"""Bytes read at once."""
 
-_OK, _PARTIAL, _RANGE_NOT_SATISFIABLE = 200, 206, 416
+_WRITE = 256 * 1024
+"""Bytes written at once. A switch to a thread and back takes about as long as writing them."""
+
+_END_GRACE = 0.25
+"""Seconds in which a response of unknown length must end after the last byte that is expected, or is cut off."""
+
 _REDIRECTS = {301, 302, 303, 307, 308}
-_EXPIRED = {401, 403, 404, 410}
-_BUSY = {408, 425, 429}
-_SERVER_ERRORS = 500
-_VISIBLE = re.compile(r"[ -~]+")
-_LENGTH = re.compile(r"\d{1,18}", re.ASCII)
-_CONTENT_RANGE = re.compile(r"bytes (\d{1,18})-\d{1,18}/(\d{1,18})", re.ASCII)
-
-
-class _AttemptFailedError(Exception):
-    """An attempt failed, and the next attempt may succeed. The message gives the reason."""
 
 
 class Downloader:
@@ -67,9 +61,11 @@ class Downloader:
     Args:
         http: The client session whose connector and `trust_env` setting are used, and nothing else of it.
         credentials: Secrets to remove from errors, in case a server knows them.
-        in_flight: Limits the requests in flight. Downloads use at most half of them, so that polls are not delayed.
+        in_flight: Limits the requests in flight. Downloads use at most half of them, so that polls are not delayed. If
+            the limit is one, a download uses a connection beside it.
         idle_timeout: Seconds without data after which an attempt fails.
-        emitter: Keeps downloads out of traces.
+        emitter: Reports interrupted downloads, and keeps downloads out of traces.
+        disk: Runs file operations.
     """
 
     def __init__(
@@ -80,17 +76,22 @@ class Downloader:
         in_flight: InFlightLimiter,
         idle_timeout: float,
         emitter: Emitter,
+        disk: Disk,
     ) -> None:
         self._api_http = http
         self._download_http: aiohttp.ClientSession | None = None
         self._credentials = credentials
         self._in_flight = in_flight
+        self._apart = in_flight.limit == 1
         self._downloads = asyncio.Semaphore(max(1, in_flight.limit // 2))
         self._idle_timeout = idle_timeout
         self._emitter = emitter
+        self._disk = disk
         self._loop = asyncio.get_running_loop()
 
-    async def download(self, job: TtsJob[Completed], path: Path, on_progress: OnProgress | None) -> None:
+    async def download(
+        self, job: TtsJob[Completed], path: Path, on_progress: OnProgress | None, fetch_again: _FetchAgain
+    ) -> None:
         """Download the audio of a job into a file.
 
         Cancellation ends the request and removes the partial file.
@@ -99,77 +100,124 @@ class Downloader:
             job: The completed job.
             path: The file. An existing file is replaced.
             on_progress: Called after each chunk; or None. An exception that it raises ends the download and is raised.
+            fetch_again: Fetches the job, called once if its URL has expired.
 
         Raises:
             DownloadError: The audio could not be downloaded completely.
+            JobFailedError: The job was fetched again, and is a failed job now.
             SessionClosedError: The caller closed their client session.
             OSError: The file could not be written.
         """
-        url = _checked_url(job.id, job.output.url)
-        retrying = AsyncRetrying(
-            retry=retry_if_exception_type(_AttemptFailedError),
-            stop=stop_after_attempt(DOWNLOAD_ATTEMPTS),
-            wait=wait_exponential(multiplier=DOWNLOAD_PAUSE) + wait_random(0, DOWNLOAD_PAUSE),
-            reraise=True,
-        )
-        with PartFile(path) as part:
-            transfer = _Transfer(job.id, part, job.output.file_size, on_progress)
-            try:
-                await retrying(self._attempt, url, transfer)
-            except _AttemptFailedError as error:
-                failure = _download_error(job.id, f"{error}, in the last of {DOWNLOAD_ATTEMPTS} attempts")
-                failure.__cause__ = error.__cause__
-            else:
-                part.finish()
-                return
-        raise failure  # outside the handler, so that the failed attempt does not become `__context__`
+        download = _Download(job.id, fetch_again, on_progress, self._disk, PartFile(path))
+        download.use(job)
+        try:
+            await self._try(download)
+            await self._disk.run(download.save)
+        except BaseException:
+            await self._disk.clean_up(download.part.discard)
+            raise
 
     async def close(self) -> None:
-        """Close the client session for downloads. Its connector belongs to the other client session."""
+        """Close the client session for downloads."""
         if self._download_http is not None:
             await self._download_http.close()
 
-    async def _attempt(self, url: URL, transfer: _Transfer) -> None:
-        async with self._downloads, self._in_flight.one():
+    async def _try(self, download: _Download) -> None:
+        """Make attempts until one succeeds."""
+        retrying = AsyncRetrying(
+            retry=retry_if_exception_type(AttemptFailedError),
+            stop=lambda _: download.transfer.given_up,
+            wait=lambda _: download.transfer.pause(),
+            reraise=True,
+        )
+        try:
+            await retrying(self._attempt, download)
+        except AttemptFailedError as error:
+            reason = f"{error}, in the last of {DOWNLOAD_ATTEMPTS} attempts without progress"
+            failure = download_error(download.job_id, reason)
+            failure.__cause__ = error.__cause__
+        else:
+            return
+        raise failure  # outside the handler, so that the failed attempt does not become `__context__`
+
+    async def _attempt(self, download: _Download) -> None:
+        try:
+            async with self._downloads:
+                while True:
+                    try:
+                        await self._exchange_in_turn(download)
+                    except LinkExpiredError as error:
+                        expired = error
+                    else:
+                        return
+                    # Not in line again: while others go first, the fresh link might expire as well.
+                    await download.refresh(expired)
+        except AttemptFailedError:
+            download.transfer.on_failure()
+            self._emitter.emit(DownloadInterrupted(download.job_id, download.transfer.received))
+            raise
+
+    async def _exchange_in_turn(self, download: _Download) -> None:
+        async with contextlib.nullcontext() if self._apart else self._in_flight.one():
             if self._api_http.closed:
-                raise http_session_closed(transfer.job_id)
+                raise http_session_closed(download.job_id)
             limit = asyncio.timeout(None)
             try:
                 async with limit:
-                    await self._exchange(url, transfer, limit)
+                    await self._exchange(download, limit)
             except TimeoutError:
                 if not limit.expired():
                     raise  # raised by the caller's `on_progress`
-                failure = _AttemptFailedError(f"no data was received for {self._idle_timeout:g} s")
-            except _AttemptFailedError as error:
-                failure = error
             else:
                 return
-        fields = {
-            "playai_event": "download_broke_off",
-            "playai_job_id": str(transfer.job_id),
-            "playai_received": transfer.part.size,
-        }
-        logger.debug("Job %s: download interrupted after %d bytes.", transfer.job_id, transfer.part.size, extra=fields)
-        raise failure
+        raise AttemptFailedError(f"no data was received for {self._idle_timeout:g} s")
 
-    async def _exchange(self, url: URL, transfer: _Transfer, limit: asyncio.Timeout) -> None:
-        async with self._open(url, transfer, limit) as response:
-            transfer.on_head(response.status, response.headers)
-            while True:
-                with self._step(limit):
-                    chunk = await response.content.read(_CHUNK)
+    async def _exchange(self, download: _Download, limit: asyncio.Timeout) -> None:
+        transfer = download.transfer
+        async with self._open(download, limit) as response:
+            headers = {name.lower(): ", ".join(response.headers.getall(name)) for name in response.headers}
+            starts_over = transfer.on_head(response.status, headers)
+            limit.reschedule(None)  # the disk may take longer
+            if starts_over:
+                await download.start_over()
+            while not transfer.complete:
+                chunk, failure = await self._read(response.content, limit)
+                limit.reschedule(None)
+                await download.on_chunk(chunk)
+                if failure is not None and not transfer.complete:
+                    raise failure
                 if not chunk:
                     break
-                transfer.on_chunk(chunk)
-            transfer.on_end()
+            more = transfer.complete and await self._goes_on(response.content)
+            transfer.on_end(more=more)
+
+    async def _read(
+        self, content: aiohttp.StreamReader, limit: asyncio.Timeout
+    ) -> tuple[bytes, AttemptFailedError | None]:
+        """Read what has come, with the failure of the connection if that was lost since."""
+        try:
+            with self._step(limit):
+                return await content.read(_CHUNK), None
+        except AttemptFailedError as error:
+            failure = error
+        # aiohttp raises the error even if it still has data that came before.
+        content.set_exception(cast("BaseException", None))
+        return content.read_nowait(), failure
+
+    async def _goes_on(self, content: aiohttp.StreamReader) -> bool:
+        """Return whether more data comes than expected. However the response ends after that, the audio is complete."""
+        if content.at_eof():
+            return False
+        try:
+            async with asyncio.timeout(_END_GRACE):
+                return bool(await content.read(1))
+        except Exception:  # noqa: BLE001 - the connection was lost, or is silent
+            return False
 
     @contextlib.asynccontextmanager
-    async def _open(
-        self, url: URL, transfer: _Transfer, limit: asyncio.Timeout
-    ) -> AsyncGenerator[aiohttp.ClientResponse, None]:
+    async def _open(self, download: _Download, limit: asyncio.Timeout) -> AsyncGenerator[aiohttp.ClientResponse, None]:
         """Send the request, and follow redirects."""
-        headers = transfer.headers()
+        url, headers = download.url, download.transfer.headers()
         for _ in range(MAX_REDIRECTS + 1):
             with self._step(limit), self._emitter.untraced():  # a trace would record the signed URL
                 response = await self._client().get(url, headers=headers, allow_redirects=False)
@@ -177,19 +225,19 @@ class Downloader:
                 if response.status not in _REDIRECTS:
                     yield response
                     return
-                url = _checked_url(transfer.job_id, response.headers.get("Location", ""), url)
+                url = _checked_url(download.job_id, response.headers.get("Location", ""), url)
             finally:
                 response.close()
-        raise _download_error(transfer.job_id, f"more than {MAX_REDIRECTS} redirects")
+        raise download_error(download.job_id, f"more than {MAX_REDIRECTS} redirects")
 
     @contextlib.contextmanager
     def _step(self, limit: asyncio.Timeout) -> Generator[None, None, None]:
-        """Limit the time of one step of an exchange, and turn its exception into `_AttemptFailedError`."""
+        """Limit the time of one step of an exchange, and turn its exception into `AttemptFailedError`."""
         limit.reschedule(self._loop.time() + self._idle_timeout)
         try:
             yield
         except Exception as error:  # noqa: BLE001 - the failure table covers every exception
-            failure = _AttemptFailedError(f"{describe(error)} ({type(error).__name__})")
+            failure = AttemptFailedError(f"{describe(error)} ({type(error).__name__})")
             failure.__cause__ = sanitize(error, self._credentials)
         else:
             return
@@ -197,118 +245,84 @@ class Downloader:
 
     def _client(self) -> aiohttp.ClientSession:
         if self._download_http is None:
-            self._download_http = aiohttp.ClientSession(
-                connector=self._api_http.connector,
-                connector_owner=False,
-                cookie_jar=aiohttp.DummyCookieJar(),
-                trust_env=self._api_http.trust_env,
-                auto_decompress=False,
-                timeout=aiohttp.ClientTimeout(),
-                middlewares=(_remove_authorization,),
-            )
+            self._download_http = download_session(self._api_http, apart=self._apart)
         return self._download_http
 
 
-async def _remove_authorization(
-    request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
-) -> aiohttp.ClientResponse:
-    """Remove the password that aiohttp takes from the user's netrc file if `trust_env` is set."""
-    request.headers.pop("Authorization", None)
-    return await handler(request)
-
-
 @attrs.define
-class _Transfer:
-    """The progress of one download over all of its attempts. Decides what each response means.
+class _Download:
+    """One download: where the audio comes from, what has been received of it, and where it goes.
 
     Attributes:
         job_id: The job.
-        part: The file that is written.
-        expected_size: The size of the audio in bytes, as the service reports it.
+        fetch_again: Fetches the job if its URL has expired; None after that.
         on_progress: Called after each chunk; or None.
-        resumable: Whether the server supports range requests.
-        validator: The `ETag` or `Last-Modified` of the audio, or None.
-        sent_range: Whether the current attempt requested a range.
+        disk: Runs file operations.
+        part: The file that is written.
+        url: The URL of the audio.
+        transfer: What has been received from it.
     """
 
     job_id: UUID
-    part: PartFile
-    expected_size: float
+    fetch_again: _FetchAgain | None
     on_progress: OnProgress | None
-    resumable: bool = False
-    validator: str | None = None
-    sent_range: bool = False
+    disk: Disk
+    part: PartFile
+    url: URL = attrs.field(init=False)
+    transfer: Transfer = attrs.field(init=False)
+    _unwritten: bytearray = attrs.field(factory=bytearray, init=False)
 
-    def headers(self) -> dict[str, str]:
-        """Return the headers of the next attempt (RFC 9110, 13.1.5 and 14.2)."""
-        self.sent_range = self.resumable and self.part.size > 0
-        if not self.sent_range:
-            return _HEADERS
-        condition = {} if self.validator is None else {"If-Range": self.validator}
-        return {**_HEADERS, "Range": f"bytes={self.part.size}-", **condition}
+    def use(self, job: TtsJob[Completed]) -> None:
+        """Download from the URL of a job from now on. What came from another URL may be of another version."""
+        self.url = _checked_url(self.job_id, job.output.url)
+        self.transfer = Transfer(self.job_id, job.output.file_size)
 
-    def on_head(self, status: int, headers: Mapping[str, str]) -> None:
-        """Handle the status and the headers of a response."""
-        if self.sent_range and status == _PARTIAL:
-            if not self._is_requested_range(headers):
-                self.resumable = False
-                raise _AttemptFailedError("the server sent another range than requested")
-        elif status == _OK:
-            self._start_over(headers)
-        elif self.sent_range and status == _RANGE_NOT_SATISFIABLE:
-            self.resumable = False
-            raise _AttemptFailedError(f"the server answered {status}")
-        elif status in _EXPIRED:
-            reason = f"its URL has expired or is not valid ({status}); get_job returns a fresh one"
-            raise _download_error(self.job_id, reason)
-        elif status in _BUSY or status >= _SERVER_ERRORS:
-            raise _AttemptFailedError(f"the server answered {status}")
+    async def refresh(self, expired: LinkExpiredError) -> None:
+        """Fetch the job, and use its URL.
+
+        Raises:
+            DownloadError: There is no fresh URL.
+            JobFailedError: The job is a failed job now.
+            SessionClosedError: The session was closed.
+        """
+        if self.fetch_again is None:
+            raise download_error(self.job_id, f"{expired}, and a fresh one was refused as well")
+        fetch_again, self.fetch_again = self.fetch_again, None
+        try:
+            job = await fetch_again()
+        except SessionClosedError:
+            raise
+        except PlayAIError as error:
+            failure = download_error(self.job_id, f"{expired}, and no fresh one could be fetched")
+            failure.__cause__ = error
         else:
-            raise _download_error(self.job_id, f"the server answered {status}")
+            if job.done:
+                self.use(job.raise_for_failure())
+                return
+            failure = download_error(self.job_id, f"{expired}, and the job is not done any more")
+        raise failure
 
-    def on_chunk(self, chunk: bytes) -> None:
-        """Write a chunk of the body, and report the progress."""
-        received = self.part.size + len(chunk)
-        if received > self.expected_size:
-            raise self._wrong_size("more")
-        self.part.write(chunk)
+    async def start_over(self) -> None:
+        """Discard everything received so far."""
+        self._unwritten.clear()
+        await self.disk.run(self.part.restart)
+
+    async def on_chunk(self, chunk: bytes) -> None:
+        """Keep a chunk, and report the progress."""
+        if not chunk:
+            return
+        self.transfer.on_chunk(len(chunk))
+        self._unwritten += chunk
+        if len(self._unwritten) >= _WRITE:
+            data, self._unwritten = self._unwritten, bytearray()
+            await self.disk.run(self.part.write, data)
         if self.on_progress is not None:
-            self.on_progress(received, int(self.expected_size))
+            self.on_progress(self.transfer.received, int(self.transfer.expected_size))
 
-    def on_end(self) -> None:
-        """Handle the end of the body."""
-        if self.part.size < self.expected_size:
-            raise _AttemptFailedError(f"the response ended after {self.part.size} of {self.expected_size:.0f} bytes")
-
-    def _is_requested_range(self, headers: Mapping[str, str]) -> bool:
-        match = _CONTENT_RANGE.fullmatch(headers.get("Content-Range", ""))
-        if match is None or int(match[1]) != self.part.size or int(match[2]) != self.expected_size:
-            return False
-        return not _is_encoded(headers) and self.validator in {None, _validator_of(headers)}
-
-    def _start_over(self, headers: Mapping[str, str]) -> None:
-        if _is_encoded(headers):
-            raise _download_error(self.job_id, "the server sent encoded content, which was not requested")
-        length = headers.get("Content-Length", "")
-        if _LENGTH.fullmatch(length) and int(length) != self.expected_size:
-            raise self._wrong_size(f"{int(length)}")
-        self.part.restart()
-        self.validator = _validator_of(headers)
-        self.resumable = headers.get("Accept-Ranges", "").strip().lower() == "bytes"
-
-    def _wrong_size(self, received: str) -> DownloadError:
-        return _download_error(self.job_id, f"expected {self.expected_size:.0f} bytes, but its URL returns {received}")
-
-
-def _is_encoded(headers: Mapping[str, str]) -> bool:
-    return headers.get("Content-Encoding", "identity").lower() != "identity"
-
-
-def _validator_of(headers: Mapping[str, str]) -> str | None:
-    """Return the strong `ETag` or the `Last-Modified` date, if it can be sent back in `If-Range` (RFC 9110, 13.1.5)."""
-    etag = headers.get("ETag", "")
-    validator = etag if etag.startswith('"') else headers.get("Last-Modified", "")
-    return validator if _VISIBLE.fullmatch(validator) else None
+    def save(self) -> None:
+        """Write the rest, and move the file to its destination."""
+        self.part.write(self._unwritten)
+        self.part.finish()
 
 
 def _checked_url(job_id: UUID, url: str, base: URL | None = None) -> URL:
@@ -316,8 +330,4 @@ def _checked_url(job_id: UUID, url: str, base: URL | None = None) -> URL:
         return checked_link(url, base)
     except ValueError as error:
         reason = f"its URL {error}"
-    raise _download_error(job_id, reason if base is None else f"{reason} (redirected)")
-
-
-def _download_error(job_id: UUID, reason: str) -> DownloadError:
-    return DownloadError(f"The audio of job {job_id} could not be downloaded: {reason}.", job_id=job_id)
+    raise download_error(job_id, reason if base is None else f"{reason} (redirected)")

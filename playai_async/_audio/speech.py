@@ -9,12 +9,14 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Callable, Generator
+from functools import partial
 from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
 
 from playai_async._audio.cancel_scopes import CancelScopes
 from playai_async._audio.create import Creator
+from playai_async._audio.disk import Disk
 from playai_async._audio.download import Downloader, OnProgress
 from playai_async._audio.files import Destination
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
@@ -36,6 +38,7 @@ class Speech:
         creator: Creates jobs.
         downloader: Downloads their audio.
         scopes: Cancels callers when the session closes.
+        disk: Runs file operations.
     """
 
     def __init__(
@@ -44,13 +47,16 @@ class Speech:
         jobs: JobPoller[UUID | str | TtsJob, TtsJob],
         creator: Creator,
         downloader: Downloader,
+        *,
         scopes: CancelScopes,
+        disk: Disk,
     ) -> None:
         self._write_body = write_body
         self._jobs = jobs
         self._creator = creator
         self._downloader = downloader
         self._scopes = scopes
+        self._disk = disk
         self._loop = asyncio.get_running_loop()
 
     async def create(self, parameters: TtsParameters, polling: Polling, timeout: float | None) -> TtsJob:
@@ -64,13 +70,14 @@ class Speech:
     ) -> Path:
         """Download a job's audio, and return the path of the file; see `Downloader.download`."""
         job_id = job_id_of(job)
-        place = Destination.checked(destination)
-        if not isinstance(job, TtsJob):
-            job = await self._jobs.get(job_id)
-        completed = job.raise_for_failure()
-        path = place.file(job_id, completed.output.content_type)
         async with self._scopes.enter(job_id):
-            await self._downloader.download(completed, path, on_progress)
+            place = await self._disk.run(Destination.checked, os.fspath(destination))
+            if not isinstance(job, TtsJob):
+                job = await self._jobs.get(job_id)
+            completed = job.raise_for_failure()
+            output_format = completed.input.get("outputFormat")
+            path = await self._disk.run(place.file, job_id, completed.output.content_type, output_format)
+            await self._downloader.download(completed, path, on_progress, partial(self._jobs.get, job_id))
         return path
 
     async def speak(
@@ -82,12 +89,11 @@ class Speech:
         on_progress: OnProgress | None,
     ) -> TtsJob[Completed]:
         """Create a job, wait for it, and download its audio, all before the deadline."""
-        Destination.checked(destination)  # before anything is created that costs money
         started = self._loop.time()
         deadline = None if timeout is None else started + timeout
-        job = await self.create(parameters, polling, timeout)
-        left = None if deadline is None else max(RESOLUTION, deadline - self._loop.time())
-        job = await self._jobs.wait_for_completion(job, polling=polling, timeout=left)
+        await self._check_destination(destination, deadline)  # before anything is created that costs money
+        job = await self.create(parameters, polling, self._left(deadline))
+        job = await self._jobs.wait_for_completion(job, polling=polling, timeout=self._left(deadline))
         completed = job.raise_for_failure()
         limit = asyncio.timeout_at(deadline)
         try:
@@ -108,11 +114,34 @@ class Speech:
             job_id=job.id,
         )
 
+    async def _check_destination(self, destination: str | os.PathLike[str], deadline: float | None) -> None:
+        limit = asyncio.timeout_at(deadline)
+        started = self._loop.time()
+        try:
+            async with limit:
+                await self._disk.run(Destination.checked, os.fspath(destination))
+        except TimeoutError:
+            if not limit.expired():
+                raise  # the disk's own
+        else:
+            return
+        elapsed = self._loop.time() - started
+        raise WaitTimeoutError(
+            f"No job was created within {elapsed:.1f} s, because the disk of the destination does not answer.",
+            elapsed=elapsed,
+            polls=0,
+        )
+
+    def _left(self, deadline: float | None) -> float | None:
+        """Return the seconds until a deadline."""
+        return None if deadline is None else max(RESOLUTION, deadline - self._loop.time())
+
     async def join(self) -> None:
         """Wait until all creations and downloads have ended, after they were cancelled."""
         await self._scopes.join()
         await self._creator.close()
         await self._downloader.close()
+        self._disk.close()
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 __all__ = [
+    "DownloadInterrupted",
     "Event",
     "JobChanged",
     "PauseEnded",
@@ -159,6 +160,19 @@ class UnknownStatus:
 
 
 @attrs.frozen
+class DownloadInterrupted:
+    """An attempt to download audio failed. The download is tried again, or given up.
+
+    Attributes:
+        job_id: The job.
+        received: Bytes received so far.
+    """
+
+    job_id: Hashable
+    received: int
+
+
+@attrs.frozen
 class SharedQuotaLost:
     """The shared quota cannot be reached.
 
@@ -183,6 +197,7 @@ Event: TypeAlias = (
     | PauseStarted
     | PauseEnded
     | UnknownStatus
+    | DownloadInterrupted
     | SharedQuotaLost
     | SharedQuotaRegained
 )

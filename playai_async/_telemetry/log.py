@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from playai_async._exceptions import about
 from playai_async._models import Unknown, as_job
 from playai_async._telemetry.events import (
+    DownloadInterrupted,
     Event,
     JobChanged,
     PauseEnded,
@@ -30,7 +31,16 @@ class Log:
     """The listener that logs."""
 
     kinds = frozenset[type](
-        {JobChanged, PauseEnded, PauseStarted, RequestFailed, SharedQuotaLost, SharedQuotaRegained, UnknownStatus}
+        {
+            DownloadInterrupted,
+            JobChanged,
+            PauseEnded,
+            PauseStarted,
+            RequestFailed,
+            SharedQuotaLost,
+            SharedQuotaRegained,
+            UnknownStatus,
+        }
     )
 
     def __call__(self, event: Event) -> None:
@@ -50,6 +60,13 @@ class Log:
             case UnknownStatus(job_id=job_id, status=status):
                 fields = {"playai_event": "unknown_state", "playai_job_id": str(job_id), "playai_status": status}
                 logger.warning("Job %s has a status that the contract does not list: %r", job_id, status, extra=fields)
+            case DownloadInterrupted(job_id=job_id, received=received):
+                details = {
+                    "playai_event": "download_broke_off",
+                    "playai_job_id": str(job_id),
+                    "playai_received": received,
+                }
+                logger.debug("Job %s: download interrupted after %d bytes.", job_id, received, extra=details)
             case SharedQuotaLost(error=error):
                 fields = {"playai_event": "shared_quota_away", "playai_error": error}
                 logger.warning("Cannot reach the shared quota (%s): this process paces alone.", error, extra=fields)

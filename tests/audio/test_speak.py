@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import threading
 import wave
 from pathlib import Path
 from typing import Any
@@ -24,7 +25,7 @@ from playai_async import (
     WaitTimeoutError,
 )
 from playai_async._api.jobs import JobsApi
-from playai_async._audio.files import PartFile
+from playai_async._audio.files import Destination, PartFile
 from playai_async.emulator import Emulator, Hang, Reset, Slow, Status
 from tests.support.clock import now
 from tests.support.contract_checks import assert_request_conforms
@@ -58,7 +59,7 @@ async def test_text_becomes_a_file_that_plays(emulator: Emulator, playai: PlayAI
 async def test_the_three_steps_are_the_same_by_themselves(
     emulator: Emulator, playai: PlayAISession, tmp_path: Path
 ) -> None:
-    """Create, wait, download; and a fresh link for a job that is done."""
+    """Create, wait, download; also when the link has expired."""
     job = await playai.create_job(PARAMETERS)
     assert not job.done
     finished = await playai.wait_for_completion(job)
@@ -67,9 +68,7 @@ async def test_the_three_steps_are_the_same_by_themselves(
     with wave.open(io.BytesIO(path.read_bytes())) as audio:
         assert audio.getnchannels() == 1
     await asyncio.sleep(4_000)  # past the lifetime of a link
-    with pytest.raises(DownloadError, match="its URL has expired or is not valid"):
-        await playai.download(finished, tmp_path)
-    await playai.download(job.id, tmp_path)
+    assert (await playai.download(finished, tmp_path)).read_bytes() == emulator.audio_of(job.id)
 
 
 async def test_a_lost_connection_in_the_middle_of_the_audio_is_resumed(
@@ -82,6 +81,25 @@ async def test_a_lost_connection_in_the_middle_of_the_audio_is_resumed(
     assert (tmp_path / f"{job.id}.wav").read_bytes() == emulator.audio_of(job.id)
     assert ["Range" in arrival.headers for arrival in emulator.audio_arrivals] == [False, True, True]
     assert told == sorted(told)
+
+
+async def test_a_destination_whose_disk_hangs_does_not_hold_up_the_deadline(
+    playai: PlayAISession, emulator: Emulator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No job is created."""
+    goes_on = threading.Event()
+
+    def hang(*_: object) -> None:
+        goes_on.wait(10)
+        raise TimeoutError("the disk's own")
+
+    monkeypatch.setattr(Destination, "checked", hang)
+    with pytest.raises(WaitTimeoutError, match=r"No job was created within 0\.1 s, because the disk"):
+        await playai.speak(PARAMETERS, tmp_path, timeout=0.1)
+    goes_on.set()
+    with pytest.raises(TimeoutError, match="the disk's own"):
+        await playai.speak(PARAMETERS, tmp_path, timeout=0.1)
+    assert emulator.stats.requests == 0
 
 
 async def test_no_job_is_made_for_a_file_that_could_not_be_kept(
@@ -245,10 +263,13 @@ async def test_redirects_of_the_audio_carry_no_credentials(
     """From the audio's origin to the service itself, even: it is a stranger there."""
     job = await playai.wait_for_completion(emulator.add_job())
     emulator.reset_stats()
-    emulator.inject(Status(302, headers={"Location": f"{emulator.base_url}/api/v1/tts/{job.id}"}), endpoint="audio")
+    location = f"{emulator.base_url}/api/v1/tts/{job.id}"
+    emulator.inject(Status(302, headers={"Location": location}), endpoint="audio", times=2)
     with pytest.raises(DownloadError, match=r"\(401\)"):
         await playai.download(job, tmp_path)
-    for arrival in (*emulator.arrivals, *emulator.audio_arrivals):
+    *redirected, asked = sorted(emulator.arrivals, key=lambda arrival: "Authorization" in arrival.headers)
+    assert (len(redirected), asked.method) == (2, "GET"), "one status request of our own, for a fresh link"
+    for arrival in (*redirected, *emulator.audio_arrivals):
         assert "Authorization" not in arrival.headers
         assert "X-USER-ID" not in arrival.headers
 

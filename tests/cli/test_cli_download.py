@@ -246,7 +246,7 @@ async def test_progress_counts_downloads_and_bytes(emulator: Emulator, shell: Sh
     shell.err = err = Terminal()
     jobs = [emulator.add_job(seconds, input={"text": "x" * 3000}) for seconds in (0, 0, 0, 100)]
     emulator.inject(Slow(50), job_id=jobs[0], endpoint="audio")
-    emulator.inject(Status(404), job_id=jobs[1], endpoint="audio")
+    emulator.inject(Status(404), job_id=jobs[1], endpoint="audio", times=None)
     command = asyncio.create_task(shell.run("wait", *jobs, "--download", tmp_path))
     await asyncio.sleep(25)
     shown = err.lines()
