@@ -184,7 +184,9 @@ class Runtime:
             disk=disk,
         )
         scopes = CancelScopes(self._lifecycle)
-        speech = Speech(api.encode_parameters, self.jobs, creator, downloader, scopes=scopes, disk=disk)
+        speech = Speech(
+            api.encode_parameters, self.jobs, creator, downloader, scopes=scopes, disk=disk, emitter=self._emitter
+        )
         return _Parts(transport, poller, creator, scopes, speech)
 
     def _creation_dispatcher(self, client: Client) -> Dispatcher:

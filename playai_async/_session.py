@@ -13,7 +13,7 @@ from uuid import UUID
 import aiohttp
 from yarl import URL
 
-from playai_async._audio.download import OnProgress
+from playai_async._audio.speech import checked_callback
 from playai_async._exceptions import PlayAIError
 from playai_async._models import Completed, Failed, TtsJob, TtsParameters, job_id_of
 from playai_async._runtime import Runtime
@@ -349,7 +349,7 @@ class PlayAISession:
             job: The job, its id, or the id's text. For an id the job is fetched first.
             destination: The file; or a directory, in which the file is named by the job's id and the content type, or
                 by the job's `outputFormat` if the content type is not that of an audio format.
-            on_progress: Called after each chunk with the bytes received and the bytes in total, or
+            on_progress: A plain callable, called after each chunk with the bytes received and the bytes in total, or
                 None if that is unknown. It starts over if the download does. An exception that it raises ends the
                 download.
 
@@ -361,7 +361,7 @@ class PlayAISession:
                 connection was lost too often.
             JobFailedError: The job failed.
             ValueError: The job is not finished; a text that is not a UUID; or a destination that cannot be a path.
-            TypeError: An argument has the wrong type.
+            TypeError: An argument has the wrong type, or `on_progress` is a coroutine function.
             OSError: The file cannot be written.
             SessionClosedError: The session was closed, before the call or during it.
             ConfigurationError: The session belongs to another event loop.
@@ -370,7 +370,7 @@ class PlayAISession:
         A cancellation ends the request and removes the part file. Many tasks may call this at once.
         """
         job_id = job_id_of(job)
-        return await self._runtime.speech(job_id).download(job, destination, _callable(on_progress))
+        return await self._runtime.speech(job_id).download(job, destination, checked_callback(on_progress))
 
     async def speak(
         self,
@@ -385,7 +385,10 @@ class PlayAISession:
 
         Args:
             parameters: What the job is created from.
-            destination: The file, or a directory, as for `download`; checked before the job is created.
+            destination: The file, or a directory, as for `download`; checked before the job is created. If
+                `parameters` has no `output_format`, and the file's suffix is a format of the service (`.mp3`, `.mulaw`,
+                `.raw`, `.wav`, `.ogg` or `.flac`), that format is requested. Audio of another format than the suffix is
+                logged as a warning.
             polling: How to poll, and how often to send the first request again, in place of the session's own.
             timeout: Seconds for all three steps, or None for no deadline; left out, it is `polling.timeout`.
             on_progress: As for `download`.
@@ -406,7 +409,7 @@ class PlayAISession:
         """
         checked("parameters", parameters, TtsParameters)
         settings = wait_settings(self._polling, polling, timeout)
-        return await self._runtime.speech().speak(parameters, destination, *settings, _callable(on_progress))
+        return await self._runtime.speech().speak(parameters, destination, *settings, checked_callback(on_progress))
 
     @property
     def stats(self) -> SessionStats:
@@ -431,9 +434,3 @@ class PlayAISession:
         runtime = self._made
         if runtime is not None and runtime.used and not runtime.closed:
             warnings.warn(f"{self!r} was never closed", ResourceWarning, source=self, stacklevel=1)
-
-
-def _callable(on_progress: OnProgress | None) -> OnProgress | None:
-    if on_progress is not None and not callable(on_progress):
-        raise TypeError(f"on_progress must be callable, not a {type(on_progress).__name__}")
-    return on_progress

@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Generator
 from pathlib import Path
 from typing import TypeAlias, cast
@@ -317,7 +318,10 @@ class _Download:
             data, self._unwritten = self._unwritten, bytearray()
             await self.disk.run(self.part.write, data)
         if self.on_progress is not None:
-            self.on_progress(self.transfer.received, int(self.transfer.expected_size))
+            outcome = self.on_progress(self.transfer.received, int(self.transfer.expected_size))
+            if inspect.iscoroutine(outcome):
+                outcome.close()
+                raise TypeError("on_progress returned a coroutine, which nothing awaits; it must be a plain callable")
 
     def save(self) -> None:
         """Write the rest, and move the file to its destination."""

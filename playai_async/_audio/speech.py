@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import inspect
 import os
 from collections.abc import Callable, Generator
 from functools import partial
@@ -14,17 +15,21 @@ from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
 
+import attrs
+
 from playai_async._audio.cancel_scopes import CancelScopes
 from playai_async._audio.create import Creator
 from playai_async._audio.disk import Disk
 from playai_async._audio.download import Downloader, OnProgress
-from playai_async._audio.files import Destination
+from playai_async._audio.files import Destination, format_of
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, TtsJob, TtsParameters, job_id_of
 from playai_async._settings import RESOLUTION, Polling
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import ContentTypeMismatch
 from playai_async.jobs._job_poller import JobPoller
 
-__all__ = ["Speech"]
+__all__ = ["Speech", "checked_callback"]
 
 _WriteBody: TypeAlias = Callable[[TtsParameters], bytes]
 
@@ -39,6 +44,7 @@ class Speech:
         downloader: Downloads their audio.
         scopes: Cancels callers when the session closes.
         disk: Runs file operations.
+        emitter: Reports audio of another format than its file name says.
     """
 
     def __init__(
@@ -50,6 +56,7 @@ class Speech:
         *,
         scopes: CancelScopes,
         disk: Disk,
+        emitter: Emitter,
     ) -> None:
         self._write_body = write_body
         self._jobs = jobs
@@ -57,6 +64,7 @@ class Speech:
         self._downloader = downloader
         self._scopes = scopes
         self._disk = disk
+        self._emitter = emitter
         self._loop = asyncio.get_running_loop()
 
     async def create(self, parameters: TtsParameters, polling: Polling, timeout: float | None) -> TtsJob:
@@ -91,10 +99,15 @@ class Speech:
         """Create a job, wait for it, and download its audio, all before the deadline."""
         started = self._loop.time()
         deadline = None if timeout is None else started + timeout
-        await self._check_destination(destination, deadline)  # before anything is created that costs money
+        place = await self._checked_destination(destination, deadline)  # before anything is created that costs money
+        if parameters.output_format is None and place.format is not None and "outputFormat" not in parameters.extra:
+            parameters = attrs.evolve(parameters, output_format=place.format)
         job = await self.create(parameters, polling, self._left(deadline))
         job = await self._jobs.wait_for_completion(job, polling=polling, timeout=self._left(deadline))
         completed = job.raise_for_failure()
+        audio_format = format_of(completed.output.content_type)
+        if audio_format is not None and place.format not in {None, audio_format}:
+            self._emitter.emit(ContentTypeMismatch(job.id, audio_format, str(place.format)))
         limit = asyncio.timeout_at(deadline)
         try:
             async with limit:
@@ -114,17 +127,15 @@ class Speech:
             job_id=job.id,
         )
 
-    async def _check_destination(self, destination: str | os.PathLike[str], deadline: float | None) -> None:
+    async def _checked_destination(self, destination: str | os.PathLike[str], deadline: float | None) -> Destination:
         limit = asyncio.timeout_at(deadline)
         started = self._loop.time()
         try:
             async with limit:
-                await self._disk.run(Destination.checked, os.fspath(destination))
+                return await self._disk.run(Destination.checked, os.fspath(destination))
         except TimeoutError:
             if not limit.expired():
                 raise  # the disk's own
-        else:
-            return
         elapsed = self._loop.time() - started
         raise WaitTimeoutError(
             f"No job was created within {elapsed:.1f} s, because the disk of the destination does not answer.",
@@ -142,6 +153,25 @@ class Speech:
         await self._creator.close()
         await self._downloader.close()
         self._disk.close()
+
+
+def checked_callback(on_progress: OnProgress | None) -> OnProgress | None:
+    """Validate an `on_progress`.
+
+    Raises:
+        TypeError: It is not callable, or nothing would happen when it is called, as for a coroutine function.
+    """
+    if on_progress is None:
+        return None
+    if not callable(on_progress):
+        raise TypeError(f"on_progress must be callable, not a {type(on_progress).__name__}")
+    function = on_progress
+    while isinstance(function, partial):
+        function = function.func
+    for called in (function, type(function).__call__):
+        if inspect.iscoroutinefunction(called) or inspect.isasyncgenfunction(called):
+            raise TypeError("on_progress must be a plain callable, not a coroutine function")
+    return on_progress
 
 
 @contextlib.contextmanager

@@ -8,6 +8,7 @@ from typing import Literal, TypeAlias
 import attrs
 
 __all__ = [
+    "ContentTypeMismatch",
     "DownloadInterrupted",
     "Event",
     "JobChanged",
@@ -173,6 +174,21 @@ class DownloadInterrupted:
 
 
 @attrs.frozen
+class ContentTypeMismatch:
+    """The audio of a job has another format than the suffix of its file says.
+
+    Attributes:
+        job_id: The job.
+        format: The format that the content type names.
+        suffix: The format that the suffix names.
+    """
+
+    job_id: Hashable
+    format: str
+    suffix: str
+
+
+@attrs.frozen
 class SharedQuotaLost:
     """The shared quota cannot be reached.
 
@@ -198,6 +214,7 @@ Event: TypeAlias = (
     | PauseEnded
     | UnknownStatus
     | DownloadInterrupted
+    | ContentTypeMismatch
     | SharedQuotaLost
     | SharedQuotaRegained
 )

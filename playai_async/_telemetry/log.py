@@ -11,6 +11,7 @@ from collections.abc import Hashable
 from playai_async._exceptions import about
 from playai_async._models import Unknown, as_job
 from playai_async._telemetry.events import (
+    ContentTypeMismatch,
     DownloadInterrupted,
     Event,
     JobChanged,
@@ -32,6 +33,7 @@ class Log:
 
     kinds = frozenset[type](
         {
+            ContentTypeMismatch,
             DownloadInterrupted,
             JobChanged,
             PauseEnded,
@@ -60,13 +62,8 @@ class Log:
             case UnknownStatus(job_id=job_id, status=status):
                 fields = {"playai_event": "unknown_state", "playai_job_id": str(job_id), "playai_status": status}
                 logger.warning("Job %s has a status that the contract does not list: %r", job_id, status, extra=fields)
-            case DownloadInterrupted(job_id=job_id, received=received):
-                details = {
-                    "playai_event": "download_broke_off",
-                    "playai_job_id": str(job_id),
-                    "playai_received": received,
-                }
-                logger.debug("Job %s: download interrupted after %d bytes.", job_id, received, extra=details)
+            case DownloadInterrupted() | ContentTypeMismatch():
+                _log_audio(event)
             case SharedQuotaLost(error=error):
                 fields = {"playai_event": "shared_quota_away", "playai_error": error}
                 logger.warning("Cannot reach the shared quota (%s): this process paces alone.", error, extra=fields)
@@ -103,6 +100,16 @@ def _log_pause(event: PauseStarted) -> None:
         logger.info("Rate limited: no %s for %.1f s.", event.operation, event.pause, extra=fields)
     else:
         logger.info("Several failures in a row: %s go one at a time.", event.operation, extra=fields)
+
+
+def _log_audio(event: DownloadInterrupted | ContentTypeMismatch) -> None:
+    job_id = str(event.job_id)
+    if isinstance(event, DownloadInterrupted):
+        fields = {"playai_event": "download_broke_off", "playai_job_id": job_id, "playai_received": event.received}
+        logger.debug("Job %s: download interrupted after %d bytes.", job_id, event.received, extra=fields)
+    else:
+        fields = {"playai_event": "content_type_mismatch", "playai_job_id": job_id, "playai_format": event.format}
+        logger.warning("The audio of job %s is %s, in a .%s file.", job_id, event.format, event.suffix, extra=fields)
 
 
 def _text(job_id: Hashable | None) -> str | None:

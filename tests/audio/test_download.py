@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import email.utils
 import errno
+import functools
 import logging
 import socket
 import threading
@@ -13,6 +14,7 @@ import traceback
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import aiohttp
 import pytest
@@ -30,6 +32,7 @@ from playai_async import (
     PlayAISession,
     SessionClosedError,
     TtsJob,
+    TtsParameters,
     UnexpectedServiceError,
 )
 from playai_async._audio import disk as disk_module
@@ -1010,6 +1013,57 @@ async def test_an_exception_of_on_progress_ends_the_download(
         assert caught.value is error
         assert_untouched(path)
     assert len(host.seen) == 3
+
+
+async def coroutine_function(*_: object) -> None:
+    """Never run."""
+
+
+async def asynchronous_generator(*_: object) -> AsyncIterator[None]:
+    """Never run."""
+    yield
+
+
+class Asynchronous:
+    """An object whose calls are coroutines."""
+
+    async def __call__(self, *_: object) -> None:
+        """Never run."""
+
+
+@pytest.mark.parametrize(
+    "on_progress",
+    [
+        coroutine_function,
+        asynchronous_generator,
+        Asynchronous(),
+        Asynchronous().__call__,
+        functools.partial(coroutine_function, 1),
+        functools.partial(Asynchronous(), 1),
+        AsyncMock(),
+    ],
+    ids=["function", "generator", "object", "method", "partial", "partial of an object", "mock"],
+)
+async def test_a_coroutine_function_is_not_called_with_the_progress(
+    on_progress: Any, host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """Nothing would await it. Nothing is sent."""
+    with pytest.raises(TypeError, match="plain callable"):
+        await playai.download(host.job(), path, on_progress=on_progress)
+    with pytest.raises(TypeError, match="plain callable"):
+        await playai.speak(TtsParameters("Hi.", "v"), path, on_progress=on_progress)
+    assert host.seen == []
+
+
+async def test_a_callable_that_returns_a_coroutine_ends_the_download(
+    host: AudioHost, playai: PlayAISession, path: Path
+) -> None:
+    """Only its first call shows that. Other results are ignored."""
+    with pytest.raises(TypeError, match="plain callable"):
+        await playai.download(host.job(), path, on_progress=lambda *_: coroutine_function())
+    assert_untouched(path)
+    await playai.download(host.job(), path, on_progress=functools.partial(max, 0))
+    assert path.read_bytes() == AUDIO
 
 
 async def test_a_full_disk_raises_os_error(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import io
+import logging
 import threading
 import wave
 from pathlib import Path
@@ -81,6 +82,66 @@ async def test_a_lost_connection_in_the_middle_of_the_audio_is_resumed(
     assert (tmp_path / f"{job.id}.wav").read_bytes() == emulator.audio_of(job.id)
     assert ["Range" in arrival.headers for arrival in emulator.audio_arrivals] == [False, True, True]
     assert told == sorted(told)
+
+
+@pytest.mark.parametrize(
+    ("name", "given", "expected"),
+    [
+        ("speech.wav", {}, "wav"),
+        ("speech.b.FLAC", {}, "flac"),
+        ("speech.wav", {"output_format": "mp3"}, "mp3"),
+        ("speech.wav", {"extra": {"outputFormat": "ogg"}}, "ogg"),
+        ("speech.m4a", {}, None),
+        ("speech", {}, None),
+        ("", {}, None),
+    ],
+    ids=["suffix", "capitals", "given", "given as an extra", "another suffix", "no suffix", "directory"],
+)
+async def test_the_suffix_of_the_file_is_the_format_that_is_requested(
+    name: str,
+    given: dict[str, Any],
+    expected: str | None,
+    emulator: Emulator,
+    playai: PlayAISession,
+    tmp_path: Path,
+) -> None:
+    """If it is a format of the service, and no format is given."""
+    job = await playai.speak(TtsParameters("Hi.", "v", **given), tmp_path / name)
+    assert job.input.get("outputFormat") == expected
+
+
+@pytest.mark.parametrize(
+    ("name", "content_type", "warning"),
+    [
+        ("speech.mp3", "audio/wav", "The audio of job {} is wav, in a .mp3 file."),
+        ("speech.wav", "audio/x-wav; rate=24000", None),
+        ("speech.mp3", "application/octet-stream", None),
+        ("speech.m4a", "audio/wav", None),
+        ("", "audio/wav", None),
+    ],
+    ids=["another", "same", "unknown", "another suffix", "directory"],
+)
+async def test_audio_that_does_not_fit_its_file_name_is_logged(
+    name: str,
+    content_type: str,
+    warning: str | None,
+    emulator: Emulator,
+    playai: PlayAISession,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Once, as a warning. The file is written all the same."""
+    speaking = asyncio.create_task(playai.speak(TtsParameters("Hi.", "v"), tmp_path / name))
+    await asyncio.sleep(0.5)
+    (job_id,) = emulator.jobs
+    finished = await playai.get_job(emulator.add_job())
+    output = finished.raise_for_failure().output
+    fields = {"url": output.url, "contentType": content_type, "fileSize": output.file_size, "duration": 3}
+    emulator.set_output(job_id, {"status": "COMPLETED", **fields})
+    await speaking
+    warnings = [record.getMessage() for record in caplog.records if record.levelno >= logging.WARNING]
+    assert warnings == ([] if warning is None else [warning.format(job_id)])
+    assert len(list(tmp_path.iterdir())) == 1
 
 
 async def test_a_destination_whose_disk_hangs_does_not_hold_up_the_deadline(
