@@ -141,22 +141,26 @@ WaitStrategy = wait_base | Callable[[RetryCallState], float]
 """A tenacity wait strategy: seconds to pause, given the state of the retries."""
 
 
-def check_number(name: str, value: object, *, zero: bool = False) -> None:
+def check_number(
+    name: str, value: object, *, zero: bool = False, error: Callable[[str], ValueError] = ConfigurationError
+) -> None:
     """Check that a value is a positive, finite number.
 
     Args:
         name: The name of the value in the error.
         value: The value.
         zero: Whether 0 is allowed.
+        error: The error to raise for a number that is out of range.
 
     Raises:
         TypeError: The value is not a number.
-        ConfigurationError: The value is not finite, negative, or 0 where that is not allowed.
+        ValueError: The value is not finite, negative, or 0 where that is not allowed. It is a `ConfigurationError`
+            unless `error` is something else.
     """
     if isinstance(value, bool) or not isinstance(value, int | float):  # bool is an int in Python
         raise TypeError(f"{name} must be a number, not {type(value).__name__}")
     if not 0 <= value <= sys.float_info.max or (value == 0 and not zero):
-        raise ConfigurationError(f"{name} must be a {'non-negative' if zero else 'positive'}, finite number")
+        raise error(f"{name} must be a {'non-negative' if zero else 'positive'}, finite number")
 
 
 def checked(name: str, value: object, kind: type[_T]) -> _T:
@@ -301,12 +305,12 @@ def wait_settings(
         timeout: Seconds for the whole wait, None for no deadline, or `...` for that of the polling.
 
     Raises:
-        ConfigurationError: The timeout is not positive.
+        ValueError: The timeout is not a positive, finite number.
         TypeError: An argument has the wrong type.
     """
     polling = default if polling is None else checked("polling", polling, Polling)
     if isinstance(timeout, EllipsisType):
         return polling, polling.timeout
     if timeout is not None:
-        check_number("timeout", timeout)
+        check_number("timeout", timeout, error=ValueError)  # an argument of a call, not a setting
     return polling, timeout

@@ -139,8 +139,8 @@ class JobPoller(Generic[_IdT, _JobT]):
             Exception: What `fetch` raised, if it is final or came `polling.max_failures` times in a row; what `is_done`
                 raised.
             PollerClosedError: The poller was closed, before the call or during it.
-            ConfigurationError: The poller belongs to another event loop, `polling.wait` failed, or the timeout is not
-                positive.
+            ConfigurationError: The poller belongs to another event loop, or `polling.wait` failed.
+            ValueError: The timeout is not positive.
             TypeError: An argument has the wrong type.
 
         A cancellation ends the wait at once. When nobody else waits for the job, polling stops.
@@ -166,7 +166,7 @@ class JobPoller(Generic[_IdT, _JobT]):
             An async generator. Close it to end the wait early, for example with `contextlib.aclosing`.
 
         Raises:
-            ConfigurationError: The timeout is not positive.
+            ValueError: The timeout is not positive.
             TypeError: An argument has the wrong type.
 
         The iteration raises what `wait_for_completion` raises, and a cancellation ends it in the same way.
@@ -217,7 +217,7 @@ class JobPoller(Generic[_IdT, _JobT]):
             An async generator. Close it to end the waits early, for example with `contextlib.aclosing`.
 
         Raises:
-            ConfigurationError: The timeout is not positive.
+            ValueError: The timeout is not positive.
             TypeError: An argument has the wrong type; nothing was sent.
 
         The iteration raises what `wait_for_completion` raises, and a cancellation ends it in the same way.
@@ -266,7 +266,7 @@ class JobPoller(Generic[_IdT, _JobT]):
 
         Raises:
             Exception: What `wait_for_completion` raises, unless `return_exceptions` is true.
-            ConfigurationError: The timeout is not positive.
+            ValueError: The timeout is not positive.
             TypeError: An argument has the wrong type; nothing was sent.
 
         A cancellation ends all of these waits.
@@ -310,10 +310,7 @@ class JobPoller(Generic[_IdT, _JobT]):
     def _spec(self, job: object, polling: Polling | None, timeout: float | EllipsisType | None) -> WaitSpec:
         """Check what a caller asks for."""
         job_id, finished = self._host.parse(job)
-        try:
-            return WaitSpec(job_id, *wait_settings(self._polling, polling, timeout), finished)
-        except ConfigurationError as error:
-            raise self._host.errors.for_waiter(error, job_id) from None
+        return WaitSpec(job_id, *wait_settings(self._polling, polling, timeout), finished)
 
     def _group(
         self,

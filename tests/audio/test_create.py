@@ -103,8 +103,10 @@ async def test_a_timeout_that_could_not_be_is_refused(
     timeout: Any, error: type[Exception], session: PlayAISession
 ) -> None:
     """Before any request."""
-    with pytest.raises(error):
+    with pytest.raises(error) as caught:
         await session.create_job(PARAMETERS, timeout=timeout)
+    assert type(caught.value) is error
+    assert session.stats.requests == 0
 
 
 @pytest.mark.parametrize(

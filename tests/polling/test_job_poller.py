@@ -433,8 +433,9 @@ def test_settings_are_checked_at_once(tasks: SomeService, arguments: dict[str, o
 
 async def test_a_wait_checks_its_arguments(tasks: SomeService, poller: JobPoller[str, Task]) -> None:
     """Before anything is sent."""
-    with pytest.raises(ConfigurationError):
+    with pytest.raises(ValueError, match=r"^timeout must be a positive, finite number$") as caught:
         await poller.wait_for_completion("a", timeout=0)
+    assert type(caught.value) is ValueError
     with pytest.raises(TypeError):
         await poller.wait_for_completion(["a"])  # type: ignore[arg-type]  # not hashable
     assert tasks.requests == []

@@ -157,7 +157,7 @@ class DurableWaits:
                 is not open, or a blueprint that was not added to an app.
         """
         job_id = job_id_of(job)
-        _, seconds = _wait_settings(self._playai, self._polling, timeout, job_id)
+        _, seconds = _wait_settings(self._playai, self._polling, timeout)
         if on_done not in self._handlers:
             raise ValueError(f"no handler is named {on_done!r}")
         started = now()
@@ -280,14 +280,8 @@ def _uncancel() -> None:
 
 
 def _wait_settings(
-    playai: PlayAISession,
-    polling: Polling | None,
-    timeout: float | EllipsisType | None,
-    job_id: UUID | None = None,
+    playai: PlayAISession, polling: Polling | None, timeout: float | EllipsisType | None
 ) -> tuple[Polling, float | None]:
     """Resolve polling and timeout in the same way as the session's own waits."""
     default = playai._polling  # noqa: SLF001 - same package # pyright: ignore[reportPrivateUsage]
-    try:
-        return wait_settings(default, polling, timeout)
-    except ConfigurationError as error:
-        raise (error if job_id is None else error.for_job(job_id)) from None
+    return wait_settings(default, polling, timeout)
