@@ -53,6 +53,7 @@ __all__ = [
     "WaitTimeoutError",
     "about",
     "copied",
+    "is_transient",
 ]
 
 _E = TypeVar("_E", bound=Exception)
@@ -197,12 +198,16 @@ class APIStatusError(PlayAIError):
         error_id: The service's `errorId`, such as `INVALID_PARAMETERS`, or None.
         message: The service's own message (`errorMessage`, or the bare string of a 429), redacted, or None.
         excerpt: The beginning of the body, as redacted text.
+        request_id: The `X-Request-ID` header of the reply, redacted, or None. Quote it to the service's support.
+        retry_after: Seconds that the service asked to wait (`Retry-After`), or None if it gave no usable hint.
     """
 
     status: int
     error_id: str | None
     message: str | None
     excerpt: str
+    request_id: str | None
+    retry_after: float | None = None
 
     def __init__(
         self,
@@ -212,6 +217,7 @@ class APIStatusError(PlayAIError):
         error_id: str | None = None,
         message: str | None = None,
         excerpt: str = "",
+        request_id: str | None = None,
         job_id: UUID | None = None,
     ) -> None:
         super().__init__(summary, job_id=job_id)
@@ -219,6 +225,7 @@ class APIStatusError(PlayAIError):
         self.error_id = error_id
         self.message = message
         self.excerpt = excerpt
+        self.request_id = request_id
 
 
 class InvalidParametersError(APIStatusError):
@@ -238,13 +245,7 @@ class NotFoundError(APIStatusError):
 
 
 class RateLimitedError(APIStatusError):
-    """429: the quota of the key, or of the IP address, is spent.
-
-    Attributes:
-        retry_after: Seconds that the service asked to wait (`Retry-After`), or None if it gave no usable hint.
-    """
-
-    retry_after: float | None = None
+    """429: the quota of the key, or of the IP address, is spent."""
 
 
 class UnexpectedServiceError(APIStatusError):
@@ -337,5 +338,13 @@ class DownloadError(PlayAIError):
     """The audio of a completed job could not be downloaded whole."""
 
 
+_TRANSIENT_STATUSES = {408, 425}
+"""A connection that was closed while it was idle, and TLS early data: the same request is accepted later."""
+
 TRANSIENT = (TransportError, InvalidResponseError, UnexpectedServiceError)
 """Errors that may pass by themselves. Listed one by one: a rule of "all but" would match a cancellation."""
+
+
+def is_transient(error: object) -> bool:
+    """Return whether an error may pass by itself."""
+    return isinstance(error, TRANSIENT) or (isinstance(error, APIStatusError) and error.status in _TRANSIENT_STATUSES)

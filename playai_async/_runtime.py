@@ -5,8 +5,11 @@ The settings are checked when the session is created. The parts are built at the
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import os
+from collections import OrderedDict
+from collections.abc import Awaitable, Callable
 from typing import Any, cast
 from uuid import UUID
 
@@ -25,14 +28,16 @@ from playai_async._audio.disk import Disk
 from playai_async._audio.download import Downloader
 from playai_async._audio.speech import Speech
 from playai_async._exceptions import (
-    TRANSIENT,
+    APIStatusError,
     ConfigurationError,
+    NotFoundError,
     PlayAIError,
     RateLimitedError,
     SessionClosedError,
     TransportError,
     WaitTimeoutError,
     about,
+    is_transient,
 )
 from playai_async._models import TtsJob, as_job, job_id_of
 from playai_async._settings import PROBES_PER_WINDOW, Pacing, Polling, check_number, checked
@@ -49,7 +54,7 @@ from playai_async.jobs._scheduling.in_flight import InFlightLimiter
 from playai_async.jobs._scheduling.lifecycle import Lifecycle
 from playai_async.jobs._scheduling.request import Errors, JobId, Throttled, Transient, Verdict
 
-__all__ = ["Runtime", "SessionErrors", "classify"]
+__all__ = ["NewJobs", "Runtime", "SessionErrors", "classify"]
 
 _FIRST_PROBE_PARTS = 12
 _DOUBLINGS = 4
@@ -58,6 +63,13 @@ _DOUBLINGS_SAVE = 2.75
 
 _DIGEST_SIZE = 16
 """Bytes. A key is too random to be found by hashing guesses."""
+
+
+_CREATION_LAG = 5.0
+"""Seconds after the reply to a POST in which the service may not know the new job yet, if it has several replicas."""
+
+_MAX_NEW_JOBS = 1_024
+"""New jobs that are remembered. With more creations in five seconds, the oldest is forgotten."""
 
 
 class Runtime:
@@ -171,9 +183,11 @@ class Runtime:
         )
         api = JobsApi(self.base_url, transport, Contract(self._credentials), self._emitter)
         in_flight = InFlightLimiter(transport.connections)
-        client = Client(self._lifecycle, self.errors, classify, self._emitter, in_flight)
+        new_jobs = NewJobs(asyncio.get_running_loop())
+        client = Client(self._lifecycle, self.errors, new_jobs.classify, self._emitter, in_flight)
         poller = build_poller(client, api.status, _is_done, self._pacing, shared=shared)
-        creator = Creator(api.create, self._creation_dispatcher(client))
+        scopes = CancelScopes(self._lifecycle)
+        creator = Creator(new_jobs.remember(api.create), self._creation_dispatcher(client), scopes, self._emitter)
         disk = Disk(in_flight.limit)
         downloader = Downloader(
             transport.http,
@@ -183,7 +197,6 @@ class Runtime:
             emitter=self._emitter,
             disk=disk,
         )
-        scopes = CancelScopes(self._lifecycle)
         speech = Speech(
             api.encode_parameters, self.jobs, creator, downloader, scopes=scopes, disk=disk, emitter=self._emitter
         )
@@ -279,7 +292,41 @@ def classify(error: Exception) -> Verdict:
     """Return what an error of PlayAI's service means."""
     if isinstance(error, RateLimitedError):
         return Throttled(error.retry_after)
-    return Transient() if isinstance(error, TRANSIENT) else None
+    if not is_transient(error):
+        return None
+    return Transient(error.retry_after if isinstance(error, APIStatusError) else None)
+
+
+class NewJobs:
+    """The jobs that this session created just now: if one of them is not found, it may be found a moment later.
+
+    Args:
+        loop: The event loop, whose clock is used.
+    """
+
+    def __init__(self, loop: asyncio.AbstractEventLoop) -> None:
+        self._loop = loop
+        self._created_at: OrderedDict[UUID, float] = OrderedDict()
+
+    def remember(self, create: Callable[[bytes], Awaitable[TtsJob]]) -> Callable[[bytes], Awaitable[TtsJob]]:
+        """Wrap a function that creates a job, so that the job is remembered."""
+
+        async def remembered(exchange: Awaitable[TtsJob]) -> TtsJob:
+            job = await exchange
+            self._created_at[job.id] = self._loop.time()
+            if len(self._created_at) > _MAX_NEW_JOBS:
+                self._created_at.popitem(last=False)
+            return job
+
+        return lambda body: remembered(create(body))
+
+    def classify(self, error: Exception) -> Verdict:
+        """Return what an error means, as `classify` does, but for a job that was created just now."""
+        if isinstance(error, NotFoundError) and error.job_id is not None:
+            created_at = self._created_at.get(error.job_id)
+            if created_at is not None and self._loop.time() - created_at <= _CREATION_LAG:
+                return Transient(error.retry_after)
+        return classify(error)
 
 
 def _is_done(job: TtsJob) -> bool:

@@ -12,6 +12,7 @@ from __future__ import annotations
 import email.utils
 import json
 import math
+import re
 from collections.abc import Mapping
 from datetime import UTC
 from typing import Any, cast
@@ -27,6 +28,7 @@ from playai_async._exceptions import (
     InvalidParametersError,
     InvalidResponseError,
     NotFoundError,
+    PlayAIError,
     RateLimitedError,
     UnauthorizedError,
     UnexpectedServiceError,
@@ -37,8 +39,7 @@ from playai_async._settings import MAX_REPLY_BYTES, MAX_RETRY_AFTER
 
 __all__ = ["Contract", "Reply", "parse_retry_after"]
 
-_OK = 200
-_CREATED = 201
+_OK, _CREATED, _ACCEPTED = 200, 201, 202
 _SERVER_ERRORS = 500
 _ERROR_BY_STATUS: Mapping[int, type[APIStatusError]] = {
     400: InvalidParametersError,
@@ -60,6 +61,12 @@ _MAX_DEPTH = 100
 _MAX_TOKENS = 200_000
 """Brackets, braces, commas and colons. Each value has about one, and needs up to a hundred times its text in memory."""
 
+_SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
+"""Seconds in `Retry-After`, with or without a fraction."""
+
+_NAMED_ID = re.compile(r'"(id|jobId)"\s*:\s*"([0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12})"', re.ASCII)
+"""A UUID that a JSON text names as the id of a job."""
+
 _MAX_DIGITS = 300
 """Digits of an integer. A float has no more, and the time to parse an integer grows with the square of its length."""
 
@@ -73,12 +80,16 @@ class Reply:
         retry_after: The unparsed `Retry-After` header, or None.
         body: The decompressed body, up to `MAX_REPLY_BYTES`.
         complete: Whether `body` is the complete body.
+        date: The unparsed `Date` header, or None.
+        request_id: The unparsed `X-Request-ID` header, or None.
     """
 
     status: int
     retry_after: str | None
     body: bytes = attrs.field(repr=False)
     complete: bool = True
+    date: str | None = None
+    request_id: str | None = None
 
 
 class Contract:
@@ -107,7 +118,7 @@ class Contract:
             InvalidResponseError: The status is 2xx, but the body is not the requested job or breaks the contract.
             APIStatusError: The status is not 2xx. The subclass depends on the status.
         """
-        job = self._parse_job(reply, {_OK}, job_id, now=now)
+        job = self._parse_job(reply, (_OK,), job_id, now=now)
         if job.id != job_id:
             raise self._invalid_response(reply, ["the id of another job @ $.id"], job_id)
         return job
@@ -115,7 +126,8 @@ class Contract:
     def parse_created(self, reply: Reply, *, now: float) -> TtsJob:
         """Parse the reply to a request that creates a job.
 
-        The contract promises 201. 200 is accepted too, so that a job that was created and paid for is not lost.
+        The contract promises 201. 200 and 202 are accepted too, so that a job that was created and paid for is not
+        lost.
 
         Args:
             reply: The reply.
@@ -125,10 +137,22 @@ class Contract:
             The job.
 
         Raises:
-            InvalidResponseError: The status is 2xx, but the body is not a job or breaks the contract.
+            InvalidResponseError: The status is 2xx, but the body is not a job or breaks the contract. If the body names
+                the job, `job_id` is set.
             APIStatusError: The status is not 2xx. The subclass depends on the status.
         """
-        return self._parse_job(reply, {_CREATED, _OK}, None, now=now)
+        try:
+            return self._parse_job(reply, (_CREATED, _OK, _ACCEPTED), None, now=now)
+        except InvalidResponseError as error:
+            self.name_created(error, reply)
+            raise
+
+    def name_created(self, error: PlayAIError, reply: Reply) -> None:
+        """Add the id of a created job to an error, if what came of a reply is a 2xx that names it."""
+        job_id = _created_id(reply.body) if _is_success(reply) else None
+        if job_id is not None:
+            error.job_id = job_id
+            error.add_sentence(f"The reply names job {job_id}.")
 
     def encode_parameters(self, parameters: TtsParameters) -> bytes:
         """Encode the body of a request that creates a job.
@@ -159,8 +183,8 @@ class Contract:
         clean = "".join(character if character.isprintable() else " " for character in clean)
         return _truncate(self._credentials.redact(clean))
 
-    def _parse_job(self, reply: Reply, expected: set[int], job_id: UUID | None, *, now: float) -> TtsJob:
-        if not _OK <= reply.status < _OK + 100:
+    def _parse_job(self, reply: Reply, expected: tuple[int, ...], job_id: UUID | None, *, now: float) -> TtsJob:
+        if not _is_success(reply):
             raise self._status_error(reply, job_id, now=now)
         try:
             return self._converter.structure(_decode(reply, expected), job_id)
@@ -191,10 +215,10 @@ class Contract:
             error_id=error_id,
             message=message,
             excerpt=self._excerpt(reply),
+            request_id=None if reply.request_id is None else self.sanitize(reply.request_id).strip() or None,
             job_id=job_id,
         )
-        if isinstance(error, RateLimitedError):
-            error.retry_after = parse_retry_after(reply.retry_after, now=now)
+        error.retry_after = parse_retry_after(reply.retry_after, date=reply.date, now=now)
         return error
 
     def _excerpt(self, reply: Reply) -> str:
@@ -203,12 +227,17 @@ class Contract:
         return _truncate(self._credentials.redact(text.replace("\0", "")))  # UTF-16 has nulls between letters
 
 
-def parse_retry_after(value: str | None, *, now: float) -> float | None:
+def parse_retry_after(value: str | None, *, now: float, date: str | None = None) -> float | None:
     """Parse a `Retry-After` header: seconds, or an HTTP date (RFC 9110, 10.2.3).
+
+    A date is compared with the `Date` header of the same reply, so that it does not matter if the clocks of the service
+    and of this machine differ. A fraction of a second is not allowed by the RFC, but some servers send one: it is
+    rounded up.
 
     Args:
         value: The header, or None.
-        now: The current time in seconds since the epoch.
+        now: The current time in seconds since the epoch. Used if `date` is missing or unreadable.
+        date: The `Date` header of the reply, or None.
 
     Returns:
         Seconds to wait, more than 0 and at most `MAX_RETRY_AFTER`. None if the header is missing, unreadable, 0 or in
@@ -217,27 +246,52 @@ def parse_retry_after(value: str | None, *, now: float) -> float | None:
     if value is None:
         return None
     text = value.strip()
+    if _SECONDS.fullmatch(text):
+        # float() accepts any number of digits, and returns infinity for too many. int() refuses thousands of digits.
+        seconds = float(math.ceil(min(float(text), MAX_RETRY_AFTER)))
+    else:
+        until, sent = _parse_date(text), _parse_date(date or "")
+        seconds = 0.0 if until is None else min(until - (now if sent is None else sent), MAX_RETRY_AFTER)
+    return seconds if seconds > 0 else None
+
+
+def _parse_date(text: str) -> float | None:
+    """Return an HTTP date in seconds since the epoch, or None if the text is not a date."""
     if not text.isascii():
         return None
-    # float() accepts any number of digits, and returns infinity for too many. int() refuses thousands of digits.
-    seconds = float(text) if text.isdigit() else _seconds_until(text, now=now)
-    return min(seconds, MAX_RETRY_AFTER) if seconds > 0 else None
-
-
-def _seconds_until(text: str, *, now: float) -> float:
-    """Return the seconds until an HTTP date, or 0 if the text is not a date."""
     try:
         date = email.utils.parsedate_to_datetime(text)
         if date.tzinfo is None:
             date = date.replace(tzinfo=UTC)  # "-0000" means "no known zone" in e-mail, and UTC in HTTP
-        return date.timestamp() - now
+        return date.timestamp()
     except (ValueError, OverflowError):
-        return 0.0
+        return None
 
 
-def _decode(reply: Reply, expected: set[int]) -> Any:
+def _is_success(reply: Reply) -> bool:
+    return _OK <= reply.status < _OK + 100
+
+
+def _created_id(body: bytes) -> UUID | None:
+    """Return the id of the job that a reply names although it is not a valid job; None if none, or several, is named.
+
+    Reads the text and not the JSON, because the reply may be truncated. The outermost object counts before inner ones.
+    """
+    text = body[:_MAX_TEXT].decode("utf-8", "replace")
+    depth, end = 0, 0
+    outer: dict[str, set[UUID]] = {"id": set(), "jobId": set()}
+    inner = set[UUID]()
+    for match in _NAMED_ID.finditer(text):
+        depth += text.count("{", end, match.start()) - text.count("}", end, match.start())
+        end = match.start()
+        (outer[match[1]] if depth == 1 else inner).add(UUID(match[2]))
+    ids = outer["id"] or outer["jobId"] or inner
+    return ids.pop() if len(ids) == 1 else None
+
+
+def _decode(reply: Reply, expected: tuple[int, ...]) -> Any:
     if reply.status not in expected:
-        raise ContractViolation([f"expected status {max(expected)}, got {reply.status} @ $"])
+        raise ContractViolation([f"expected status {expected[0]}, got {reply.status} @ $"])
     if not reply.complete:
         raise ContractViolation([f"longer than {MAX_REPLY_BYTES} bytes @ $"])
     # Count before decoding: a body with too many values would use much memory and block the event loop.

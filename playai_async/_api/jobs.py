@@ -16,7 +16,7 @@ from weakref import WeakValueDictionary
 from yarl import URL
 
 from playai_async._api.contract import Contract, Reply
-from playai_async._api.transport import Transport
+from playai_async._api.transport import PartialReply, Transport
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsJob, TtsParameters, Unknown
 from playai_async._telemetry.emitter import Emitter
@@ -81,17 +81,29 @@ class JobsApi:
         """
         return self._contract.encode_parameters(parameters)
 
-    async def create(self, body: bytes) -> TtsJob:
+    def create(self, body: bytes) -> Awaitable[TtsJob]:
         """Send one request that creates a job. The service may create the job even if the request is cancelled.
 
         Args:
             body: The result of `encode_parameters`.
 
+        Returns:
+            The exchange. It raises a `PlayAIError` if the request fails.
+
         Raises:
-            PlayAIError: The request failed.
+            SessionClosedError, ConfigurationError: Nothing can be sent. Raised at the call.
         """
+        self._transport.check_usable()
+        return self._create(body)
+
+    async def _create(self, body: bytes) -> TtsJob:
         url = self._base_url.with_path(self._jobs_path, encoded=True)
-        reply = await self._send("POST", self._transport.post(url, body))
+        partial = PartialReply()
+        try:
+            reply = await self._send("POST", self._transport.post(url, body, partial))
+        except PlayAIError as error:
+            self._contract.name_created(error, partial.reply(complete=False))
+            raise
         return self._contract.parse_created(reply, now=time.time())
 
     async def _send(self, method: str, exchange: Awaitable[Reply]) -> Reply:

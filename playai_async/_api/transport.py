@@ -8,18 +8,29 @@ from __future__ import annotations
 import asyncio
 import io
 import math
+from collections.abc import Mapping
+from typing import Any, TypeAlias, cast
 
 import aiohttp
+import attrs
+from aiohttp.abc import AbstractStreamWriter
 from multidict import CIMultiDict
 from yarl import URL
 
 from playai_async._api.contract import Reply
 from playai_async._api.credentials import Credentials
-from playai_async._api.failures import describe, http_session_closed, sanitize, was_not_sent
+from playai_async._api.failures import (
+    check_http_session,
+    describe,
+    http_session_closed,
+    is_netrc_conflict,
+    sanitize,
+    was_not_sent,
+)
 from playai_async._exceptions import ConfigurationError, PlayAIError, TransportError
 from playai_async._settings import MAX_REPLY_BYTES, USER_AGENT
 
-__all__ = ["Transport", "checked_http_session"]
+__all__ = ["PartialReply", "Transport", "checked_http_session"]
 
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 """aiohttp's own timeouts are off, because aiohttp rounds a timeout of more than 5 s up to whole seconds."""
@@ -33,11 +44,23 @@ If connecting takes longer, aiohttp raises its connection timeout first, and it 
 _MAX_BYTES_BODY = 2**20
 """Bytes. aiohttp warns about a larger body of type `bytes`, so a larger body is sent from a file object."""
 
+_CHECK_INTERVAL = 0.1
+"""Seconds. While a request is in flight, this often `Transport` looks whether the caller closed their client session.
+
+aiohttp does not wake a request whose connection is closed from outside while its body is read or while it connects.
+"""
+
 _SUCCESS = range(200, 300)
 
 
 class Transport:
     """Sends requests over one `aiohttp.ClientSession`. Create and use it in a running event loop.
+
+    A POST has a connection of its own, which is new and is closed afterwards. On a connection that was kept open, a
+    reply that nobody asked for would be read as the reply to the POST, and somebody else's job would be returned. In a
+    session without an `http_session`, a second client session never keeps a connection. A caller's client session may
+    share its connector with anybody: there, `server_hostname`, with the value that it has anyway, separates the
+    connections of POSTs from those of requests that do not set it, and `_SeparateBody` closes them.
 
     Args:
         credentials: The API key and the user id.
@@ -69,17 +92,13 @@ class Transport:
             }
         )
         self._json_headers = self._headers.copy()
-        self._json_headers["Content-Type"] = "application/json"
-        self._timer = _RequestTimer(request_timeout)
+        self._json_headers.update({"Content-Type": "application/json", "Connection": "close"})
+        self._timer = _RequestTimer(request_timeout, http_session)
         self._connect_timeout = aiohttp.ClientTimeout(
             connect=_CONNECT_FRACTION * request_timeout, ceil_threshold=math.inf
         )
-        self._owns_http = http_session is None
-        self.http = http_session or aiohttp.ClientSession(
-            connector=aiohttp.TCPConnector(limit=connections),
-            cookie_jar=aiohttp.DummyCookieJar(),
-            middlewares=(_disable_aiohttp_retry,),
-        )
+        self.http = http_session or _own_client(connections, force_close=False)
+        self._post_http = None if http_session is not None else _own_client(connections, force_close=True)
         connector = self.http.connector
         limits = [] if connector is None else [connector.limit, connector.limit_per_host]  # 0 means no limit
         self.connections = min([connections, *filter(None, limits)])
@@ -98,52 +117,143 @@ class Transport:
         Raises:
             TransportError: No reply, or only part of a 2xx reply, was received.
             SessionClosedError: The caller closed their client session.
-            ConfigurationError: The caller's client session found a password for the service in a netrc file.
+            ConfigurationError: The caller's client session belongs to another event loop, or found a password for the
+                service in a netrc file.
         """
-        return await self._exchange("GET", url, None, _NO_TIMEOUT)
+        self.check_usable()
+        return await self._exchange(_Request(self.http, "GET", url, self._headers, _NO_TIMEOUT), PartialReply())
 
-    async def post(self, url: URL, body: bytes) -> Reply:
-        """Send one POST request with a JSON body. Everything else is as in `get`."""
-        return await self._exchange("POST", url, body, self._connect_timeout)
+    async def post(self, url: URL, body: bytes, partial: PartialReply) -> Reply:
+        """Send one POST request with a JSON body. `partial` has what came of a reply. All else is as in `get`."""
+        self.check_usable()
+        data: _Body
+        if self._post_http is not None:
+            data = io.BytesIO(body) if len(body) > _MAX_BYTES_BODY else body
+            request = _Request(self._post_http, "POST", url, self._json_headers, self._connect_timeout, data)
+        else:
+            data = _SeparateBody(io.BytesIO(body))
+            request = _Request(
+                self.http, "POST", url, self._json_headers, self._connect_timeout, data, server_hostname=url.raw_host
+            )
+        return await self._exchange(request, partial)
+
+    def check_usable(self) -> None:
+        """Check that a request can be sent.
+
+        Raises:
+            SessionClosedError: The caller closed their client session.
+            ConfigurationError: The caller's client session belongs to another event loop.
+        """
+        check_http_session(self.http)
 
     async def close(self) -> None:
-        """Close the client session if it was created here."""
+        """Close the client sessions that were created here."""
         self._timer.close()
-        if self._owns_http:
-            await self.http.close()
+        if self._post_http is not None:
+            try:
+                await self._post_http.close()
+            finally:
+                await self.http.close()
 
-    async def _exchange(self, method: str, url: URL, body: bytes | None, timeout: aiohttp.ClientTimeout) -> Reply:
-        partial = _PartialReply()
+    async def _exchange(self, request: _Request, partial: PartialReply) -> Reply:
         try:
             async with asyncio.timeout(None) as limit:
                 self._timer.start(limit)
                 try:
-                    await self._receive(method, url, body, timeout, partial)
+                    await request.send(partial)
                 finally:
                     self._timer.stop(limit)
             return partial.reply(complete=partial.size <= MAX_REPLY_BYTES)
+        except asyncio.CancelledError:
+            task = cast("asyncio.Task[object]", asyncio.current_task())
+            if not request.http.closed or task.cancelling():
+                raise
+            failure: PlayAIError = (
+                http_session_closed()
+            )  # this closing cancelled the wait for a free connection, and not the task
         except Exception as error:  # noqa: BLE001 - the last line of the failure table; nothing else may be raised
             if partial.status and partial.status not in _SUCCESS:
                 return partial.reply(complete=False)
-            failure = self._to_public_error(method, url, error)
+            failure = self._to_public_error(request, error)
         # Raised outside the handler, so that the lower error and its frames do not become `__context__`.
         raise failure
 
-    async def _receive(
-        self, method: str, url: URL, body: bytes | None, timeout: aiohttp.ClientTimeout, partial: _PartialReply
-    ) -> None:
+    def _to_public_error(self, request: _Request, error: Exception) -> PlayAIError:
+        if request.http.closed:
+            return http_session_closed()
+        if request.http.trust_env and is_netrc_conflict(error):
+            # aiohttp raises this before it connects, if it found a password in a netrc. A retry would fail as well.
+            return ConfigurationError(
+                f"http_session trusts the environment, whose netrc has a password for {request.url.host}, "
+                "and aiohttp cannot send both the password and the API key"
+            )
+        if isinstance(error, _ConnectionLostError) and isinstance(error.__cause__, Exception):
+            error = error.__cause__
+        failure = TransportError(f"{request.method} {request.url} failed: {describe(error)} ({type(error).__name__}).")
+        failure.maybe_received = request.was_written or not was_not_sent(error)
+        failure.__cause__ = sanitize(error, self._credentials)
+        return failure
+
+
+def _own_client(connections: int, *, force_close: bool) -> aiohttp.ClientSession:
+    return aiohttp.ClientSession(
+        connector=aiohttp.TCPConnector(limit=connections, force_close=force_close),
+        cookie_jar=aiohttp.DummyCookieJar(),
+        middlewares=(_disable_aiohttp_retry,),
+    )
+
+
+class _SeparateBody(aiohttp.BytesIOPayload):
+    """A request body whose connection is closed after the reply, even if the server keeps it open.
+
+    Attributes:
+        written: Whether aiohttp has begun to send the request.
+    """
+
+    written = False
+
+    async def write_with_length(self, writer: AbstractStreamWriter, content_length: int | None) -> None:
+        """Send the body. aiohttp calls this once it has a connection, and sends the headers together with the body."""
+        self.written = True
+        cast("Any", writer).protocol.force_close()  # not in the abstract class, but in the one that aiohttp uses
+        await super().write_with_length(writer, content_length)
+
+
+_Body: TypeAlias = bytes | io.BytesIO | _SeparateBody | None
+
+
+@attrs.frozen
+class _Request:
+    """One request."""
+
+    http: aiohttp.ClientSession
+    method: str
+    url: URL
+    headers: CIMultiDict[str] = attrs.field(repr=False)  # contain the key
+    timeout: aiohttp.ClientTimeout
+    data: _Body = attrs.field(default=None, repr=False)  # contains spoken text
+    server_hostname: str | None = None
+
+    @property
+    def was_written(self) -> bool:
+        """Whether it is known that aiohttp has begun to send it, perhaps in an earlier attempt of a middleware."""
+        return isinstance(self.data, _SeparateBody) and self.data.written
+
+    async def send(self, partial: PartialReply) -> None:
+        """Send the request and receive the reply."""
         async with self.http.request(
-            method,
-            url,
-            data=io.BytesIO(body) if body is not None and len(body) > _MAX_BYTES_BODY else body,
-            headers=self._headers if body is None else self._json_headers,
+            self.method,
+            self.url,
+            data=self.data,
+            headers=self.headers,
             allow_redirects=False,
             auto_decompress=True,
             raise_for_status=False,
-            timeout=timeout,
+            timeout=self.timeout,
+            server_hostname=self.server_hostname,
         ) as response:
             partial.status = response.status
-            partial.retry_after = response.headers.get("Retry-After")
+            partial.headers = response.headers
             content = response.content
             while True:  # not `iter_any`, which needs one more step to find the end that most replies have reached
                 chunk = await content.readany()
@@ -156,22 +266,6 @@ class Transport:
                 if content.at_eof():
                     return
                 await asyncio.sleep(0)  # a compressed body can be ready at once: let other tasks run between chunks
-
-    def _to_public_error(self, method: str, url: URL, error: Exception) -> PlayAIError:
-        if self.http.closed:
-            return http_session_closed()
-        if self.http.trust_env and isinstance(error, ValueError) and "AUTHORIZATION" in str(error):
-            # aiohttp raises this before it connects, if it found a password in a netrc. A retry would fail as well.
-            return ConfigurationError(
-                f"http_session trusts the environment, whose netrc has a password for {url.host}, "
-                "and aiohttp cannot send both the password and the API key"
-            )
-        if isinstance(error, _ConnectionLostError) and isinstance(error.__cause__, Exception):
-            error = error.__cause__
-        failure = TransportError(f"{method} {url} failed: {describe(error)} ({type(error).__name__}).")
-        failure.maybe_received = not was_not_sent(error)
-        failure.__cause__ = sanitize(error, self._credentials)
-        return failure
 
 
 class _ConnectionLostError(Exception):
@@ -208,11 +302,13 @@ class _RequestTimer:
     """Gives every exchange the same timeout, with one event loop timer for all of them.
 
     All timeouts are equal, so the exchange that started first expires first. One timer per exchange, nearly all of them
-    cancelled long before they fire, took a tenth of a poll's processor time.
+    cancelled long before they fire, took a tenth of a poll's processor time. If the caller closes their client session,
+    all exchanges expire.
     """
 
-    def __init__(self, seconds: float) -> None:
+    def __init__(self, seconds: float, http_session: aiohttp.ClientSession | None) -> None:
         self._seconds = seconds
+        self._http_session = http_session
         self._loop = asyncio.get_running_loop()
         self._deadlines: dict[asyncio.Timeout, float] = {}  # in the order in which the exchanges started
         self._timer: asyncio.TimerHandle | None = None
@@ -235,28 +331,38 @@ class _RequestTimer:
 
     def _expire(self, now: float) -> None:
         self._timer = None
+        closed = self._http_session is not None and self._http_session.closed
         for timeout, deadline in list(self._deadlines.items()):
-            if deadline > now:
+            if deadline > now and not closed:
                 self._set_timer(deadline)
                 return
             self.stop(timeout)
-            timeout.reschedule(deadline)  # in the past: asyncio cancels the task and raises TimeoutError
+            timeout.reschedule(now)  # in the past: asyncio cancels the task and raises TimeoutError
 
     def _set_timer(self, when: float) -> None:
+        if self._http_session is not None:
+            when = min(when, self._loop.time() + _CHECK_INTERVAL)
         # Pass the planned time, because an event loop may fire a timer slightly early.
         self._timer = self._loop.call_at(when, self._expire, when)
 
 
-class _PartialReply:
+class PartialReply:
     """The part of a reply received so far. Kept outside the exchange, so that it survives an interrupted exchange."""
 
-    __slots__ = ("chunks", "retry_after", "size", "status")
+    __slots__ = ("chunks", "headers", "size", "status")
 
     def __init__(self) -> None:
         self.status = 0  # no status yet
-        self.retry_after: str | None = None
+        self.headers: Mapping[str, str] = {}
         self.chunks: list[bytes] = []
         self.size = 0
 
     def reply(self, *, complete: bool) -> Reply:
-        return Reply(self.status, self.retry_after, b"".join(self.chunks), complete)
+        return Reply(
+            self.status,
+            self.headers.get("Retry-After"),
+            b"".join(self.chunks),
+            complete,
+            date=self.headers.get("Date"),
+            request_id=self.headers.get("X-Request-ID"),
+        )

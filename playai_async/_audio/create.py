@@ -1,8 +1,8 @@
-"""Creates jobs: one POST for each, and never a second one that the service may receive as well.
+"""Creates jobs: one POST for each job, and never a second POST if the service may have received the first.
 
-A job costs money, and the service does not say whether two requests are the same. So a request is sent again only after
-a 429, which is a refusal, or if no connection was made. Any other failure is raised at once. Creation has a quota of
-its own, and so a dispatcher of its own, whose pacer learns that quota.
+A job costs money, and the service does not say whether two requests are the same. So a request is sent again only if it
+was surely not sent, or after a 429 or a 425, which are refusals. Any other failure is raised at once, and says that a
+job may exist. Creation has a quota of its own, and so a dispatcher of its own, whose pacer learns that quota.
 """
 
 from __future__ import annotations
@@ -16,9 +16,20 @@ from typing import TypeAlias, cast
 import attrs
 from tenacity import AsyncRetrying, RetryCallState, retry_if_exception, stop_after_attempt
 
-from playai_async._exceptions import TRANSIENT, PlayAIError, RateLimitedError, TransportError, WaitTimeoutError
+from playai_async._audio.cancel_scopes import CancelScopes
+from playai_async._exceptions import (
+    APIStatusError,
+    PlayAIError,
+    RateLimitedError,
+    SessionClosedError,
+    TransportError,
+    WaitTimeoutError,
+    is_transient,
+)
 from playai_async._models import TtsJob
-from playai_async._settings import Polling
+from playai_async._settings import Polling, WaitStrategy
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import CreationCancelled
 from playai_async._telemetry.stats import SessionStats
 from playai_async.jobs._polling.backoff import pause_of, strategy_of
 from playai_async.jobs._scheduling.dispatcher import Dispatcher
@@ -29,18 +40,26 @@ _Post: TypeAlias = Callable[[bytes], Awaitable[TtsJob]]
 
 _MAY_EXIST = "The job may exist all the same."
 
+_TOO_EARLY = 425
+"""The service refused to process a request because it could be a replay (RFC 8470, 5.2)."""
+
 
 class Creator:
     """Creates jobs; made and used in a running loop.
 
     Args:
-        post: Makes one request to create a job, and returns the job or raises a `PlayAIError`.
+        post: Makes one request to create a job, and returns the job or raises a `PlayAIError`. It raises at the call if
+            nothing can be sent.
         dispatcher: Sends these requests.
+        scopes: Cancels callers when the session closes.
+        emitter: Reports creations that were cancelled.
     """
 
-    def __init__(self, post: _Post, dispatcher: Dispatcher) -> None:
+    def __init__(self, post: _Post, dispatcher: Dispatcher, scopes: CancelScopes, emitter: Emitter) -> None:
         self._post = post
         self._dispatcher = dispatcher
+        self._scopes = scopes
+        self._emitter = emitter
         self._loop = asyncio.get_running_loop()
         self._ranks = itertools.count()
 
@@ -57,24 +76,25 @@ class Creator:
 
         Raises:
             WaitTimeoutError: The deadline passed.
-            PlayAIError: What the request met.
+            PlayAIError: What the request met. The message says if a job may exist.
 
-        A cancellation takes the request off the queue, or cancels it in flight; the service may have received it.
+        A cancellation takes the request off the queue, or cancels it in flight. If a job may exist then, a warning is
+        logged: the `CancelledError` cannot tell.
         """
         request = _Creation(partial(self._post, body))
-        started, rank = self._loop.time(), next(self._ranks)
         try:
-            async with asyncio.timeout(timeout):
-                return cast("TtsJob", await create_rule(polling)(self._dispatcher.call, request.send, None, rank))
-        except TimeoutError:  # ours: every other timeout is an error of this library
+            async with self._scopes.enter(None):
+                return await self._create(request, polling, timeout)
+        except PlayAIError as error:
             if request.job is not None:
-                return request.job  # it came at that very moment, and is paid for
-            late = request.timed_out(self._loop.time() - started)
-        except TRANSIENT as error:
-            if _may_have_created(error):
+                return request.job  # it came at the very moment of the deadline or of closing, and is paid for
+            if request.may_exist:
                 error.add_sentence(_MAY_EXIST)
             raise
-        raise late
+        except asyncio.CancelledError:
+            if request.job is not None or request.may_exist:
+                self._emitter.emit(CreationCancelled(None if request.job is None else request.job.id))
+            raise
 
     def stats(self) -> SessionStats:
         """Return a snapshot of what was done and is being done."""
@@ -85,32 +105,55 @@ class Creator:
         self._dispatcher.stop()
         await self._dispatcher.join()
 
+    async def _create(self, request: _Creation, polling: Polling, timeout: float | None) -> TtsJob:
+        started, rank = self._loop.time(), next(self._ranks)
+        try:
+            async with asyncio.timeout(timeout):
+                return cast("TtsJob", await create_rule(polling)(self._dispatcher.call, request.send, None, rank))
+        except TimeoutError:  # ours: every other timeout is an error of this library
+            elapsed = self._loop.time() - started
+        raise WaitTimeoutError(
+            f"No job was created within {elapsed:.1f} s (requests: {request.requests}).",
+            last_error=request.last_error,
+            elapsed=elapsed,
+            polls=request.requests,
+        )
+
 
 def create_rule(polling: Polling) -> AsyncRetrying:
     """Build the tenacity rule of one creation.
 
-    The request is sent again after a 429, when its turn comes, and after a pause if no connection was made.
+    The request is sent again after a 429, when its turn comes, and after a pause if it was not sent or came too early.
     """
     strategy = strategy_of(polling)
     return AsyncRetrying(
         retry=retry_if_exception(was_not_received),
         stop=stop_after_attempt(polling.max_failures + 1),
-        wait=lambda state: 0.0 if _was_throttled(state) else pause_of(strategy, state),
+        wait=lambda state: _pause(strategy, state),
         reraise=True,
     )
 
 
 def was_not_received(error: BaseException) -> bool:
-    """Return whether the service surely did nothing with a request: it refused it, or never received it."""
-    return isinstance(error, RateLimitedError) or (isinstance(error, TransportError) and not error.maybe_received)
+    """Return whether the service surely did nothing with a request: it refused the request, or never received it."""
+    if isinstance(error, APIStatusError):
+        return isinstance(error, RateLimitedError) or error.status == _TOO_EARLY
+    return isinstance(error, TransportError) and not error.maybe_received
 
 
-def _was_throttled(state: RetryCallState) -> bool:
-    return state.outcome is not None and isinstance(state.outcome.exception(), RateLimitedError)
+def _pause(strategy: WaitStrategy, state: RetryCallState) -> float:
+    error = None if state.outcome is None else state.outcome.exception()
+    if isinstance(error, RateLimitedError):
+        return 0.0  # the pacer holds the request back
+    hint = error.retry_after if isinstance(error, APIStatusError) else None
+    return max(pause_of(strategy, state), hint or 0.0)
 
 
-def _may_have_created(error: PlayAIError) -> bool:
-    return isinstance(error, TRANSIENT) and not was_not_received(error)
+def _may_have_created(error: Exception) -> bool:
+    """Return whether a job may exist after a request that was begun."""
+    if isinstance(error, PlayAIError) and not isinstance(error, SessionClosedError):
+        return is_transient(error) and not was_not_received(error)
+    return True  # the connection was closed from outside, or a bug of this library struck
 
 
 @attrs.define
@@ -125,19 +168,13 @@ class _Creation:
 
     async def send(self) -> TtsJob:
         self.requests += 1
+        exchange = self.post()
         self.may_exist = True
         try:
-            self.job = await self.post()
-        except PlayAIError as error:
-            self.last_error, self.may_exist = error, _may_have_created(error)
+            self.job = await exchange
+        except Exception as error:
+            self.may_exist = _may_have_created(error)
+            if isinstance(error, PlayAIError):
+                self.last_error = error
             raise
         return self.job
-
-    def timed_out(self, elapsed: float) -> WaitTimeoutError:
-        message = f"No job was created within {elapsed:.1f} s (requests: {self.requests})."
-        return WaitTimeoutError(
-            f"{message} {_MAY_EXIST}" if self.may_exist else message,
-            last_error=self.last_error,
-            elapsed=elapsed,
-            polls=self.requests,
-        )

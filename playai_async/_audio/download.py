@@ -24,7 +24,7 @@ from tenacity import AsyncRetrying, retry_if_exception_type
 from yarl import URL
 
 from playai_async._api.credentials import Credentials
-from playai_async._api.failures import describe, http_session_closed, sanitize
+from playai_async._api.failures import check_http_session, describe, sanitize
 from playai_async._api.urls import checked_link
 from playai_async._audio.connections import download_session
 from playai_async._audio.disk import Disk
@@ -160,8 +160,7 @@ class Downloader:
 
     async def _exchange_in_turn(self, download: _Download) -> None:
         async with contextlib.nullcontext() if self._apart else self._in_flight.one():
-            if self._api_http.closed:
-                raise http_session_closed(download.job_id)
+            check_http_session(self._api_http, download.job_id)
             limit = asyncio.timeout(None)
             try:
                 async with limit:

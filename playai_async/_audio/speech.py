@@ -42,7 +42,7 @@ class Speech:
         jobs: Waits for jobs.
         creator: Creates jobs.
         downloader: Downloads their audio.
-        scopes: Cancels callers when the session closes.
+        scopes: Cancels callers that download when the session closes.
         disk: Runs file operations.
         emitter: Reports audio of another format than its file name says.
     """
@@ -70,8 +70,7 @@ class Speech:
     async def create(self, parameters: TtsParameters, polling: Polling, timeout: float | None) -> TtsJob:
         """Create a job; see `Creator.create`."""
         body = self._write_body(parameters)
-        async with self._scopes.enter(None):
-            return await self._creator.create(body, polling, timeout)
+        return await self._creator.create(body, polling, timeout)
 
     async def download(
         self, job: UUID | str | TtsJob, destination: str | os.PathLike[str], on_progress: OnProgress | None

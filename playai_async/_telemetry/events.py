@@ -9,6 +9,7 @@ import attrs
 
 __all__ = [
     "ContentTypeMismatch",
+    "CreationCancelled",
     "DownloadInterrupted",
     "Event",
     "JobChanged",
@@ -107,6 +108,17 @@ class RequestFailed:
 
     job_id: Hashable | None
     error: str
+
+
+@attrs.frozen
+class CreationCancelled:
+    """A caller that creates a job was cancelled, and a job may exist.
+
+    Attributes:
+        job_id: The job if its id is known, or None.
+    """
+
+    job_id: Hashable | None
 
 
 @attrs.frozen
@@ -210,6 +222,7 @@ Event: TypeAlias = (
     | JobChanged
     | RequestEnded
     | RequestFailed
+    | CreationCancelled
     | PauseStarted
     | PauseEnded
     | UnknownStatus

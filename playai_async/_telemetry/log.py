@@ -12,6 +12,7 @@ from playai_async._exceptions import about
 from playai_async._models import Unknown, as_job
 from playai_async._telemetry.events import (
     ContentTypeMismatch,
+    CreationCancelled,
     DownloadInterrupted,
     Event,
     JobChanged,
@@ -34,6 +35,7 @@ class Log:
     kinds = frozenset[type](
         {
             ContentTypeMismatch,
+            CreationCancelled,
             DownloadInterrupted,
             JobChanged,
             PauseEnded,
@@ -53,6 +55,8 @@ class Log:
             case RequestFailed(job_id=job_id, error=error):
                 fields = {"playai_event": "request_failed", "playai_job_id": _text(job_id), "playai_error": error}
                 logger.debug("A request %s failed (%s).", about(job_id), error, extra=fields)
+            case CreationCancelled():
+                _log_cancelled_creation(event)
             case PauseStarted():
                 _log_pause(event)
             case PauseEnded(operation=operation):
@@ -87,6 +91,14 @@ def _log_change(event: JobChanged) -> None:
         words = f"Job %s is {status}."
     fields = {"playai_event": "job_state", "playai_job_id": str(event.job_id), "playai_status": status}
     logger.debug(words, event.job_id, extra=fields)
+
+
+def _log_cancelled_creation(event: CreationCancelled) -> None:
+    fields = {"playai_event": "creation_cancelled", "playai_job_id": _text(event.job_id)}
+    if event.job_id is None:
+        logger.warning("create_job was cancelled while its request was in flight: a job may exist.", extra=fields)
+    else:
+        logger.warning("create_job was cancelled, but job %s was created.", event.job_id, extra=fields)
 
 
 def _log_pause(event: PauseStarted) -> None:

@@ -91,14 +91,76 @@ def test_a_job_shares_the_requested_id_object() -> None:
     assert parse(reply_of(200, JOB)).id is JOB_ID
 
 
-def test_a_job_is_created_by_201_and_200_only() -> None:
+def test_a_job_is_created_by_201_200_and_202_only() -> None:
     """Any other 2xx breaks the contract, and other statuses raise the error of the status."""
     contract = Contract(Credentials(KEY, USER))
-    assert [contract.parse_created(reply_of(status, JOB), now=NOW).id for status in (200, 201)] == [JOB_ID] * 2
-    kinds = {202: InvalidResponseError, 299: InvalidResponseError, 199: APIStatusError, 300: APIStatusError}
+    assert [contract.parse_created(reply_of(status, JOB), now=NOW).id for status in (200, 201, 202)] == [JOB_ID] * 3
+    kinds = {203: InvalidResponseError, 299: InvalidResponseError, 199: APIStatusError, 300: APIStatusError}
     for status, kind in kinds.items():
         with pytest.raises(kind):
             contract.parse_created(reply_of(status, JOB), now=NOW)
+
+
+LOST = {**JOB, "createdAt": None}
+
+
+@pytest.mark.parametrize(
+    "reply",
+    [
+        reply_of(201, LOST),
+        reply_of(200, {"id": str(JOB_ID)}),
+        reply_of(202, {"jobId": str(JOB_ID)}),
+        reply_of(202, {"jobId": str(JOB_ID).upper()}),
+        reply_of(202, {"id": JOB_ID.hex}),
+        reply_of(202, {"id": None, "jobId": str(JOB_ID)}),
+        reply_of(203, JOB),
+        reply_of(299, json.dumps(JOB, indent=4).encode()),
+        reply_of(201, {"data": {"id": str(JOB_ID)}}),
+        reply_of(201, [{"id": str(JOB_ID)}]),
+        reply_of(201, {"input": {"voice": {"id": str(OTHER_ID)}}, "id": str(JOB_ID)}),
+        reply_of(201, {"jobId": str(OTHER_ID), "id": str(JOB_ID)}),
+        reply_of(201, json.dumps(JOB).encode()[:60]),
+        reply_of(201, json.dumps(JOB).encode() + b"}"),
+        reply_of(201, json.dumps(JOB).replace('"Hello"', "NaN").encode() + b"\xff"),
+        reply_of(201, json.dumps(JOB).encode(), complete=False),
+    ],
+    ids=lambda reply: f"{reply.status} {reply.body[:24]!r}",
+)
+def test_an_invalid_reply_to_a_creation_names_the_job(reply: Reply) -> None:
+    """The job is paid for, and its id is all that is needed to wait for it."""
+    with pytest.raises(InvalidResponseError, match=rf"\. The reply names job {JOB_ID}\.$") as caught:
+        Contract(Credentials(KEY, USER)).parse_created(reply, now=NOW)
+    assert caught.value.job_id == JOB_ID
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b"",
+        b"null",
+        {"id": "job-1"},
+        {"id": f"{{{JOB_ID}}}"},
+        {"errorId": str(JOB_ID)},
+        {"input": {"text": f'"id": "{JOB_ID}"'}},
+        {"jobs": [{"id": str(JOB_ID)}, {"id": str(OTHER_ID)}]},
+        b" " * 70_000 + json.dumps({"id": str(JOB_ID)}).encode(),
+    ],
+    ids=lambda body: str(body)[:24],
+)
+def test_an_invalid_reply_to_a_creation_may_name_no_job(body: object) -> None:
+    """Several ids are ambiguous, and a wrong id is worse than none."""
+    with pytest.raises(InvalidResponseError) as caught:
+        Contract(Credentials(KEY, USER)).parse_created(reply_of(202, body), now=NOW)
+    assert caught.value.job_id is None
+    assert "names" not in str(caught.value)
+
+
+@pytest.mark.parametrize("status", [302, 400, 429, 500], ids=str)
+def test_an_error_status_to_a_creation_names_no_job(status: int) -> None:
+    """The contract has no id in such a body: it may be the id of anything."""
+    with pytest.raises(APIStatusError) as caught:
+        Contract(Credentials(KEY, USER)).parse_created(reply_of(status, {"id": str(JOB_ID)}), now=NOW)
+    assert caught.value.job_id is None
 
 
 def test_a_429_to_a_creation_may_have_an_http_date() -> None:
@@ -331,11 +393,38 @@ def test_the_body_of_a_429_is_a_bare_string() -> None:
     ],
     ids=str,
 )
-def test_a_429_has_the_parsed_retry_after(retry_after: str | None, hint: float | None) -> None:
+@pytest.mark.parametrize("status", [408, 425, 429, 503], ids=str)
+def test_an_error_has_the_parsed_retry_after(status: int, retry_after: str | None, hint: float | None) -> None:
     """An HTTP date is compared with the given time. An unusable value is None."""
-    error = error_of(reply_of(429, "Slow down.", retry_after=retry_after))
-    assert isinstance(error, RateLimitedError)
-    assert error.retry_after == hint
+    assert status_error_of(reply_of(status, "Slow down.", retry_after=retry_after)).retry_after == hint
+
+
+def test_a_retry_after_date_is_measured_from_the_date_of_the_reply() -> None:
+    """The clock of the service may be an hour ahead."""
+    reply = attrs.evolve(
+        reply_of(429, "Slow.", retry_after="Sun, 06 Nov 1994 09:49:38 GMT"), date="Sun, 06 Nov 1994 09:49:37 GMT"
+    )
+    assert status_error_of(reply).retry_after == 1.0
+
+
+@pytest.mark.parametrize(
+    ("header", "request_id"),
+    [
+        (None, None),
+        ("", None),
+        (" \t", None),
+        ("req-1", "req-1"),
+        ("\udcff\nreq", "? req"),
+        (f"for {KEY}", "for [hidden]"),
+        ("r" * 10_000, "r" * 199 + "…"),
+    ],
+    ids=lambda value: ascii(value)[:20],
+)
+def test_an_error_has_the_id_of_its_request(header: str | None, request_id: str | None) -> None:
+    """It is what the support of the service asks for."""
+    error = status_error_of(attrs.evolve(reply_of(500, {}), request_id=header))
+    assert error.request_id == request_id
+    assert error.job_id == JOB_ID
 
 
 def test_an_incomplete_reply_still_has_its_status() -> None:

@@ -34,11 +34,18 @@ SAME_EVERY_TIME = settings(derandomize=True, database=None, deadline=None, max_e
         ("9" * 100_000, A_DAY),
         ("0" * 19 + "5", 5.0),
         ("0" * 20 + "5", 5.0),
+        ("1.5", 2.0),
+        ("1.0", 1.0),
+        ("7.", 7.0),
+        (".25", 1.0),
+        ("0.001", 1.0),
+        ("86399.5", A_DAY),
+        ("1." + "0" * 1_000 + "1", 1.0),
     ],
     ids=lambda value: str(value)[:24],
 )
 def test_seconds_are_used_up_to_a_day(value: str, hint: float) -> None:
-    """A larger value is a mistake that must not stop a backend."""
+    """A fraction is rounded up. A larger value is a mistake that must not stop a backend."""
     assert parse_retry_after(value, now=NOW) == hint
 
 
@@ -77,6 +84,25 @@ def test_a_date_without_a_zone_is_in_utc() -> None:
     assert parse_retry_after("Sun, 06 Nov 1994 08:49:47", now=NOW) == 10.0
 
 
+LATER = "Sun, 06 Nov 1994 08:49:47 GMT"
+
+
+@pytest.mark.parametrize("ahead", [-3_600.0, -0.9, 0.9, 3_600.0, 1e9], ids=str)
+def test_a_date_is_measured_from_the_date_of_the_reply(ahead: float) -> None:
+    """So it does not matter if the clock of this machine, or of the service, is wrong."""
+    sent = formatdate(NOW, usegmt=True)
+    assert parse_retry_after(LATER, date=sent, now=NOW + ahead) == 10.0
+    assert parse_retry_after(LATER, date=LATER, now=NOW + ahead) is None
+    assert parse_retry_after(formatdate(NOW - 1, usegmt=True), date=sent, now=NOW - 2) is None
+    assert parse_retry_after("7", date=LATER, now=NOW) == 7.0
+
+
+@pytest.mark.parametrize("sent", [None, "", "soon", "\ud800", "Sun, 06 Nov 99999 08:49:37 GMT"], ids=ascii)
+def test_without_a_date_of_the_reply_the_clock_here_counts(sent: str | None) -> None:
+    """Some servers and proxies send none."""
+    assert parse_retry_after(LATER, date=sent, now=NOW) == 10.0
+
+
 def test_the_current_time_is_not_rounded() -> None:
     """Although dates have whole seconds."""
     assert parse_retry_after("Sun, 06 Nov 1994 08:49:47 GMT", now=NOW + 0.25) == 9.75
@@ -98,7 +124,7 @@ def test_a_date_more_than_a_day_ahead_is_limited_to_a_day(ahead: float) -> None:
         "000",
         "-1",
         "+1",
-        "1.5",
+        "1.5.",
         "1e3",
         "0x10",
         "1,2",

@@ -8,7 +8,9 @@ import json
 import pickle
 import socket
 import ssl
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import aiohttp
 import attrs
@@ -23,6 +25,7 @@ from playai_async import (
     InProgress,
     InvalidParametersError,
     InvalidResponseError,
+    NotFoundError,
     Pacing,
     PlayAIError,
     PlayAISession,
@@ -30,12 +33,15 @@ from playai_async import (
     RateLimitedError,
     SessionClosedError,
     TransportError,
+    TtsJob,
     TtsParameters,
     UnauthorizedError,
     UnexpectedServiceError,
     WaitTimeoutError,
 )
+from playai_async._runtime import NewJobs
 from playai_async.emulator import Emulator
+from playai_async.jobs import Transient
 from tests.support.clock import now
 from tests.support.raw_server import raw_server
 from tests.support.scripted import (
@@ -84,9 +90,10 @@ async def test_a_job_is_created_by_one_post(service: ScriptedService, session: P
     assert request["allow_redirects"] is False
 
 
-async def test_200_is_as_good_as_201(service: ScriptedService, session: PlayAISession) -> None:
+@pytest.mark.parametrize("status", [200, 202], ids=str)
+async def test_200_and_202_are_as_good_as_201(status: int, service: ScriptedService, session: PlayAISession) -> None:
     """A job that was made must not be lost over that; and one may be done at once."""
-    service.creates(Answer(200, payload=job_json(FAILED)))
+    service.creates(Answer(status, payload=job_json(FAILED)))
     assert (await session.create_job(PARAMETERS)).output == Failed()
 
 
@@ -142,8 +149,10 @@ async def test_a_refusal_is_raised_at_once(
         (Answer(503, headers={"Retry-After": "1"}), UnexpectedServiceError),
         (Answer(201, body="{"), InvalidResponseError),
         (Answer(201, payload={"id": str(JOB_ID)}), InvalidResponseError),
-        (Answer(202, payload=job_json()), InvalidResponseError),
+        (Answer(203, payload=job_json()), InvalidResponseError),
+        (Answer(202, payload={"jobId": str(JOB_ID)}), InvalidResponseError),
         (Answer(204), InvalidResponseError),
+        (Answer(408), APIStatusError),
         (lost(), TransportError),
         (Answer(exception=aiohttp.ClientOSError(104, "reset")), TransportError),
         (Answer(exception=aiohttp.ClientPayloadError("broken off")), TransportError),
@@ -151,7 +160,22 @@ async def test_a_refusal_is_raised_at_once(
         (Answer(exception=TimeoutError()), TransportError),
         (Answer(takes=100), TransportError),
     ],
-    ids=["500", "503", "no JSON", "no job", "202", "204", "lost", "reset", "broken off", "read", "time", "silence"],
+    ids=[
+        "500",
+        "503",
+        "no JSON",
+        "no job",
+        "203",
+        "202",
+        "204",
+        "408",
+        "lost",
+        "reset",
+        "broken off",
+        "read",
+        "time",
+        "silence",
+    ],
 )
 async def test_what_may_have_made_a_job_is_not_sent_again(
     answer: Answer, kind: type[PlayAIError], service: ScriptedService, session: PlayAISession
@@ -161,6 +185,9 @@ async def test_what_may_have_made_a_job_is_not_sent_again(
     with pytest.raises(kind, match=MAY_EXIST) as caught:
         await session.create_job(PARAMETERS)
     assert len(service.requests) == 1
+    named = str(JOB_ID) in f"{answer.payload}"
+    assert caught.value.job_id == (JOB_ID if named else None)
+    assert (f"The reply names job {JOB_ID}." in str(caught.value)) is named
     assert str(pickle.loads(pickle.dumps(caught.value))).endswith(MAY_EXIST)  # noqa: S301 - our own pickle
     if isinstance(caught.value, TransportError):
         assert caught.value.maybe_received
@@ -269,6 +296,28 @@ async def test_a_wait_strategy_that_fails_ends_the_creation(service: ScriptedSer
     async with PlayAISession(API_KEY, USER_ID, polling=Polling(wait=lambda _: 1 // 0)) as session:
         with pytest.raises(ConfigurationError, match="ZeroDivisionError"):
             await session.create_job(PARAMETERS)
+
+
+# Too early
+
+
+async def test_a_request_that_came_too_early_is_sent_again(service: ScriptedService) -> None:
+    """A 425 says that the service did nothing with it; its hint is the least pause."""
+    polling = Polling(initial=1, multiplier=2, maximum=4, jitter=0, max_failures=4)
+    service.creates(Answer(425), Answer(425, headers={"Retry-After": "30"}), Answer(425), created())
+    async with PlayAISession(API_KEY, USER_ID, polling=polling) as session:
+        assert (await session.create_job(PARAMETERS)).id == JOB_ID
+    assert service.pauses == [1, pytest.approx(30.5, abs=0.5), 4]
+
+
+async def test_a_request_that_comes_too_early_for_ever_is_given_up(service: ScriptedService) -> None:
+    """There is no job then."""
+    service.creates(Answer(425))
+    async with PlayAISession(API_KEY, USER_ID, polling=Polling(max_failures=2)) as session:
+        with pytest.raises(APIStatusError) as caught:
+            await session.create_job(PARAMETERS)
+    assert str(caught.value) == "PlayAI answered 425 to create a job."
+    assert len(service.requests) == 3
 
 
 # 429
@@ -405,9 +454,9 @@ async def test_left_out_the_timeout_is_the_sessions(service: ScriptedService) ->
 
 @pytest.mark.parametrize("takes", [0.0, 100.0], ids=["in a pause", "in a request"])
 async def test_a_cancelled_creation_leaves_nothing(
-    takes: float, service: ScriptedService, session: PlayAISession
+    takes: float, service: ScriptedService, session: PlayAISession, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """Neither a turn nor a request."""
+    """Neither a turn nor a request. A warning says if a job may exist, because a cancellation cannot."""
     service.creates(Answer(429, payload="Later.", takes=takes))
     creation = asyncio.create_task(session.create_job(PARAMETERS))
     await asyncio.sleep(1)
@@ -416,6 +465,42 @@ async def test_a_cancelled_creation_leaves_nothing(
     with pytest.raises(asyncio.CancelledError):
         await creation
     assert (service.under_way, session.stats.queued, session.stats.in_flight) == (0, 0, 0)
+    warned = [
+        record.getMessage() for record in caplog.records if getattr(record, "playai_event", "") == "creation_cancelled"
+    ]
+    words = "create_job was cancelled while its request was in flight: a job may exist."
+    assert warned == ([words] if takes else [])
+    assert "spoken words" not in caplog.text
+
+
+async def test_a_job_that_comes_together_with_a_cancellation_is_named(
+    service: ScriptedService, session: PlayAISession, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its id would be lost otherwise."""
+    service.creates(created())
+    creation = asyncio.create_task(session.create_job(PARAMETERS))
+    while not session.stats.in_flight:
+        await asyncio.sleep(0)
+    while session.stats.in_flight:
+        await asyncio.sleep(0)
+    creation.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        await creation
+    (warning,) = (record for record in caplog.records if record.levelname == "WARNING")
+    assert warning.getMessage() == f"create_job was cancelled, but job {JOB_ID} was created."
+    assert vars(warning)["playai_job_id"] == str(JOB_ID)
+
+
+async def test_a_job_that_comes_while_the_session_closes_is_returned(service: ScriptedService) -> None:
+    """It is paid for."""
+    service.creates(created())
+    session = PlayAISession(API_KEY, USER_ID)
+    creation = asyncio.create_task(session.create_job(PARAMETERS))
+    await asyncio.sleep(0)
+    while session.stats.in_flight:
+        await asyncio.sleep(0)
+    await session.aclose()
+    assert (await creation).id == JOB_ID
 
 
 @pytest.mark.parametrize(
@@ -424,17 +509,18 @@ async def test_a_cancelled_creation_leaves_nothing(
     ids=["waiting for its turn", "in a request", "in a pause"],
 )
 async def test_closing_the_session_ends_creations(answer: Answer, service: ScriptedService) -> None:
-    """Whatever they are at; none begins any more."""
+    """Whatever they are at; none begins any more. Those that were in flight say that a job may exist."""
     service.creates(answer)
     session = PlayAISession(API_KEY, USER_ID, polling=Polling(initial=10))
     creations = [asyncio.create_task(session.create_job(PARAMETERS)) for _ in range(40)]
     await asyncio.sleep(1)
+    in_flight = session.stats.in_flight if answer.takes else 0
     await session.aclose()
-    for creation in creations:
-        with pytest.raises(SessionClosedError):
-            await creation
+    outcomes = await asyncio.gather(*creations, return_exceptions=True)
+    assert {type(outcome) for outcome in outcomes} == {SessionClosedError}
+    assert sum(str(outcome) == f"The session was closed. {MAY_EXIST}" for outcome in outcomes) == in_flight
     assert service.under_way == 0
-    with pytest.raises(SessionClosedError):
+    with pytest.raises(SessionClosedError, match=r"^The session was closed\.$"):
         await session.create_job(PARAMETERS)
 
 
@@ -454,11 +540,61 @@ async def test_a_framework_that_cancels_every_task_it_finds_is_survived(
 async def test_a_bug_in_reading_one_answer_ends_that_creation_alone(
     service: ScriptedService, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """With a documented face."""
-    monkeypatch.setattr("playai_async._api.jobs.JobsApi.create", lambda *_: 1 // 0)
+    """With a documented face, which says that a job may exist."""
+    service.creates(created())
+    monkeypatch.setattr("playai_async._api.contract.Contract.parse_created", lambda *_, **__: 1 // 0)
     async with PlayAISession(API_KEY, USER_ID) as session:
-        with pytest.raises(PlayAIError, match=r"Creating a job failed unexpectedly \(ZeroDivisionError\)"):
+        with pytest.raises(PlayAIError) as caught:
             await session.create_job(PARAMETERS)
+    assert str(caught.value) == f"Creating a job failed unexpectedly (ZeroDivisionError). {MAY_EXIST}"
+
+
+# Right after
+
+
+@pytest.mark.parametrize("after", [0.0, 4.9], ids=str)
+async def test_a_job_that_was_created_just_now_may_not_be_found_yet(
+    after: float, service: ScriptedService, session: PlayAISession
+) -> None:
+    """The service may have replicas. A 404 is transient for five seconds, in waits of this session."""
+    service.creates(created())
+    service.answers(Answer(404), Answer(payload=job_json(FAILED)))
+    job = await session.create_job(PARAMETERS)
+    await asyncio.sleep(after)
+    assert (await session.wait_for_completion(job)).output == Failed()
+    assert session.stats.transient_failures == 1
+
+
+async def test_a_job_that_is_not_found_later_does_not_exist(service: ScriptedService, session: PlayAISession) -> None:
+    """Nor does one that somebody else created."""
+    service.creates(created())
+    service.answers(Answer(404))
+    service.answers(Answer(404), job_id=OTHER_ID)
+    began = now()
+    await session.create_job(PARAMETERS)
+    with pytest.raises(NotFoundError):
+        await session.wait_for_completion(OTHER_ID)
+    assert now() == began
+    with pytest.raises(NotFoundError):
+        await session.get_job(JOB_ID)
+    with pytest.raises(NotFoundError):
+        await session.wait_for_completion(JOB_ID)
+    assert 5 < now() - began < 15
+
+
+async def test_new_jobs_are_forgotten_in_the_end() -> None:
+    """With thousands of creations in a few seconds, the latest are remembered."""
+    ids = [UUID(int=number) for number in range(1_025)]
+    jobs = iter([TtsJob(job_id, datetime.now(UTC), {}, None, InProgress()) for job_id in ids])
+
+    async def create(_: bytes) -> TtsJob:
+        return next(jobs)
+
+    new_jobs = NewJobs(asyncio.get_running_loop())
+    for _ in ids:
+        await new_jobs.remember(create)(b"")
+    lost_ones = [NotFoundError("No.", status=404, job_id=job_id) for job_id in (ids[0], ids[1], ids[-1], None)]
+    assert [new_jobs.classify(error) for error in lost_ones] == [None, Transient(), Transient(), None]
 
 
 # Slots

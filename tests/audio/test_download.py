@@ -675,7 +675,7 @@ async def test_an_unreachable_host_is_retried(host: AudioHost, playai: PlayAISes
     """The error has its cause, without frames that hold the URL."""
     job = host.job("http://127.0.0.1:1/a?Signature=s")
     error = await failure_of(playai, job, path)
-    assert "no connection (ClientConnectorError), in the last of 5 attempts" in str(error)
+    assert "no connection to 127.0.0.1:1 (ClientConnectorError), in the last of 5 attempts" in str(error)
     assert isinstance(error.__cause__, aiohttp.ClientConnectorError)
     assert (error.__cause__.__traceback__, error.__context__) == (None, None)
 

@@ -74,6 +74,7 @@ class Outcome:
         failures: How many transient failures a fault that is met once counts as.
         at_once: Whether it is raised the first time.
         may_exist: Whether the error must say that there may be a job all the same.
+        refused: Whether the service surely did nothing with the request.
     """
 
     text: str
@@ -81,6 +82,7 @@ class Outcome:
     failures: int = 0
     at_once: bool = False
     may_exist: bool = False
+    refused: bool = False
 
 
 JOB = Outcome("job")
@@ -90,6 +92,8 @@ EITHER = Outcome("`TransportError` or `InvalidResponseError`", PlayAIError, fail
 BROKEN = Outcome("`InvalidResponseError`", InvalidResponseError, failures=1)
 SERVER = Outcome("`UnexpectedServiceError`", UnexpectedServiceError, failures=1)
 STATUS = Outcome("at once", APIStatusError, at_once=True)
+LATE = Outcome("`APIStatusError`", APIStatusError, failures=1)
+EARLY = attrs.evolve(LATE, refused=True)
 HELD = Outcome("deadline", WaitTimeoutError)
 AWAY = attrs.evolve(TRANSPORT, failures=0)  # only where it lasts: else it is back before anybody asks
 
@@ -306,11 +310,13 @@ MATRIX: Mapping[str, tuple[Cell | str, ...]] = {
         NO_MESSAGE,
         cell(BROKEN, on_accept(says(b"HTTP/1.1 204 No Content\r\n\r\n"))),
         cell(BROKEN, asked(says(b"HTTP/1.1 204 No Content\r\n\r\n"))),
-        cell(BROKEN, **{code: asked(answers(partial(http, f"{code} Status"))) for code in ("202", "206", "201")}),
+        cell(BROKEN, **{code: asked(answers(partial(http, f"{code} Status"))) for code in ("206", "202", "201")}),
         LATER,
     ),
     "3xx": status(STATUS, 301, 302, 303, 307, 308),
-    "4xx, but 429": status(STATUS, 400, 401, 403, 404, 408, 418, idle_too=True),
+    "4xx, but those below": status(STATUS, 400, 401, 403, 404, 418, idle_too=True),
+    "408": status(LATE, 408),
+    "425": status(EARLY, 425),
     "429": status(HELD, 429),
     "5xx": status(SERVER, 500, 502, 503, 504, 599),
     "server restart": (
@@ -335,6 +341,8 @@ MATRIX: Mapping[str, tuple[Cell | str, ...]] = {
 _NEVER_TWICE = {"at_once": True, "may_exist": True}
 CREATED = JOB
 SENT_AGAIN = Outcome("sent again: `TransportError`", TransportError)
+UNTIMELY = Outcome("`APIStatusError` †", APIStatusError, **_NEVER_TWICE)
+TOO_EARLY = Outcome("sent again: `APIStatusError`", APIStatusError)
 HELD_BACK = Outcome("sent again: `RateLimitedError`", RateLimitedError)
 LOST = Outcome("`TransportError` †", TransportError, **_NEVER_TWICE)
 UNREADABLE = Outcome("`InvalidResponseError` †", InvalidResponseError, **_NEVER_TWICE)
@@ -352,6 +360,8 @@ SENT: Mapping[Outcome, Outcome] = {
     EITHER: ONE_OR_THE_OTHER,
     SERVER: DOWN,
     STATUS: REFUSED,
+    LATE: UNTIMELY,
+    EARLY: TOO_EARLY,
     HELD: HELD_BACK,
 }
 """What follows where there was a connection, in the same way."""

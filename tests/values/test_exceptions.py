@@ -234,7 +234,9 @@ def test_problems_are_kept_as_a_tuple() -> None:
 def test_a_status_error_may_know_nothing_but_the_status() -> None:
     """A proxy's page has no error id and no message."""
     error = APIStatusError("Answered 418.", status=418)
-    assert vars(error) == {"job_id": None, "status": 418, "error_id": None, "message": None, "excerpt": ""}
+    names = {"error_id": None, "message": None, "excerpt": "", "request_id": None}
+    assert vars(error) == {"job_id": None, "status": 418, **names}
+    assert error.retry_after is None
 
 
 def test_a_rate_limit_has_no_hint_unless_one_was_given() -> None:

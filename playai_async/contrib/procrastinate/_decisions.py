@@ -9,12 +9,12 @@ from __future__ import annotations
 from typing import cast
 
 from playai_async._exceptions import (
-    TRANSIENT,
     ConfigurationError,
     PlayAIError,
     RateLimitedError,
     SessionClosedError,
     WaitTimeoutError,
+    is_transient,
 )
 from playai_async._models import Completed, Failed, TtsJob
 from playai_async._settings import Polling
@@ -101,7 +101,7 @@ def on_result(
         return _postpone(row, now, at, reason="rate limited", counters=counters, error=result)
     if isinstance(result, TtsJob) and result.done:
         return _job_outcome(row, cast("TtsJob[Completed | Failed]", result))
-    if isinstance(result, PlayAIError) and not isinstance(result, TRANSIENT):
+    if isinstance(result, PlayAIError) and not is_transient(result):
         return _error_outcome(row, result)
     return _poll_again(row, result, sent_at, now, polling)
 
