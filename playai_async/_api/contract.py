@@ -20,8 +20,8 @@ from uuid import UUID
 
 import attrs
 
-from playai_async._api.converter import ContractViolation, JobConverter
 from playai_async._api.credentials import Credentials
+from playai_async._converter import MAX_DEPTH, ContractViolation
 from playai_async._exceptions import (
     APIStatusError,
     ForbiddenError,
@@ -34,7 +34,7 @@ from playai_async._exceptions import (
     UnexpectedServiceError,
     about,
 )
-from playai_async._models import TtsJob, TtsParameters
+from playai_async._models import TtsJob, TtsParameters, job_converter
 from playai_async._settings import MAX_REPLY_BYTES, MAX_RETRY_AFTER
 
 __all__ = ["Contract", "Reply", "parse_retry_after"]
@@ -54,9 +54,6 @@ _MAX_EXCERPT = 200
 
 _MAX_TEXT = 65_536
 """Bytes or characters of a reply that are searched for an error message or for a secret."""
-
-_MAX_DEPTH = 100
-"""Levels of nesting. A deeper job could not be copied or pickled."""
 
 _MAX_TOKENS = 200_000
 """Brackets, braces, commas and colons. Each value has about one, and needs up to a hundred times its text in memory."""
@@ -101,7 +98,7 @@ class Contract:
 
     def __init__(self, credentials: Credentials) -> None:
         self._credentials = credentials
-        self._converter = JobConverter()
+        self._converter = job_converter()
 
     def parse_status(self, reply: Reply, job_id: UUID, *, now: float) -> TtsJob:
         """Parse the reply to a status request.
@@ -304,14 +301,14 @@ def _decode(reply: Reply, expected: tuple[int, ...]) -> Any:
         raise ContractViolation(["nested too deeply @ $"]) from None
     except ValueError:  # not UTF-8, not JSON, not a finite number, or a number with hundreds of digits
         raise ContractViolation(["not JSON @ $"]) from None
-    if containers > _MAX_DEPTH and _is_too_deep(value):
+    if containers > MAX_DEPTH and _is_too_deep(value):
         raise ContractViolation(["nested too deeply @ $"])
     return value
 
 
 def _is_too_deep(value: object) -> bool:
     level = [value]
-    for _ in range(_MAX_DEPTH):
+    for _ in range(MAX_DEPTH):
         level = [
             inner
             for outer in level

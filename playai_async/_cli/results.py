@@ -12,7 +12,6 @@ from uuid import UUID
 
 import attrs
 
-from playai_async._api.converter import JobConverter
 from playai_async._cli.errors import ExitCode
 from playai_async._cli.output import Output, Renderable, one_line, progress_view
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
@@ -59,7 +58,6 @@ class Reporter:
 
     output: Output
     as_json: bool = False
-    _converter: JobConverter = attrs.field(factory=JobConverter, init=False)
 
     def report(self, outcome: Outcome, job_id: UUID | None = None, *, file: Path | None = None) -> None:
         """Print one line for one job.
@@ -77,7 +75,7 @@ class Reporter:
             self.output.message(text if job_id is None or str(job_id) in text else f"{job_id}: {text}")
         elif self.as_json:
             # json.dumps returns ASCII, which every locale can encode.
-            self.output.result(json.dumps(self._converter.unstructure(outcome)))
+            self.output.result(json.dumps(outcome.to_dict()))
         else:
             location = "" if not isinstance(outcome.output, Completed) else f" {file or outcome.output.url}"
             self.output.result(one_line(f"{outcome.id} {outcome.output.status}{location}"))

@@ -17,7 +17,7 @@ import playai_async
 ROOT = Path(playai_async.__file__).parent
 PACKAGE = "playai_async"
 
-GROUND = ("_version", "_exceptions", "_models", "_settings", "_shared_quota")
+GROUND = ("_version", "_exceptions", "_outputs", "_parameters", "_converter", "_models", "_settings", "_shared_quota")
 LEVELS: tuple[tuple[str, ...], ...] = (
     GROUND,
     ("_telemetry",),
@@ -36,12 +36,12 @@ LEVELS: tuple[tuple[str, ...], ...] = (
 ALSO = {("_cli", "emulator"), ("testing", "emulator"), ("__main__", "_cli")}
 """Imports beside those of the levels."""
 
-NOT_FOR_JOBS = {"_api", "_audio", "_models"}
+NOT_FOR_JOBS = {"_api", "_audio", "_converter", "_models", "_outputs", "_parameters"}
 """What the engine must not know, since it waits for the jobs of any service."""
 
 HOMES: dict[str, set[str]] = {
     "aiohttp": {"_api", "_audio", "_session", "_runtime", "emulator"},
-    "cattrs": {"_api"},
+    "cattrs": {"_converter"},
     "cyclopts": {"_cli"},
     "limits": {"contrib"},
     "multidict": {"_api"},

@@ -76,10 +76,19 @@ async def match_any_output(playai: PlayAISession) -> str:
 async def match_by_status(playai: PlayAISession) -> float:
     """The status tells the known outputs apart, as a tag does."""
     output = (await playai.wait_for_completion(JOB_ID)).output
+    assert_type(output.status, Literal["COMPLETED", "FAILED"])
     if output.status == "COMPLETED":
         return output.duration
     assert_type(output, Failed)
     return 0.0
+
+
+def store_and_load(job: TtsJob[Completed]) -> TtsJob:
+    """A job goes out as JSON and comes back in any state."""
+    assert_type(job.status, str)
+    assert_type(job.to_dict(), dict[str, Any])
+    assert_type(TtsJob.from_dict(job.to_dict()), TtsJob)
+    return TtsJob.from_dict(job.to_dict())
 
 
 async def raise_for_failure(playai: PlayAISession) -> str:

@@ -3,20 +3,24 @@
 from __future__ import annotations
 
 import copy
+import json
 import math
 import pickle
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta, timezone
+from types import MappingProxyType
 from typing import Any
 from uuid import UUID
 
 import attrs
+import cattrs
 import pytest
 
 from playai_async import (
     Completed,
     Failed,
     InProgress,
+    InvalidResponseError,
     JobFailedError,
     Pacing,
     Polling,
@@ -182,6 +186,117 @@ def test_a_job_matches_a_pattern_by_name() -> None:
 def test_a_job_is_generic_at_run_time_too() -> None:
     """Annotations that are evaluated must not raise."""
     assert TtsJob[Completed].__origin__ is TtsJob  # type: ignore[attr-defined]  # typeshed has it on the alias alone
+
+
+# Out of the library and back
+
+
+DONE = datetime(2026, 1, 2, 3, 5, tzinfo=timezone(timedelta(hours=-3)))
+STORED = {
+    "id": str(JOB_ID),
+    "createdAt": "2026-01-02T03:04:05+00:00",
+    "input": {"text": "Hello"},
+    "completedAt": None,
+}
+WRITTEN: tuple[dict[str, Any], ...] = (
+    {
+        "status": "COMPLETED",
+        "url": "https://audio.example/a.mp3",
+        "contentType": "audio/mpeg",
+        "fileSize": 1024.0,
+        "duration": 2.5,
+    },
+    {"status": "IN_PROGRESS"},
+    {"status": "FAILED"},
+    {"status": "QUEUED", "position": 3},
+)
+
+
+@pytest.mark.parametrize(("output", "written"), list(zip(OUTPUTS, WRITTEN, strict=True)), ids=kind_of)
+def test_a_job_goes_out_as_json_and_comes_back(output: Output, written: dict[str, Any]) -> None:
+    """In the service's own field names, and without loss."""
+    job = a_job(output)
+    assert job.status == output.status == written["status"]
+    assert job.to_dict() == {**STORED, "output": written}
+    assert TtsJob.from_dict(json.loads(json.dumps(job.to_dict()))) == job
+    finished = attrs.evolve(job, completed_at=DONE)
+    assert TtsJob.from_dict(MappingProxyType(finished.to_dict())) == finished
+
+
+@pytest.mark.parametrize("text", ["28365", "28365.0", "0", "1.0", "9007199254740993", "2.5"])
+def test_a_number_keeps_its_kind(text: str) -> None:
+    """What the service wrote as a whole number is not written as a fraction."""
+    reply = json.dumps({**STORED, "output": {**WRITTEN[0], "fileSize": "N", "duration": "N"}}).replace('"N"', text)
+    written = json.dumps(TtsJob.from_dict(json.loads(reply)).to_dict())
+    assert written == reply
+
+
+def test_a_copy_as_json_shares_nothing_with_the_job() -> None:
+    """In either direction."""
+    spoken = MappingProxyType({"text": "Hello", "nested": ({"a": [1]},)})
+    job = a_job(Unknown("QUEUED", {"where": {"position": 3}}), spoken=spoken)
+    written = job.to_dict()
+    assert written["input"] == {"text": "Hello", "nested": [{"a": [1]}]}
+    twin = TtsJob.from_dict(written)
+    written["input"]["nested"][0]["a"] = written["output"]["where"]["position"] = None
+    assert twin.input["nested"] == [{"a": [1]}]
+    assert twin.output == job.output == Unknown("QUEUED", {"where": {"position": 3}})
+
+
+NESTED: dict[str, Any] = {}
+NESTED["itself"] = NESTED
+
+
+@pytest.mark.parametrize(
+    ("mapping", "problems"),
+    [
+        ({}, {f"required field missing @ $.{name}" for name in (*STORED, "output")}),
+        ({**STORED, "output": {}}, {"expected a status, as a string @ $.output"}),
+        ({**STORED, "output": {"status": "FAILED"}, "id": "1"}, {"expected a UUID @ $.id"}),
+        (
+            {**STORED, "createdAt": 5, "output": {**WRITTEN[0], "fileSize": "1"}},
+            {"expected a string, got a number @ $.createdAt", "expected a number, got a string @ $.output.fileSize"},
+        ),
+        ({**STORED, "createdAt": CREATED, "output": WRITTEN[1]}, {"not JSON (datetime) @ $"}),
+        ({**STORED, "input": {"speed": math.nan}, "output": WRITTEN[1]}, {"not JSON (float) @ $"}),
+        ({**STORED, "input": {1: 2}, "output": WRITTEN[1]}, {"not JSON (dict) @ $"}),
+        ({**STORED, "input": NESTED, "output": WRITTEN[1]}, {"nested too deeply @ $"}),
+        (attrs.asdict(a_job(COMPLETED)), {"not JSON (UUID) @ $"}),
+        ([], {"expected an object, got an array @ $"}),
+        (json.dumps({**STORED, "output": WRITTEN[1]}), {"expected an object, got a string @ $"}),
+        (None, {"expected an object, got null @ $"}),
+    ],
+    ids=[
+        *("nothing", "no status", "no UUID", "two", "a datetime", "NaN", "an int as a name", "a circle"),
+        *("by attrs", "an array", "a text", "None"),
+    ],
+)
+def test_what_is_no_job_is_refused_and_says_why(mapping: Any, problems: set[str]) -> None:
+    """As strictly as a reply, with the same words."""
+    with pytest.raises(InvalidResponseError, match=r"^The mapping is not a job: ") as caught:
+        TtsJob.from_dict(mapping)
+    assert set(caught.value.problems) == problems
+    assert all(problem in str(caught.value) for problem in problems)
+    assert caught.value.__context__ is None
+
+
+@pytest.mark.parametrize("output", OUTPUTS, ids=kind_of)
+def test_the_status_survives_other_ways_out(output: Output) -> None:
+    """`attrs.asdict` and cattrs know fields alone."""
+    job = a_job(output)
+    assert attrs.asdict(job)["output"]["status"] == output.status
+    assert cattrs.unstructure(job)["output"]["status"] == output.status
+    assert cattrs.structure(cattrs.unstructure(output), type(output)) == output
+    assert "status" not in repr(output) or isinstance(output, Unknown)
+
+
+@pytest.mark.parametrize(("kind", "fields"), [(InProgress, ()), (Failed, ()), (Completed, ("u", "audio/mpeg", 1, 1))])
+def test_a_status_cannot_be_another(kind: Any, fields: tuple[Any, ...]) -> None:
+    """It goes with the class."""
+    with pytest.raises(ValueError, match=f"^status must be '{kind(*fields).status}'$"):
+        kind(*fields, status="QUEUED")
+    with pytest.raises(TypeError):
+        kind(*fields, kind(*fields).status)
 
 
 def test_parameters_default_to_the_main_model_and_to_nothing_else() -> None:

@@ -2,15 +2,16 @@
 
 Strict about types: a wrong type is rejected, never coerced. Tolerant of additions: unknown fields are ignored, and an
 unknown status becomes `Unknown`. Every error names each problem and its JSON path. This module must not know where a
-value came from, and raises only `ContractViolation`.
+value came from, and raises only `ContractViolation`. It gets the class of jobs as an argument, because jobs use it.
 """
 
 from __future__ import annotations
 
+import math
 import sys
 from collections.abc import Callable, Mapping
 from datetime import datetime
-from typing import Any, cast, get_origin
+from typing import TYPE_CHECKING, Any, cast, get_origin
 from uuid import UUID
 
 import attrs
@@ -19,12 +20,18 @@ from cattrs.errors import BaseValidationError
 from cattrs.gen import make_dict_structure_fn, make_dict_unstructure_fn, override
 from cattrs.strategies import configure_tagged_union
 
-from playai_async._models import Completed, Failed, InProgress, Output, TtsJob, TtsParameters, Unknown
+from playai_async._outputs import Completed, Failed, InProgress, Output, Unknown
+from playai_async._parameters import TtsParameters
 
-__all__ = ["ContractViolation", "JobConverter"]
+if TYPE_CHECKING:
+    from playai_async._models import TtsJob
+
+__all__ = ["MAX_DEPTH", "ContractViolation", "JobConverter", "json_copy"]
+
+MAX_DEPTH = 100
+"""Levels of nesting. A deeper job could not be copied or pickled."""
 
 _KnownOutput = Completed | InProgress | Failed
-_KNOWN_STATUSES = frozenset({Completed.status, InProgress.status, Failed.status})
 
 
 class ContractViolation(Exception):  # noqa: N818 - `contract` turns it into a public error
@@ -40,10 +47,14 @@ class ContractViolation(Exception):  # noqa: N818 - `contract` turns it into a p
 
 
 class JobConverter:
-    """Converts decoded JSON to a `TtsJob`, and a job or its parameters to JSON with the service's field names."""
+    """Converts decoded JSON to a `TtsJob`, and a job or its parameters to JSON with the service's field names.
 
-    def __init__(self) -> None:
-        self._structure, self._unstructure = _job_hooks()
+    Args:
+        job_class: `TtsJob`.
+    """
+
+    def __init__(self, job_class: type[TtsJob]) -> None:
+        self._structure, self._unstructure = _job_hooks(job_class)
         self._unstructure_parameters = _parameters_hook()
 
     def structure(self, value: object, job_id: UUID | None = None) -> TtsJob:
@@ -108,6 +119,37 @@ def _with_json_path(problem: str) -> str:
     return f"{message} @ {'.'.join(_camel_case(name) for name in path.split('.'))}"
 
 
+def json_copy(value: object, levels: int = MAX_DEPTH) -> Any:
+    """Copy decoded JSON, with everything in it.
+
+    Raises:
+        ContractViolation: The value is not JSON: it has a type that a decoder does not return, is nested too deeply, or
+            contains a number that is not finite.
+    """
+    kind = type(value).__name__
+    if value is None or isinstance(value, str | bool | int):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    if levels == 0:
+        raise ContractViolation(["nested too deeply @ $"])
+    if isinstance(value, list | tuple):
+        return [json_copy(inner, levels - 1) for inner in cast("list[object]", value)]
+    if isinstance(value, Mapping) and all(isinstance(name, str) for name in cast("Mapping[object, object]", value)):
+        fields = cast("Mapping[str, object]", value)
+        return {name: json_copy(inner, levels - 1) for name, inner in fields.items()}
+    raise ContractViolation([f"not JSON ({kind}) @ $"])
+
+
+def _plain(value: object) -> Any:
+    """Copy JSON that a caller may have put together from any mappings and sequences."""
+    if isinstance(value, Mapping):
+        return {name: _plain(inner) for name, inner in cast("Mapping[object, object]", value).items()}
+    if isinstance(value, list | tuple):
+        return [_plain(inner) for inner in cast("list[object]", value)]
+    return value
+
+
 def _wrong_type(expected: str, value: object) -> _InvalidValueError:
     names: dict[type, str] = {
         type(None): "null",
@@ -134,7 +176,7 @@ def _structure_float(value: object, _: object) -> float:
         raise _wrong_type("a number", value)
     if not abs(value) <= sys.float_info.max:
         raise _InvalidValueError("expected a finite number")
-    return float(value)
+    return value  # a whole number stays an `int`, which is written as it came
 
 
 def _structure_uuid(value: object, _: object) -> UUID:
@@ -185,7 +227,7 @@ _Structure = Callable[[object], Any]
 _Unstructure = Callable[[Any], dict[str, Any]]
 
 
-def _job_hooks() -> tuple[_Structure, _Unstructure]:
+def _job_hooks(job_class: type[TtsJob]) -> tuple[_Structure, _Unstructure]:
     converter = Converter()
     # Primitives first: a class compiled before its fields' hooks keeps cattrs's own, which coerce null to "None".
     converter.register_structure_hook(str, _structure_str)
@@ -195,15 +237,15 @@ def _job_hooks() -> tuple[_Structure, _Unstructure]:
     converter.register_unstructure_hook(UUID, str)
     converter.register_unstructure_hook(datetime, datetime.isoformat)
     for model in (Completed, InProgress, Failed):
-        structure, unstructure = _renamed_hooks(converter, model)
+        structure, unstructure = _renamed_hooks(converter, model, status=override(omit=True))  # the tag of the union
         converter.register_structure_hook(model, lambda value, _, structure=structure: structure(value))
         converter.register_unstructure_hook(model, unstructure)
     configure_tagged_union(_KnownOutput, converter, tag_generator=_status_of, tag_name="status")
     read_output, write_output = _output_hooks(converter)
     return _renamed_hooks(
         converter,
-        TtsJob[Output],
-        input=override(rename="input", struct_hook=_structure_input, unstruct_hook=dict),
+        cast("Any", job_class)[Output],
+        input=override(rename="input", struct_hook=_structure_input, unstruct_hook=_plain),
         output=override(rename="output", struct_hook=read_output, unstruct_hook=write_output),
     )
 
@@ -213,8 +255,8 @@ def _parameters_hook() -> _Unstructure:
     return make_dict_unstructure_fn(TtsParameters, Converter(), **names, extra=override(omit=True))
 
 
-def _status_of(model: Any) -> str:
-    status: str = model.status
+def _status_of(model: type[Any]) -> str:
+    status: str = attrs.fields(model).status.default
     return status
 
 
@@ -231,19 +273,20 @@ def _output_hooks(converter: Converter) -> tuple[Callable[[object, object], Outp
     structure_known = converter.get_structure_hook(_KnownOutput)
     unstructure_known = converter.get_unstructure_hook(_KnownOutput)
 
+    known = {_status_of(model) for model in (Completed, InProgress, Failed)}
+
     def structure_output(value: object, kind: object) -> Output:
         fields = _structure_object(value, kind)
         if not isinstance(status := fields.get("status"), str):
             raise _InvalidValueError("expected a status, as a string")
         _structure_str(status, str)
-        if status in _KNOWN_STATUSES:
+        if status in known:
             return cast("Output", structure_known(fields, _KnownOutput))
         # Not the `default=` of the tagged union, which stores every unknown tag for ever.
         return Unknown(status=status, fields={name: fields[name] for name in fields if name != "status"})
 
     def unstructure_output(output: Output) -> dict[str, Any]:
-        if isinstance(output, Unknown):
-            return {**output.fields, "status": output.status}
-        return cast("dict[str, Any]", unstructure_known(output))
+        fields = _plain(output.fields) if isinstance(output, Unknown) else unstructure_known(output)
+        return {"status": None, **fields} | {"status": output.status}  # first, as the service writes it
 
     return structure_output, unstructure_output
