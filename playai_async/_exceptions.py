@@ -161,13 +161,14 @@ class SessionClosedError(PlayAIError, PollerClosedError):
 
 
 class TransportError(PlayAIError):
-    """No answer came: connection, TLS, DNS or request timeout.
+    """No answer came: connection, TLS, DNS, proxy or request timeout.
 
     `__cause__` is the lower error without its frames. If its `repr()` would show request headers, `__cause__` is a copy
     without the request.
 
     Attributes:
-        maybe_received: Whether the service may have received the request; False if no connection was made.
+        maybe_received: Whether the service may have received the request. False if it was surely not sent, because
+            connecting failed: refused, DNS, TLS, or a proxy that refuses or fails.
     """
 
     maybe_received: bool = True

@@ -39,10 +39,10 @@ class PlayAISession:
         base_url: Where the service is: https, or http for a loopback host. Its path is kept. Default: the environment
             variable `PLAYAI_BASE_URL`, or else https://api.play.ai.
         http_session: Your own `aiohttp.ClientSession` to send with; the session never closes it. Default: the session
-            opens one. Its connection pool limits the requests in flight. A client session with an `auth` is refused;
-            and a request fails with `ConfigurationError` if the client session trusts the environment and a netrc file
-            has a password for the service. Downloads use its connector and its `trust_env`, but not its headers,
-            cookies or default proxy.
+            opens one. Its connection pool limits the requests in flight. A client session with an `auth` is refused. A
+            request fails with `ConfigurationError` if the client session belongs to another event loop, or trusts the
+            environment and a netrc file has a password for the service. Downloads use its connector and its
+            `trust_env`, but not its headers, cookies or default proxy.
         polling: How waits poll, unless a wait has its own.
         pacing: What is known of the quota.
         request_timeout: Seconds for one HTTP exchange, from connecting to the last byte; for a download, seconds
@@ -304,8 +304,9 @@ class PlayAISession:
         """Create a job, with one POST.
 
         The request waits for its turn under a pacing of its own, because the service counts creations separately. It is
-        sent again after a 429, and if no connection was made (refused, DNS, TLS), at most `polling.max_failures` times.
-        It is never sent again otherwise: a request that the service received may have created a job, which costs money.
+        sent again after a 429 or a 425, and if it was surely not sent (refused, DNS, TLS, a proxy that refuses), at
+        most `polling.max_failures` times. It is never sent again otherwise: a request that the service received may
+        have created a job, which costs money. It has a connection of its own, which is closed afterwards.
 
         Args:
             parameters: What the job is created from.
@@ -317,15 +318,16 @@ class PlayAISession:
 
         Raises:
             WaitTimeoutError: The deadline passed, and no job is known; `polls` counts the requests sent.
-            TransportError, UnexpectedServiceError, InvalidResponseError: No job is known; the message says whether one
-                may exist all the same.
+            TransportError, UnexpectedServiceError, InvalidResponseError: No valid job came; the message says whether
+                one may exist all the same. `job_id` is set if what came of the reply names the job.
             APIStatusError: The service refused: 400, 401, 403, any other 4xx, a redirect; or 429 too often.
-            SessionClosedError: The session was closed, before the call or during it.
+            SessionClosedError: The session was closed, before the call or during it; the message says whether a job may
+                exist.
             ConfigurationError: The session belongs to another event loop, or `polling.wait` failed.
             ValueError, TypeError: A parameter has no JSON form, or the timeout is not positive.
 
         A cancellation takes the request off the queue, or cancels it in flight; a request that was sent may create a
-        job. Many tasks may call this at once.
+        job, and a warning is logged then. Many tasks may call this at once.
         """
         checked("parameters", parameters, TtsParameters)
         return await self._runtime.speech().create(parameters, *wait_settings(self._polling, None, timeout))

@@ -4,15 +4,18 @@ A request passes through the modules in this order:
 
 1. `urls` accepts the base URL and the URLs of audio files. Only https is allowed, except for loopback hosts.
 2. `credentials` checks the API key and the user id, builds the headers and redacts both secrets from text.
-3. `transport` performs one HTTP exchange with aiohttp and returns a `Reply`: status, `Retry-After` and body.
-   `failures` is the one table of what aiohttp, TLS and the operating system raise.
-4. `contract` turns a `Reply` into a job or an error. `converter` maps JSON to the models with cattrs.
+3. `transport` performs one HTTP exchange with aiohttp and returns a `Reply`: status, some headers and body.
+   `failures` is the one table of what aiohttp, proxies, TLS and the operating system raise.
+4. `contract` turns a `Reply` into a job or an error. `_converter`, below this wing, maps JSON to the models.
 5. `jobs` combines these parts for one base URL and one key: `JobsApi.status` and `JobsApi.create`.
 
 Every call ends in one of two ways: it returns a `TtsJob`, or it raises one `PlayAIError`. The status of a reply decides
 first. A 2xx must contain a job that follows the contract; otherwise the error is `InvalidResponseError`. Any other
 status is an `APIStatusError`, even if the body is incomplete or unreadable. No status at all is a `TransportError`,
 whose `maybe_received` tells whether the service may have processed the request.
+
+A request that creates a job has a connection of its own. If what came of a reply names a job, but is not a valid job,
+the error has the id.
 
 Nothing that comes from the network is trusted:
 

@@ -87,7 +87,7 @@ Verdict: TypeAlias = Throttled | Transient | None
 def check_verdict(verdict: object) -> None:
     """Raise `TypeError` for what a caller's `classify` must not return."""
     if not isinstance(verdict, Throttled | Transient | None):
-        raise TypeError(f"classify must return Throttled(...), Transient(...) or None, not {verdict!r}")
+        raise TypeError(f"classify must return Throttled(...), Transient(...) or None, not {type(verdict).__name__}")
 
 
 Classify: TypeAlias = Callable[[Exception], Verdict]
