@@ -5,7 +5,6 @@ The only clock is the event loop's, so that tests can run in virtual time; the w
 
 import asyncio
 from collections.abc import Mapping
-from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
@@ -112,6 +111,7 @@ class Emulator:
         handle_audio = partial(self._handle, audio_origin, self._audio_log)
         self._listener = Listener(handle_api, check_host(host), check_count("port", port, most=65_535))
         self._audio_listener = Listener(handle_audio, host, check_count("audio_port", audio_port, most=65_535))
+        self._listeners = (self._audio_listener, self._listener)
 
     async def __aenter__(self) -> Self:
         await self.start()
@@ -128,26 +128,34 @@ class Emulator:
         If cancelled, the emulator is stopped.
 
         Raises:
-            RuntimeError: The emulator is already running.
+            RuntimeError: The emulator is already running, or `stop()` was called before it had started.
             OSError: A port is in use.
         """
         if self._listener.running:
             raise RuntimeError("the emulator is already running")
         for limiter in (self._jobs_api.status_limiter, self._jobs_api.create_limiter):
             limiter.start(asyncio.get_running_loop().time())
-        async with AsyncExitStack() as started:
-            for listener in (self._audio_listener, self._listener):
-                await listener.start()
-                started.push_async_callback(listener.stop)
-            started.pop_all()
+        try:
+            # Both sockets exist before anything is awaited, so that `stop()` finds them whenever this is cancelled.
+            for listener in self._listeners:
+                listener.bind()
+            for listener in self._listeners:
+                await listener.serve()
+        except BaseException:
+            await self.stop()
+            raise
+        if not self._listener.running:
+            raise RuntimeError("the emulator was stopped while it started")
 
     async def stop(self) -> None:
         """Stop listening and abort all connections, including those with requests in progress.
 
         Jobs, counts and faults are kept for the next start. Stopping a stopped emulator does nothing. If cancelled,
-        call `stop()` again.
+        nothing listens any more, but handlers of requests may still be ending; another `stop()` waits for them.
         """
-        await asyncio.gather(self._listener.stop(), self._audio_listener.stop())
+        for listener in self._listeners:
+            listener.close()
+        await asyncio.gather(*(listener.wait_closed() for listener in self._listeners))
 
     async def restart(self) -> None:
         """Stop and start again: all connections are aborted, everything else is kept.

@@ -28,6 +28,13 @@ RESET_DELAY: Final = 0.01
 """Seconds between the last bytes of a large body and a reset, which discards all bytes that are not yet read."""
 
 
+BACKLOG: Final = 1024
+"""Connections that may wait to be accepted. With fewer, those of a burst would wait a second of real time for TCP."""
+
+SHUTDOWN_TIMEOUT: Final = 1.0
+"""Seconds that a handler may take to end after its connection has been aborted."""
+
+
 class Listener:
     """An HTTP server that can be stopped and started again.
 
@@ -41,13 +48,16 @@ class Listener:
         self._handler = handler
         self._host = host
         self._port = port
-        self._runner: web.ServerRunner | None = None
+        self._socket: socket.socket | None = None
+        self._server: asyncio.Server | None = None
+        self._protocols: web.Server | None = None
+        self._closing: set[web.Server] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
 
     @property
     def running(self) -> bool:
         """Whether the server listens."""
-        return self._runner is not None
+        return self._socket is not None
 
     @property
     def url(self) -> str:
@@ -65,30 +75,54 @@ class Listener:
             raise RuntimeError("the emulator runs in another event loop")
         return loop.time()
 
-    async def start(self) -> None:
-        """Start to listen; `OSError` if the port is in use."""
-        # With handler_cancellation, a handler that hangs ends when its client disconnects or when stop() aborts it.
-        # Without auto_decompress, a body that cannot be decompressed is the client's error, not aiohttp's.
-        server = web.Server(self._handler, handler_cancellation=True, auto_decompress=False, access_log=None)
-        runner = web.ServerRunner(server, shutdown_timeout=1.0)
-        await runner.setup()
-        # With a shorter backlog, connections of a burst would wait a real second each until TCP retries.
-        await web.TCPSite(runner, self._host, self._port, backlog=1024).start()
-        self._port = runner.addresses[0][1]
-        self._runner = runner
+    def bind(self) -> None:
+        """Start to listen; `OSError` if the port is in use. Connections wait until `serve()` accepts them."""
+        # Not asyncio's `create_server(host, port)`: if it is cancelled, its listening sockets are lost.
+        family = socket.AF_INET6 if ":" in self._host else socket.AF_INET
+        self._socket = socket.create_server((self._host, self._port), family=family, backlog=BACKLOG)
+        self._port = self._socket.getsockname()[1]
         self._loop = asyncio.get_running_loop()
 
-    async def stop(self) -> None:
-        """Stop listening and abort all connections; do nothing if the server does not listen."""
-        runner, self._runner = self._runner, None
-        if runner is None or runner.server is None:
+    async def serve(self) -> None:
+        """Accept connections; do nothing if the server was closed in the meantime."""
+        if self._socket is None:
             return
-        for site in runner.sites:
-            await site.stop()
-        # cleanup() alone would first wait for each handler until the shutdown timeout.
-        for transport in [c.transport for c in runner.server.connections if c.transport is not None]:
-            transport.abort()
-        await runner.cleanup()
+        # With handler_cancellation, a handler that hangs ends when its client disconnects or when stop() aborts it.
+        # Without auto_decompress, a body that cannot be decompressed is the client's error, not aiohttp's.
+        protocols = web.Server(self._handler, handler_cancellation=True, auto_decompress=False, access_log=None)
+        loop = asyncio.get_running_loop()
+        # Given a socket and told not to serve yet, create_server() never suspends, so it cannot be cancelled.
+        self._server = await loop.create_server(protocols, sock=self._socket, backlog=BACKLOG, start_serving=False)
+        self._protocols = protocols
+        await self._server.start_serving()
+
+    def close(self) -> None:
+        """Stop listening and abort all connections at once; do nothing if the server does not listen."""
+        listening, self._socket = self._socket, None
+        server, self._server = self._server, None
+        protocols, self._protocols = self._protocols, None
+        if protocols is not None:
+            self._closing.add(protocols)
+            _abort_connections(protocols)
+        if server is not None:
+            server.close()
+        elif listening is not None:
+            listening.close()
+
+    async def wait_closed(self) -> None:
+        """Wait until the handlers of all connections have ended, also those of a wait that was cancelled."""
+        for protocols in tuple(self._closing):
+            await asyncio.sleep(0)  # a connection that was just accepted is known in the next iteration
+            _abort_connections(protocols)
+            await protocols.shutdown(SHUTDOWN_TIMEOUT)
+            self._closing.discard(protocols)
+
+
+def _abort_connections(protocols: web.Server) -> None:
+    # Without this, shutdown() would wait for each handler until its timeout.
+    for connection in protocols.connections:
+        if connection.transport is not None:
+            connection.transport.abort()
 
 
 async def read_body(request: web.BaseRequest) -> bytes | None:

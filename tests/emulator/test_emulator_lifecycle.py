@@ -5,6 +5,8 @@ import asyncio
 import logging
 import math
 import pickle
+import socket
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -93,6 +95,108 @@ async def test_start_while_running_is_an_error(emulator: Emulator) -> None:
     """Two servers would share one log, and only one of them would be stopped."""
     with pytest.raises(RuntimeError, match="already running"):
         await emulator.start()
+
+
+@pytest.fixture
+def listeners(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
+    """Count the listening sockets that were opened since the test began, whoever opened them."""
+    opened: list[socket.socket] = []
+
+    class Recorded(socket.socket):
+        def listen(self, *backlog: int) -> None:
+            opened.append(self)
+            super().listen(*backlog)
+
+    monkeypatch.setattr(socket, "socket", Recorded)
+    return lambda: sum(each.fileno() >= 0 for each in set(opened))
+
+
+STEPS = range(12)
+"""Iterations of the loop after which a test interrupts: more than `start()` and `stop()` take."""
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("steps", STEPS)
+async def test_a_cancelled_start_leaves_no_listening_socket(listeners: Callable[[], int], steps: int) -> None:
+    """At whatever step it is cancelled. Afterwards, the emulator can start, on the same ports."""
+    emulator = Emulator()
+    starting = asyncio.create_task(emulator.start())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    if starting.cancel():
+        with pytest.raises(asyncio.CancelledError):
+            await starting
+    else:
+        await emulator.stop()
+    assert listeners() == 0
+    async with emulator, PlainClient(emulator) as client:
+        assert (await client.ask(UNKNOWN)).status == 404
+    assert listeners() == 0
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("steps", STEPS)
+async def test_a_stop_while_starting_leaves_no_listening_socket(listeners: Callable[[], int], steps: int) -> None:
+    """A start that was interrupted says so: its caller must not believe that the emulator listens."""
+    emulator = Emulator()
+    starting = asyncio.create_task(emulator.start())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    running = bool(listeners())
+    finished = starting.done()
+    await emulator.stop()
+    if running and not finished:
+        with pytest.raises(RuntimeError, match="stopped"):
+            await starting
+    else:
+        await starting
+        await emulator.stop()
+    assert listeners() == 0
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("steps", STEPS)
+@pytest.mark.parametrize("again", ["stop", "start", "restart"])
+async def test_a_cancelled_stop_leaves_no_listening_socket(
+    listeners: Callable[[], int], client: PlainClient, emulator: Emulator, steps: int, again: str
+) -> None:
+    """At whatever step it is cancelled; another `stop()` completes it, and `start()` needs none."""
+    emulator.inject(Hang(), times=None)
+    asking = asyncio.create_task(client.ask(UNKNOWN))
+    await asyncio.sleep(1.0)
+    stopping = asyncio.create_task(emulator.stop())
+    for _ in range(steps):
+        await asyncio.sleep(0)
+    begun = steps > 0
+    stopping.cancel()
+    await asyncio.gather(stopping, return_exceptions=True)
+    if begun:
+        with pytest.raises(aiohttp.ClientConnectorError):
+            await client.ask(UNKNOWN)
+    if begun or again != "start":
+        await getattr(emulator, again)()
+    await emulator.stop()
+    assert emulator.stats.in_flight == 0
+    assert listeners() == 0
+    assert isinstance((await asyncio.gather(asking, return_exceptions=True))[0], aiohttp.ClientError)
+
+
+@pytest.mark.looptime
+@pytest.mark.parametrize("steps", STEPS)
+async def test_a_second_start_disturbs_the_first_at_no_step(listeners: Callable[[], int], steps: int) -> None:
+    """It fails, and the emulator that the first one starts goes on."""
+    emulator = Emulator()
+    starting = asyncio.create_task(emulator.start())
+    for _ in range(steps + 1):
+        await asyncio.sleep(0)
+    with pytest.raises(RuntimeError, match="already running"):
+        await emulator.start()
+    await starting
+    assert listeners() == 2
+    async with PlainClient(emulator) as client:
+        assert (await client.ask(UNKNOWN)).status == 404
+    await emulator.stop()
+    assert listeners() == 0
 
 
 @pytest.mark.looptime
