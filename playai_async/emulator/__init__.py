@@ -18,8 +18,9 @@ so connection pools, timeouts, disconnects and downloads are tested as well. It 
 3. The fault plan. The request meets the first fault of `inject()` that matches its endpoint and job, if any.
 4. The checks, in this order: endpoint (404), method (405), credentials (401), quota (429), body or id (400), job (404).
    Any key is accepted unless you give one.
-5. The quota: fixed windows, counted for each key. Status requests and requests that create jobs are counted
-   separately. A request that meets a fault or has a bad id spends quota; a refused one (401, 429) does not.
+5. The quota: fixed windows, or another kind of `limiter`, counted for each key. Status requests and requests that
+   create jobs are counted separately. A request that meets a fault or has a bad id spends quota; a refused one (401,
+   429) does not.
 6. The state of the job. A job is IN_PROGRESS for its duration, then COMPLETED or FAILED. The state is computed from the
    time of the request, so nothing runs in the background. `set_output()` shows any other output instead.
 7. The response. `Status` and `Malformed` replace it, `Slow` and `Hang` delay it, and `Reset` resets the connection.

@@ -20,14 +20,15 @@ from playai_async.emulator._request_log import Arrival, EmulatorStats, RequestLo
 from playai_async.emulator._service.audio_origin import AudioOrigin, SignedLinks
 from playai_async.emulator._service.jobs import DEFAULT_JOB_INPUT, Job
 from playai_async.emulator._service.jobs_api import JobsApi
+from playai_async.emulator._service.limiters import LimiterKind, make_limiter
 from playai_async.emulator._service.messages import Endpoint, Request
-from playai_async.emulator._service.rate_limiter import FixedWindowLimiter
 from playai_async.emulator._validation import (
     check_count,
     check_credential,
     check_host,
     check_job_duration,
     check_job_id,
+    check_limiter,
     check_quota,
     check_seconds,
     json_copy,
@@ -54,8 +55,17 @@ class Emulator:
 
     Args:
         quota: Status requests that each API key may send in a window; further requests get 429. None: unlimited.
-        window: The length of the fixed windows in seconds.
-        phase: Seconds of the first window that have passed when the emulator first starts.
+        window: The length of a window in seconds.
+        limiter: How requests are counted, for `quota` and for `create_quota`:
+            `"fixed"`: at most `quota` requests in each of the windows that follow each other, as the service counts;
+            `"sliding"`: at most `quota` requests in any span of `window` seconds;
+            `"leaky"`: one request in each `window / quota` seconds, like nginx's `limit_req` without a burst;
+            `"bucket"`: a request for each token of a bucket that holds `burst` tokens, is full at first, and gets
+            `quota` tokens per window;
+            `"concurrency"`: at most `quota` status requests being answered at the same time, and at most
+            `create_quota` created jobs in progress. The window does not matter.
+        burst: The size of the token bucket; None: as large as the quota. Only with `limiter="bucket"`.
+        phase: Seconds of the first window that have passed when the emulator first starts. Only fixed windows use it.
         create_quota: Requests to create jobs that each key may send in a window, counted separately. None: unlimited.
         job_duration: Seconds until a created job finishes; infinity: never. None: one second, and a tenth of the
             duration of its audio.
@@ -78,6 +88,8 @@ class Emulator:
         quota: int | None = None,
         window: float = 60.0,
         *,
+        limiter: LimiterKind = "fixed",
+        burst: int | None = None,
         phase: float = 0.0,
         create_quota: int | None = None,
         job_duration: float | None = None,
@@ -92,10 +104,12 @@ class Emulator:
     ) -> None:
         check_seconds("window", window, zero=False)
         check_seconds("phase", phase)
+        check_limiter(limiter, burst)
+        new_limiter = partial(make_limiter, limiter, window=window, phase=phase, burst=burst)
         self._links = SignedLinks(check_seconds("link_lifetime", link_lifetime), lambda: self.audio_url)
         self._jobs_api = JobsApi(
-            status_limiter=FixedWindowLimiter(window, phase, check_quota("quota", quota)),
-            create_limiter=FixedWindowLimiter(window, phase, check_quota("create_quota", create_quota)),
+            status_limiter=new_limiter(quota=check_quota("quota", quota)),
+            create_limiter=new_limiter(quota=check_quota("create_quota", create_quota)),
             retry_after=retry_after,
             api_key=check_credential("api_key", api_key),
             user_id=check_credential("user_id", user_id),
@@ -364,7 +378,7 @@ class Emulator:
         endpoint, job_id = origin.identify(method, path)
         now = asyncio.get_running_loop().time()
         serial = log.on_arrival(Arrival(at=now, method=method, path=request.raw_path, job_id=job_id, headers=headers))
-        status = None
+        status = usual = None
         try:
             body = await read_body(request)
             log.on_body(serial, body or b"")
@@ -382,3 +396,5 @@ class Emulator:
             return sent
         finally:
             log.on_end(serial, status)
+            if usual is not None and usual.on_end is not None:
+                usual.on_end(asyncio.get_running_loop().time())

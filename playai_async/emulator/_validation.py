@@ -8,8 +8,10 @@ import ipaddress
 import json
 import math
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, get_args
 from uuid import UUID
+
+from playai_async.emulator._service.limiters import LimiterKind
 
 
 def check_seconds(name: str, value: object, *, zero: bool = True, infinite: bool = False) -> float:
@@ -80,6 +82,24 @@ def check_host(value: str) -> str:
 def check_quota(name: str, value: object) -> int | None:
     """Return the number of requests allowed in a window; None: unlimited."""
     return None if value is None else check_count(name, value)
+
+
+def check_limiter(limiter: object, burst: object) -> None:
+    """Check the kind of limiter and the size of its token bucket.
+
+    Raises:
+        TypeError: The kind is not a str, or the size is not an integer.
+        ValueError: The kind is unknown, the size is less than 1, or the limiter is no token bucket.
+    """
+    if not isinstance(limiter, str):
+        raise TypeError(f"limiter must be a str, not {type(limiter).__name__}")
+    if limiter not in get_args(LimiterKind):
+        raise ValueError(f"limiter must be one of {', '.join(get_args(LimiterKind))}, not {limiter!r}")
+    if burst is None:
+        return
+    check_count("burst", burst, least=1)
+    if limiter != "bucket":
+        raise ValueError(f'burst needs limiter="bucket", not {limiter!r}')
 
 
 def json_copy(value: Mapping[str, Any]) -> dict[str, Any]:

@@ -14,8 +14,8 @@ from playai_async.emulator._service.audio import Audio
 from playai_async.emulator._service.audio_origin import SignedLinks
 from playai_async.emulator._service.contract import documented_response, parse_job_id, parse_parameters
 from playai_async.emulator._service.jobs import Job
+from playai_async.emulator._service.limiters import Grant, Limiter
 from playai_async.emulator._service.messages import Endpoint, Request, Response, json_response
-from playai_async.emulator._service.rate_limiter import FixedWindowLimiter
 
 JOBS_PATH: Final = "/api/v1/tts"
 JOB_PATH: Final = re.compile(rf"{JOBS_PATH}/([^/]+)")
@@ -42,8 +42,8 @@ class JobsApi:
         links: Signs the links to audio.
     """
 
-    status_limiter: FixedWindowLimiter
-    create_limiter: FixedWindowLimiter
+    status_limiter: Limiter
+    create_limiter: Limiter
     retry_after: bool
     api_key: str | None = attrs.field(repr=False)
     user_id: str | None = attrs.field(repr=False)
@@ -65,6 +65,9 @@ class JobsApi:
         learns nothing, and a request with a bad id spends quota.
 
         With `create=False` the response is the same, but a created job is not kept.
+
+        For a limit on concurrency, a status request runs until it has been answered, and a request that creates a job
+        runs until the job has finished.
         """
         match = JOB_PATH.fullmatch(request.path)
         if match is None and request.path != JOBS_PATH:
@@ -75,10 +78,12 @@ class JobsApi:
         authorization = request.headers.get("Authorization", "")
         if not self._is_authorized(authorization, request.headers.get("X-USER-ID", "")):
             return documented_response(401)
-        if not limiter.try_spend(authorization, now):
-            retry_after = {"Retry-After": str(limiter.seconds_left(now))} if self.retry_after else None
+        grant = limiter.admit(authorization, now)
+        if grant is None:
+            retry_after = {"Retry-After": str(limiter.retry_after(authorization, now))} if self.retry_after else None
             return documented_response(429, retry_after)
-        return self._get_job(match[1], now) if match else self._create_job(request.body, now, create=create)
+        response = self._get_job(match[1], now) if match else self._create_job(request.body, now, grant, create=create)
+        return attrs.evolve(response, on_end=grant.answered)
 
     def _get_job(self, text: str, now: float) -> Response:
         job_id = parse_job_id(text)
@@ -87,7 +92,7 @@ class JobsApi:
         job = self.jobs.get(job_id)
         return documented_response(404) if job is None else json_response(200, self._job_json(job, now))
 
-    def _create_job(self, body: bytes | None, now: float, *, create: bool) -> Response:
+    def _create_job(self, body: bytes | None, now: float, grant: Grant, *, create: bool) -> Response:
         try:
             parameters = parse_parameters(body)
         except ValueError as error:
@@ -102,6 +107,7 @@ class JobsApi:
         )
         if create:
             self.jobs[job.id] = job
+            grant.job_ends(job.finishes_at)
         return json_response(201, self._job_json(job, now))
 
     def _job_json(self, job: Job, now: float) -> dict[str, Any]:

@@ -4,7 +4,7 @@ Knows nothing of HTTP libraries, jobs or clocks.
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final, Literal, Protocol, TypeAlias
 
 import attrs
@@ -43,11 +43,19 @@ class Body(Protocol):
 
 @attrs.frozen
 class Response:
-    """An HTTP response; the headers include the content type."""
+    """An HTTP response.
+
+    Args:
+        status: The status.
+        body: The body.
+        headers: The headers, including the content type.
+        on_end: Called with the loop time when the response has been sent, or when the request was aborted.
+    """
 
     status: int
     body: Body
     headers: Mapping[str, str] = attrs.field(factory=dict[str, str])
+    on_end: Callable[[float], None] | None = attrs.field(default=None, eq=False)
 
 
 def json_response(status: int, value: Any, headers: Mapping[str, str] | None = None) -> Response:
