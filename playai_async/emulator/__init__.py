@@ -29,6 +29,9 @@ so connection pools, timeouts, disconnects and downloads are tested as well. It 
 completed job, under signed links that expire, and supports ranges. It checks no credentials and has no quota. Each
 response with a completed job has a new link.
 
+**Webhooks**: when a job with a `webHookUrl` completes or fails, the emulator calls that URL, if it is on loopback.
+Calls run in the background and disturb nothing; `stop()` cancels them. `webhook_calls` has the latest ones.
+
 **Time** is the time of the event loop. With a virtual clock such as looptime's, durations, windows and the expiry of
 links pass in virtual time, without delay; with a normal loop they pass in real time. The wall clock is used only for
 dates such as `createdAt`.
@@ -47,6 +50,7 @@ from playai_async.emulator._emulator import Emulator
 from playai_async.emulator._faults import Fault, Hang, Malformed, Reset, Slow, Status
 from playai_async.emulator._request_log import Arrival, EmulatorStats
 from playai_async.emulator._service.contract import contract
+from playai_async.emulator._webhooks import WebhookCall
 
 __all__ = [
     "Arrival",
@@ -58,6 +62,7 @@ __all__ = [
     "Reset",
     "Slow",
     "Status",
+    "WebhookCall",
     "contract",
 ]
 

@@ -33,6 +33,7 @@ from playai_async.emulator._validation import (
     check_seconds,
     json_copy,
 )
+from playai_async.emulator._webhooks import WebhookCall, Webhooks
 
 
 class Emulator:
@@ -46,6 +47,12 @@ class Emulator:
     Requests are checked in this order: unknown endpoint 404, other method 405, credentials 401, quota 429, body or id
     400, unknown job 404. Then the job is sent, with 201 if it was created. 404 and 405 are not in the contract of the
     service; they have its error shape. A fault replaces or delays the response, but the request spends its quota.
+
+    When a job ends, completed or failed, the emulator calls the `webHookUrl` of its input with a POST of
+    `{"version": "2", "id": ..., "status": "complete" or "error", "progress": 1}`, and for a completed job also `url`,
+    `duration` and `size`, as PlayHT's API did; the contract of the service does not describe the payload. Only http
+    URLs whose host resolves to a loopback address are called, without credentials. A call is made once and not
+    retried, whatever the response is; it may take ten seconds. `webhook_calls` has the results.
 
     The audio is on a second origin, without credentials or quota, under links that expire. The order there: other
     method 405, a link that is forged, expired or of no job 403, no audio (yet) 404. Then the file is sent, or one range
@@ -76,7 +83,7 @@ class Emulator:
         host: The loopback address to listen on.
         port: The port of the API; 0: a free port, which is kept over restarts.
         audio_port: The port of the audio origin; 0: likewise.
-        history: How many arrivals to keep for each origin.
+        history: How many arrivals to keep for each origin, and how many calls of webhooks.
 
     Raises:
         TypeError: An argument, or a value assigned to a property, has the wrong type.
@@ -107,6 +114,8 @@ class Emulator:
         check_limiter(limiter, burst)
         new_limiter = partial(make_limiter, limiter, window=window, phase=phase, burst=burst)
         self._links = SignedLinks(check_seconds("link_lifetime", link_lifetime), lambda: self.audio_url)
+        jobs: dict[UUID, Job] = {}
+        self._webhooks = Webhooks(jobs, self._links, check_count("history", history))
         self._jobs_api = JobsApi(
             status_limiter=new_limiter(quota=check_quota("quota", quota)),
             create_limiter=new_limiter(quota=check_quota("create_quota", create_quota)),
@@ -115,9 +124,11 @@ class Emulator:
             user_id=check_credential("user_id", user_id),
             job_duration=check_job_duration(job_duration),
             links=self._links,
+            jobs=jobs,
+            on_created=self._webhooks.on_job,
         )
-        audio_origin = AudioOrigin(self._jobs_api.jobs, self._links)
-        self._log = RequestLog(check_count("history", history))
+        audio_origin = AudioOrigin(jobs, self._links)
+        self._log = RequestLog(history)
         self._audio_log = RequestLog(history)
         self._faults = FaultPlan()
         self._release = asyncio.Event()
@@ -158,18 +169,20 @@ class Emulator:
         except BaseException:
             await self.stop()
             raise
-        if not self._listener.running:
+        if not all(listener.running for listener in self._listeners):
             raise RuntimeError("the emulator was stopped while it started")
+        self._webhooks.start()
 
     async def stop(self) -> None:
-        """Stop listening and abort all connections, including those with requests in progress.
+        """Stop listening and abort all connections, including those with requests in progress and calls of webhooks.
 
         Jobs, counts and faults are kept for the next start. Stopping a stopped emulator does nothing. If cancelled,
         nothing listens any more, but handlers of requests may still be ending; another `stop()` waits for them.
         """
-        for listener in self._listeners:
-            listener.close()
-        await asyncio.gather(*(listener.wait_closed() for listener in self._listeners))
+        parts = (*self._listeners, self._webhooks)
+        for part in parts:
+            part.close()
+        await asyncio.gather(*(part.wait_closed() for part in parts))
 
     async def restart(self) -> None:
         """Stop and start again: all connections are aborted, everything else is kept.
@@ -248,7 +261,8 @@ class Emulator:
             duration: Seconds from now until the job finishes; infinity: never.
             fails: Whether the job ends as FAILED instead of COMPLETED.
             job_id: The job's id; None: a new id.
-            input: The parameters to show as the job's input; None: some plausible parameters.
+            input: The parameters to show as the job's input; None: some plausible parameters. A `webHookUrl` is called
+                as for a created job.
 
         Returns:
             The job's id.
@@ -271,6 +285,7 @@ class Emulator:
             input=DEFAULT_JOB_INPUT if input is None else json_copy(input),
         )
         self._jobs_api.jobs[job.id] = job
+        self._webhooks.on_job(job)
         return job.id
 
     def finishes_at(self, job_id: UUID) -> float:
@@ -284,7 +299,8 @@ class Emulator:
     def set_output(self, job_id: UUID, output: Mapping[str, Any] | None) -> None:
         """Show another output for a job, such as a status that the contract does not list.
 
-        The job itself continues unchanged: None shows its actual output again.
+        The job itself continues unchanged: None shows its actual output again. If the output is the first one of the
+        job that is COMPLETED or FAILED, the job's webhook is called at once.
 
         Args:
             job_id: The job.
@@ -297,6 +313,7 @@ class Emulator:
         job = self._jobs_api.jobs[job_id]
         shown = None if output is None else json_copy(output)
         self._jobs_api.jobs[job_id] = attrs.evolve(job, output=shown)
+        self._webhooks.on_change(job_id)
 
     def link_of(self, job_id: UUID) -> str:
         """Return a new link to a job's audio. The link gives 404 until the job has completed.
@@ -359,17 +376,23 @@ class Emulator:
         """The latest requests to the audio origin in the order of arrival; `history` is the maximum."""
         return self._audio_log.arrivals
 
+    @property
+    def webhook_calls(self) -> tuple[WebhookCall, ...]:
+        """The latest calls of webhooks in the order in which the jobs ended; `history` is the maximum."""
+        return self._webhooks.calls
+
     def requests_of(self, job_id: UUID) -> int:
         """Return the number of requests for a job, whatever the response was and whether the job exists or not."""
         return self._log.requests_of(job_id)
 
     def reset_stats(self) -> None:
-        """Set the counts to zero and forget the arrivals.
+        """Set the counts to zero and forget the arrivals and the calls of webhooks.
 
         Requests in progress stay counted, and spent quota stays spent.
         """
         self._log.reset()
         self._audio_log.reset()
+        self._webhooks.reset()
 
     async def _handle(
         self, origin: JobsApi | AudioOrigin, log: RequestLog, request: web.BaseRequest

@@ -1,7 +1,7 @@
 """HTTP on loopback: a server that can be restarted, and how a response is sent on its connections.
 
-Together with `_emulator.py`, the only module that uses aiohttp. The service and the faults have decided what the
-response is; here it is sent at once, slowly, late or not at all.
+Together with `_emulator.py` and `_webhooks.py`, the only module that uses aiohttp. The service and the faults have
+decided what the response is; here it is sent at once, slowly, late or not at all.
 """
 
 import asyncio

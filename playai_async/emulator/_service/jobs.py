@@ -53,6 +53,12 @@ class Job:
         """The audio of the job once it has completed."""
         return Audio.from_input(self.input)
 
+    @property
+    def webhook_url(self) -> str | None:
+        """The URL to call when the job ends, if there is one."""
+        url = self.input.get("webHookUrl")
+        return url if url and isinstance(url, str) else None
+
     def is_done(self, now: float) -> bool:
         """Return whether the job has completed or failed by loop time `now`."""
         return now >= self.finishes_at - CLOCK_TOLERANCE
@@ -74,6 +80,22 @@ class Job:
             "completedAt": _format_time(self.created_at + timedelta(seconds=self.duration)) if done else None,
             "output": self._actual_output(link, done=done) if self.output is None else self.output,
         }
+
+    def webhook_payload(self, now: float, link: str) -> dict[str, Any] | None:
+        """Return what the webhook receives at loop time `now`; None if the job is not shown as completed or failed.
+
+        The contract does not describe the payload. This is the payload of PlayHT's API, version 2.
+        """
+        output = self.to_json(now, link)["output"]
+        head = {"version": "2", "id": str(self.id)}
+        match output.get("status"):
+            case "COMPLETED":
+                audio = {"url": output.get("url"), "duration": output.get("duration"), "size": output.get("fileSize")}
+                return {**head, "status": "complete", "progress": 1, **audio}
+            case "FAILED":
+                return {**head, "status": "error", "progress": 1}
+            case _:
+                return None
 
     def _actual_output(self, link: str, *, done: bool) -> Mapping[str, Any]:
         if not done:

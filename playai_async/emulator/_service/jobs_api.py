@@ -4,6 +4,7 @@ No I/O, and no clock except the wall clock, which dates the jobs.
 """
 
 import re
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any, Final
 from uuid import UUID, uuid4
@@ -40,6 +41,8 @@ class JobsApi:
         user_id: The only user id to accept; None: any user id.
         job_duration: Seconds that a created job takes; None: the duration follows from its text.
         links: Signs the links to audio.
+        jobs: The jobs by id.
+        on_created: Called with each job that a request created.
     """
 
     status_limiter: Limiter
@@ -49,7 +52,8 @@ class JobsApi:
     user_id: str | None = attrs.field(repr=False)
     job_duration: float | None
     links: SignedLinks
-    jobs: dict[UUID, Job] = attrs.field(factory=dict[UUID, Job], init=False)
+    jobs: dict[UUID, Job]
+    on_created: Callable[[Job], None]
 
     def identify(self, method: str, path: str) -> tuple[Endpoint, UUID | None]:
         """Return the endpoint and the job id of a request; an unknown path counts as a status request."""
@@ -108,6 +112,7 @@ class JobsApi:
         if create:
             self.jobs[job.id] = job
             grant.job_ends(job.finishes_at)
+            self.on_created(job)
         return json_response(201, self._job_json(job, now))
 
     def _job_json(self, job: Job, now: float) -> dict[str, Any]:
