@@ -6,12 +6,15 @@ GET /speech/{job_id}/events streams its changes as server-sent events.
 
 To try it in a clone, run `make example` once to install what it needs. Then run `.venv/bin/playai-async emulate` in one
 terminal, its `export` lines in another terminal, and there `.venv/bin/python examples/aiohttp_backend.py`.
+
+Under another name than localhost, set ALLOWED_HOSTS to that name, or to several names with commas.
 """
 
 import json
 import logging
 import math
 import os
+import re
 from collections.abc import AsyncIterator
 from contextlib import aclosing, suppress
 from http import HTTPStatus
@@ -35,6 +38,7 @@ from playai_async import (
 
 PLAYAI = web.AppKey("PLAYAI", PlayAISession)
 MAX_WAIT = 25  # seconds; proxies close connections that are idle for longer, often after 30 s
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").lower().replace(" ", "").split(",")
 # Without the last header, nginx buffers the stream.
 STREAM = {"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
 STATUSES: dict[type[PlayAIError], int] = {
@@ -73,6 +77,15 @@ async def handle_errors(request: web.Request, handler: Handler) -> web.StreamRes
 
 def retry_after(playai: PlayAISession) -> str:
     return str(max(1, math.ceil(playai.stats.paused_for)))
+
+
+@web.middleware
+async def check_host(request: web.Request, handler: Handler) -> web.StreamResponse:
+    # A page of another site may have a name that resolves to 127.0.0.1. Its requests have that name as their host.
+    host = re.sub(r":\d*$", "", request.headers.get("Host", ""))
+    if host.lower() not in ALLOWED_HOSTS:
+        raise web.HTTPBadRequest(reason="this is not a host of this server")
+    return await handler(request)
 
 
 async def create(request: web.Request) -> web.Response:
@@ -131,7 +144,7 @@ def to_event(job: TtsJob) -> bytes:
 
 
 def make_app() -> web.Application:
-    app = web.Application(middlewares=[handle_errors])
+    app = web.Application(middlewares=[handle_errors, check_host])
     app.cleanup_ctx.append(playai_session)
     app.on_shutdown.append(close_session)
     app.router.add_post("/speech", create)

@@ -6,6 +6,8 @@ GET /speech/{job_id}/events streams its changes as server-sent events.
 
 To try it in a clone, run `make example` once to install what it needs. Then run `.venv/bin/playai-async emulate` in one
 terminal, its `export` lines in another terminal, and there `.venv/bin/python examples/starlette_backend.py`.
+
+Under another name than localhost, set ALLOWED_HOSTS to that name, or to several names with commas.
 """
 
 import asyncio
@@ -22,6 +24,8 @@ from typing import TypedDict, TypeVar
 import uvicorn
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
+from starlette.middleware import Middleware
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response, StreamingResponse
 from starlette.routing import Route
@@ -40,6 +44,7 @@ from playai_async import (
 )
 
 MAX_WAIT = 25  # seconds; proxies close connections that are idle for longer, often after 30 s
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").replace(" ", "").split(",")
 STREAM = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}  # the last one keeps nginx from buffering
 STATUSES: dict[type[PlayAIError], int] = {
     InvalidParametersError: 400,
@@ -153,6 +158,8 @@ app = Starlette(
         Route("/speech/{job_id:uuid}", state),
         Route("/speech/{job_id:uuid}/events", events),
     ],
+    # A page of another site may have a name that resolves to 127.0.0.1. Its requests have that name as their host.
+    middleware=[Middleware(TrustedHostMiddleware, allowed_hosts=ALLOWED_HOSTS, www_redirect=False)],
     exception_handlers={PlayAIError: handle_error, HTTPException: handle_error},
     lifespan=playai_session,
 )

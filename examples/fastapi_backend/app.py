@@ -1,7 +1,7 @@
 """The backend: it creates jobs from texts, and clients wait for a job by long polling or in a stream.
 
 All requests share one session, which lives as long as the app. Only the session sends requests to PlayAI. It reads its
-key and user id from `PLAYAI_API_KEY` and `PLAYAI_USER_ID`.
+key and user id from `PLAYAI_API_KEY` and `PLAYAI_USER_ID`. Under another name than localhost, set `ALLOWED_HOSTS`.
 """
 
 import asyncio
@@ -16,6 +16,7 @@ from uuid import UUID
 
 from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse, JSONResponse
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 from pydantic import BaseModel, StringConstraints
@@ -38,6 +39,9 @@ from playai_async import (
 MAX_WAIT = 25
 """Seconds that a request may wait: proxies close connections that are idle for longer, often after 30 s."""
 
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").replace(" ", "").split(",")
+"""The names of this server. A page of another site may have a name that resolves to 127.0.0.1 (DNS rebinding)."""
+
 VOICE = "s3://voice-cloning-zero-shot/d9ff78ba-d016-47f6-b0ef-dd630f59414e/female-cs/manifest.json"
 
 PAGE = Path(__file__).with_name("index.html")
@@ -50,6 +54,7 @@ router = APIRouter()
 def create_app() -> FastAPI:
     """Create the app; `uvicorn --factory` can call this function too."""
     app = FastAPI(title="Speech", lifespan=lifespan)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
     app.include_router(router)
     for kind in ERROR_RESPONSES:
         app.add_exception_handler(kind, answer)

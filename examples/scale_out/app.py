@@ -6,12 +6,14 @@ No request waits for a job. So any web process can be stopped, and each can resp
 import contextlib
 import logging
 import math
+import os
 from collections.abc import AsyncIterator
 from typing import Annotated
 from uuid import UUID
 
 import psycopg
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import JSONResponse
 from procrastinate.exceptions import ConnectorException
 from psycopg.rows import class_row
@@ -23,6 +25,9 @@ from .waits import opened, playai, pool, waits
 
 CREATE_TIMEOUT = 25
 """Seconds: proxies close connections that are idle for longer, often after 30 s."""
+
+ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").replace(" ", "").split(",")
+"""The names of this server. A page of another site may have a name that resolves to 127.0.0.1 (DNS rebinding)."""
 
 VOICE = "s3://voice-cloning-zero-shot/d9ff78ba-d016-47f6-b0ef-dd630f59414e/female-cs/manifest.json"
 
@@ -49,6 +54,7 @@ async def lifespan(_: FastAPI) -> AsyncIterator[None]:
 
 
 app = FastAPI(title="Speech, scaled out", lifespan=lifespan)
+app.add_middleware(TrustedHostMiddleware, allowed_hosts=ALLOWED_HOSTS, www_redirect=False)
 
 
 @app.post("/speech", status_code=202)

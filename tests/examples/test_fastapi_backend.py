@@ -300,7 +300,8 @@ async def test_a_client_that_goes_without_having_read_lets_go_of_its_wait(serve:
             await asyncio.Event().wait()
 
     scope = {"type": "http", "asgi": {"version": "3.0", "spec_version": "2.3"}, "method": "GET", "query_string": b""}
-    scope |= {"path": f"/speech/{job}/events", "headers": [], "state": backend.server.lifespan.state}
+    headers = [(b"host", b"localhost")]
+    scope |= {"path": f"/speech/{job}/events", "headers": headers, "state": backend.server.lifespan.state}
     serving_it = asyncio.create_task(backend.server.config.loaded_app(scope, receive, send))
     await stuck.wait()
     for number in range(6):

@@ -155,7 +155,7 @@ async def test_a_client_that_goes_in_the_middle_of_its_wish_is_no_error(
         url = backend.client.make_url("/") if isinstance(backend.client, TestClient) else backend.client._base_url
         assert url is not None
         _, writer = await asyncio.open_connection(url.host, url.port)
-        writer.write(b"POST /speech HTTP/1.1\r\nHost: here\r\nContent-Length: 1000\r\n\r\n{")
+        writer.write(b"POST /speech HTTP/1.1\r\nHost: localhost\r\nContent-Length: 1000\r\n\r\n{")
         await asyncio.sleep(1.0)
         writer.close()
         await writer.wait_closed()
