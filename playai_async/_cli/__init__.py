@@ -7,8 +7,8 @@ How a command runs
 2. `app` declares the commands, their options and their help texts for cyclopts. The function of a command checks the
    arguments, reads ids or text from standard input, creates the session and returns a coroutine. So every mistake in
    the arguments or settings is found before the event loop starts and before any request is sent.
-3. `main` runs the coroutine in an event loop. The coroutine comes from `create`, `wait` (which has `get` and `wait`) or
-   `emulator` (which has `emulate` and `demo`). Each of these coroutines closes the session it was given.
+3. `main` runs the coroutine in an event loop. The coroutine comes from `commands`: from `create`, from `wait` (which has
+   `get` and `wait`), or from `emulator` (which has `emulate` and `demo`). Each closes the session it was given.
 4. As jobs finish, `results` prints each job, counts it for the progress display, and keeps its exit code. No finished
    job is kept in memory, so `wait` can handle thousands of jobs.
 5. `main` returns the exit code.

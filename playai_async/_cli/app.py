@@ -19,12 +19,12 @@ from cyclopts import App, Parameter, Token
 from cyclopts.completion.detect import ShellDetectionError, detect_shell
 from cyclopts.validators import Number
 
-from playai_async._cli.create import FollowUp, build_parameters, create, read_text
-from playai_async._cli.emulator import demo, emulate
+from playai_async._cli.commands.create import FollowUp, build_parameters, create, read_text
+from playai_async._cli.commands.emulator import demo, emulate
+from playai_async._cli.commands.wait import STANDARD_INPUT, get, prepare_directory, read_ids, wait
 from playai_async._cli.errors import ExitCode, UsageError
 from playai_async._cli.output import Output
 from playai_async._cli.results import Reporter
-from playai_async._cli.wait import STANDARD_INPUT, get, prepare_directory, read_ids, wait
 from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession
 from playai_async._settings import Pacing, Polling, check_number

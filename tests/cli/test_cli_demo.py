@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from playai_async._cli import emulator
+from playai_async._cli.commands import emulator
 from playai_async.emulator import Emulator, Status
 from tests.cli.conftest import CommandResult, Shell, Terminal
 

@@ -14,10 +14,10 @@ from uuid import UUID, uuid4
 import pytest
 
 from playai_async import Completed, TtsJob
-from playai_async._cli import wait
+from playai_async._cli.commands import wait
+from playai_async._cli.commands.wait import wait_and_download
 from playai_async._cli.output import Output
 from playai_async._cli.results import JobCounts, OutcomeRecorder, Reporter
-from playai_async._cli.wait import wait_and_download
 from playai_async.emulator import Emulator, Reset, Slow, Status
 from tests.cli.conftest import Broken, Shell, Terminal, files_in
 

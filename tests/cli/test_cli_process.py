@@ -114,7 +114,7 @@ def test_a_missing_library_names_the_extra(
 @pytest.mark.usefixtures("command_line_not_imported")
 def test_another_missing_module_is_a_bug(monkeypatch: pytest.MonkeyPatch) -> None:
     """Installing the extra would not help."""
-    monkeypatch.setitem(sys.modules, "playai_async._cli.wait", None)
+    monkeypatch.setitem(sys.modules, "playai_async._cli.commands.wait", None)
     with pytest.raises(ModuleNotFoundError, match="wait"):
         playai_async.__main__.main()
 

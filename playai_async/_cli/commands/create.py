@@ -15,10 +15,10 @@ from uuid import UUID
 
 import attrs
 
+from playai_async._cli.commands.wait import STANDARD_INPUT, wait_and_download
 from playai_async._cli.errors import ExitCode, UsageError
 from playai_async._cli.output import Output
 from playai_async._cli.results import JobCounts, OutcomeRecorder, Reporter, exit_code_of
-from playai_async._cli.wait import STANDARD_INPUT, wait_and_download
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession

@@ -1,0 +1,1 @@
+"""What each command does once its arguments are checked: `create`, `get` and `wait`, `emulate` and `demo`."""
