@@ -23,7 +23,7 @@ from playai_async._cli.commands.create import FollowUp, build_parameters, create
 from playai_async._cli.commands.emulator import demo, emulate
 from playai_async._cli.commands.wait import STANDARD_INPUT, get, prepare_directory, read_ids, wait
 from playai_async._cli.errors import ExitCode, UsageError
-from playai_async._cli.output import Output
+from playai_async._cli.output import Output, help_console
 from playai_async._cli.results import Reporter
 from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession
@@ -313,12 +313,17 @@ def parse(arguments: Sequence[str]) -> _Command | None:
 
     Raises:
         CycloptsError, UsageError, ConfigurationError: The command line, its input or the settings are wrong.
+        OSError: The help cannot be written; `BrokenPipeError` if the reader has closed the pipe.
     """
-    if not arguments:
-        raise UsageError("no command given; see: playai-async --help")
-    if "=" in arguments[0]:
+    if arguments and "=" in arguments[0]:
         raise UsageError("the command must come first; set the key and the user id in the environment")
-    command: _Command | None = app(arguments, exit_on_error=False, print_error=False, result_action="return_value")
+    command: _Command | None = app(
+        arguments or ["--help"],
+        console=help_console(sys.stdout),
+        exit_on_error=False,
+        print_error=False,
+        result_action="return_value",
+    )
     return command
 
 

@@ -41,7 +41,7 @@ def command_line(arguments: Sequence[str]) -> int:
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="backslashreplace")  # do not fail on a character that the locale cannot encode
     try:
-        command = parse(arguments)
+        command = _parse(arguments)
         return ExitCode.SUCCESS if command is None else run(command)
     except (CycloptsError, UsageError, ConfigurationError) as error:
         return _print_error(describe(error), arguments, ExitCode.USAGE)
@@ -56,6 +56,13 @@ def command_line(arguments: Sequence[str]) -> int:
         return ExitCode.ERROR
     finally:
         _discard_unwritten_output()
+
+
+def _parse(arguments: Sequence[str]) -> Coroutine[Any, Any, ExitCode] | None:
+    try:
+        return parse(arguments)
+    except BrokenPipeError:  # the reader of the help has seen enough, as `head` has
+        return None
 
 
 def _print_error(message: str, arguments: Sequence[str], code: ExitCode) -> ExitCode:

@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import stat
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import IO, TypeAlias
@@ -19,13 +20,20 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Output", "Renderable", "one_line", "progress_view"]
+__all__ = ["Output", "Renderable", "help_console", "one_line", "progress_view"]
 
 Renderable: TypeAlias = RenderableType
 """Something that rich can draw."""
 
 _MIN_TABLE_WIDTH = 80
 """Columns. In a narrower terminal a table wraps; rich would cut its cells instead."""
+
+_MIN_HELP_WIDTH, _MAX_HELP_WIDTH = 60, 200
+"""Columns. A narrower help would cut the names of options, and with two columns or fewer cyclopts would never return. A
+wider help would be harder to read."""
+
+_SIZE = re.compile(r"[1-9][0-9]{0,3}")
+"""A size of a terminal that rich can use, in `COLUMNS` or `LINES`."""
 
 _BAR_WIDTH = 24
 """Columns of the progress bar. It fits a terminal of 40 columns, with room for typed characters such as ^C."""
@@ -38,6 +46,13 @@ def one_line(text: object) -> str:
     """Replace line breaks and terminal escape sequences, which a message of the service may contain, by spaces."""
     printable = "".join(character if character.isprintable() else " " for character in str(text))
     return " ".join(printable.split())
+
+
+def help_console(stream: IO[str] | None) -> Console:
+    """Return a console for help texts. It is wide enough for them, whatever the width of the terminal."""
+    console = _console(stream)
+    console.width = min(max(console.width, _MIN_HELP_WIDTH), _MAX_HELP_WIDTH)
+    return console
 
 
 def progress_view(*, done: int, total: int, lines: Sequence[tuple[str, str]]) -> Renderable:
@@ -205,4 +220,18 @@ def _console(stream: IO[str] | None) -> Console:
     # Ask the stream whether it is a terminal: with FORCE_COLOR set, rich would draw progress into a log file.
     # `stderr=True` matters if the stream is None: by default rich would then write to standard output.
     is_terminal = stream is not None and stream.isatty()
-    return _Console(file=stream, stderr=True, force_terminal=is_terminal, markup=False, emoji=False, highlight=False)
+    return _Console(
+        file=stream,
+        stderr=True,
+        force_terminal=is_terminal,
+        markup=False,
+        emoji=False,
+        highlight=False,
+        _environ=_environment(),
+    )
+
+
+def _environment() -> dict[str, str]:
+    """Return the environment without unusable sizes: rich prints nothing if COLUMNS is 0, and fails if it is ²."""
+    names = {name for name in ("COLUMNS", "LINES") if not _SIZE.fullmatch(os.environ.get(name, ""))}
+    return {name: value for name, value in os.environ.items() if name not in names}

@@ -5,6 +5,7 @@ import os
 import runpy
 import subprocess
 import sys
+import termios
 import threading
 import time
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,23 @@ def test_a_broken_pipe_prints_nothing(
         assert process.wait(SECONDS) == 3
         assert process.stderr
         assert process.stderr.read() == ""
+
+
+@pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
+@pytest.mark.parametrize("columns", [0, 1, 2])
+def test_help_prints_on_a_terminal_of_no_width(columns: int) -> None:
+    """A new pseudo-terminal has no size."""
+    ours, terminal = os.openpty()
+    termios.tcsetwinsize(terminal, (24, columns))
+    with subprocess.Popen(  # noqa: S603 - fixed arguments
+        [*PROGRAM, "create", "--help"], env=environment(), stdin=terminal, stdout=terminal, stderr=terminal
+    ) as process:
+        os.close(terminal)
+        shown = b""
+        while b"--output-format" not in shown:
+            shown += os.read(ours, 10_000)
+        assert process.wait(SECONDS) == 0
+    os.close(ours)
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")

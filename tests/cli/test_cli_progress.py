@@ -1,6 +1,7 @@
 """The progress display on a terminal."""
 
 import asyncio
+import io
 import logging
 import os
 import re
@@ -209,6 +210,19 @@ async def test_progress_fits_a_narrow_terminal(
     assert len(shown) == 4
     assert all(len(line) <= 40 for line in shown)
     assert re.fullmatch(r"Jobs      1 waiting, .*…", shown[1])
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "2", "3", "²", "1000000000"])
+async def test_no_number_of_columns_hides_an_error(monkeypatch: pytest.MonkeyPatch, columns: str) -> None:
+    """Rich prints nothing with `COLUMNS=0`, and fails with `COLUMNS=²`."""
+    monkeypatch.setenv("COLUMNS", columns)
+    out, err = io.StringIO(), Terminal()
+    output = Output(out, err)
+    async with output.show_progress(lambda: progress_view(done=0, total=9, lines=[("Jobs", "none")])):
+        output.message("an error")
+    output.table(["a table"], [["of 1 row"]])
+    assert err.lines() == ["an error"]
+    assert out.getvalue().splitlines()[-1].strip() == "of 1 row"
 
 
 async def test_a_table_on_a_broken_pipe_raises() -> None:

@@ -22,7 +22,6 @@ pytestmark = pytest.mark.usefixtures("credentials")
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        ("", "--help"),
         ("nonsense", "nonsense"),
         ("wait", "playai-async: wait needs a job id, or - to read ids from standard input"),
         ("get", "playai-async: get needs a job id, or - to read one from standard input"),
@@ -175,6 +174,43 @@ def test_help_has_every_option_and_an_example(shell: Shell, arguments: str, need
     assert [word for word in needed if word not in result.out] == []
     assert max(map(len, result.lines)) <= 80
     assert not any(option in result.out for option in ("--no-", "--api-key", "--ID", "--as-json"))
+
+
+@pytest.mark.parametrize("columns", ["0", "1", "2", "3", "59", "-1", "", "x", "²", "1000000000", "9" * 5000])
+@pytest.mark.parametrize("arguments", ["--help", "wait --help", "--version", ""])
+def test_help_prints_in_any_number_of_columns(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, arguments: str, columns: str
+) -> None:
+    """Cyclopts never returns with 0 to 2 columns. A width that rich cannot use is ignored."""
+    monkeypatch.setenv("COLUMNS", columns)
+    monkeypatch.setenv("LINES", columns)
+    result = shell.run_main(*arguments.split())
+    assert (result.status, result.err) == (0, "")
+    assert max(map(len, result.lines)) <= 80
+    assert "--requests-per-minute" in result.out or arguments != "wait --help"
+
+
+def test_help_is_not_wider_than_a_page(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Long lines are hard to read."""
+    monkeypatch.setenv("COLUMNS", "9999")
+    assert max(map(len, shell.run_main("wait", "--help").lines)) == 200
+
+
+def test_no_arguments_print_the_help(shell: Shell) -> None:
+    """Exit code 0."""
+    without = shell.run_main().out
+    shell.out = io.StringIO()
+    assert without == shell.run_main("--help").out
+    assert "Usage: playai-async" in without
+
+
+@pytest.mark.parametrize("arguments", ["", "--help", "create --help", "--version"])
+def test_help_on_a_broken_pipe_is_a_success(shell: Shell, tmp_path: Path, arguments: str) -> None:
+    """The reader has seen enough, as with `--help | head -1`."""
+    with (tmp_path / "out").open("wb") as descriptor:
+        shell.out = Broken(BrokenPipeError(), descriptor)
+        result = shell.run_main(*arguments.split())
+    assert (result.status, result.err) == (0, "")
 
 
 def test_an_interruption_prints_nothing(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
