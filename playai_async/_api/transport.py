@@ -30,7 +30,7 @@ from playai_async._api.failures import (
 from playai_async._exceptions import ConfigurationError, PlayAIError, TransportError
 from playai_async._settings import MAX_REPLY_BYTES, USER_AGENT
 
-__all__ = ["PartialReply", "Transport", "checked_http_session"]
+__all__ = ["PartialReply", "Transport", "checked_http_session", "disable_aiohttp_retry"]
 
 _NO_TIMEOUT = aiohttp.ClientTimeout()
 """aiohttp's own timeouts are off, because aiohttp rounds a timeout of more than 5 s up to whole seconds."""
@@ -199,7 +199,7 @@ def _own_client(connections: int, *, force_close: bool) -> aiohttp.ClientSession
     return aiohttp.ClientSession(
         connector=aiohttp.TCPConnector(limit=connections, force_close=force_close),
         cookie_jar=aiohttp.DummyCookieJar(),
-        middlewares=(_disable_aiohttp_retry,),
+        middlewares=(disable_aiohttp_retry,),
     )
 
 
@@ -272,7 +272,7 @@ class _ConnectionLostError(Exception):
     """A connection was lost. aiohttp does not retry a GET after this error, as it would after its own errors."""
 
 
-async def _disable_aiohttp_retry(
+async def disable_aiohttp_retry(
     request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType
 ) -> aiohttp.ClientResponse:
     """Keep aiohttp from retrying a request: the service may count both, and the pacer would know of only one."""

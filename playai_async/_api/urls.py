@@ -14,7 +14,7 @@ from yarl import URL
 from playai_async._exceptions import ConfigurationError
 from playai_async._settings import BASE_URL
 
-__all__ = ["checked_base_url", "checked_link"]
+__all__ = ["checked_base_url", "checked_link", "is_loopback"]
 
 _HOST = re.compile(r"(?=.{1,253}$)(?![0-9.]+$)[a-z0-9_-]{1,63}(\.[a-z0-9_-]{1,63})*\.?", re.IGNORECASE)
 """A host name. Text of only digits and dots is an IP address or invalid."""
@@ -89,7 +89,7 @@ def _is_host(host: str | None) -> bool:
 
 def _is_secure(url: URL) -> bool:
     """Return whether nobody else can read what is sent to the URL."""
-    return url.scheme == "https" or (url.scheme == "http" and _is_loopback(url.raw_host or ""))
+    return url.scheme == "https" or (url.scheme == "http" and is_loopback(url.raw_host or ""))
 
 
 def _is_address(host: str) -> bool:
@@ -100,5 +100,6 @@ def _is_address(host: str) -> bool:
     return True
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Return whether a host is this machine."""
     return ipaddress.ip_address(host).is_loopback if _is_address(host) else host == "localhost"

@@ -5,10 +5,11 @@ How a command runs
 1. `playai_async.__main__` imports `main` and passes the arguments. If cyclopts or rich is missing, `__main__` prints
    how to install the extra and exits with code 2.
 2. `app` declares the commands, their options and their help texts for cyclopts. The function of a command checks the
-   arguments, reads ids or text from standard input, creates the session and returns a coroutine. So every mistake in
-   the arguments or settings is found before the event loop starts and before any request is sent.
-3. `main` runs the coroutine in an event loop. The coroutine comes from `commands`: from `create`, from `wait` (which has
-   `get` and `wait`), or from `emulator` (which has `emulate` and `demo`). Each closes the session it was given.
+   arguments and settings, reads ids or text from standard input, and returns a coroutine. So every mistake is found
+   before the event loop starts and before any request is sent.
+3. `main` runs the coroutine in an event loop. The coroutine comes from one of the modules of `commands`: `create`,
+   `wait` (which has `get` and `wait`) or `emulator` (which has `emulate` and `demo`). It opens the session, with the
+   proxies of the environment (`network`), and closes it at the end.
 4. As jobs finish, `results` prints each job, counts it for the progress display, and keeps its exit code. No finished
    job is kept in memory, so `wait` can handle thousands of jobs.
 5. `main` returns the exit code.
@@ -40,5 +41,5 @@ and also the value of any option, because the value may be a key.
 Limits
 ------
 Only this package imports cyclopts and rich, and only `__main__` imports this package. The commands use `PlayAISession`
-as any other program does. They know nothing of HTTP, and pass `Polling` and `Pacing` on as options.
+as any other program does. Only `network` knows HTTP.
 """

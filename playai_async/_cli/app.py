@@ -6,11 +6,13 @@ arguments, the ids or the settings is found before anything runs.
 
 from __future__ import annotations
 
+import itertools
 import os
 import re
 import shlex
 import sys
 from collections.abc import Coroutine, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeAlias, cast
 
@@ -19,10 +21,12 @@ from cyclopts import App, Parameter, Token
 from cyclopts.completion.detect import ShellDetectionError, detect_shell
 from cyclopts.validators import Number
 
+from playai_async._api.urls import checked_base_url
 from playai_async._cli.commands.create import FollowUp, build_parameters, create, read_text
 from playai_async._cli.commands.emulator import demo, emulate
 from playai_async._cli.commands.wait import STANDARD_INPUT, get, prepare_directory, read_ids, wait
 from playai_async._cli.errors import ExitCode, UsageError
+from playai_async._cli.network import OpenSession, Proxies, session_opener
 from playai_async._cli.output import Output, help_console
 from playai_async._cli.results import Reporter
 from playai_async._models import TtsParameters
@@ -39,6 +43,8 @@ _POLLING = Polling()
 
 _LOOKS_LIKE_OPTION = re.compile(r"--?[a-zA-Z]\S*")
 """A text that looks like an option. It is refused, because a typing error would be spoken and paid for."""
+
+_VERBOSE = "--verbose"
 
 # The examples stand under "Usage examples": cyclopts would leave out a section that is called "Examples".
 app = App(
@@ -57,6 +63,8 @@ Usage examples:
     playai-async wait --json - < ids.txt | jq -r .output.url
     playai-async demo
 
+Put --verbose anywhere to log each request to standard error.
+
 Results go to standard output. Errors and progress go to standard error.
 If standard output is a pipe, no progress is shown.
 
@@ -66,6 +74,9 @@ Environment variables:
     PLAYAI_USER_ID    the user id
     PLAYAI_BASE_URL   the URL of the service or of an emulator
                       (default: https://api.play.ai)
+
+    HTTPS_PROXY       the proxy for https; not used for loopback addresses
+    NO_PROXY          hosts for which the proxy is not used
 
 Exit codes:
 
@@ -106,6 +117,7 @@ _Extra = Annotated[str, Parameter(show=False, allow_leading_hyphen=True)]
 _Directory = Annotated[Path | None, Parameter(name="--download", converter=_parse_path)]
 _File = Annotated[Path | None, Parameter(converter=_parse_path, allow_leading_hyphen=True)]
 _Flag = Annotated[bool, Parameter(negative="")]
+_Verbose = _Flag
 _Text = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
 _MODEL = cast("str", attrs.fields(TtsParameters).model.default)
@@ -122,6 +134,7 @@ def _create(
     wait: _Flag = False,
     download: _Directory = None,
     as_json: _Json = False,
+    verbose: _Verbose = False,
 ) -> _Command:
     """Create a job from a text. Optionally wait and download the audio.
 
@@ -147,6 +160,7 @@ def _create(
         wait: Wait until the job is done, for up to 10 minutes.
         download: Wait, then save the audio in this directory as DIR/ID.EXT. Creates the directory if needed.
         as_json: Print the job as one line of JSON, with the field names of the service.
+        verbose: Log each request to standard error.
     """
     if (text is None) == (file is None):
         raise UsageError("create needs either --text or --file")
@@ -156,14 +170,17 @@ def _create(
         raise UsageError(f"the value of --text looks like an option: {text}; to send that text, use --file")
     content = text if text is not None else read_text(str(file), sys.stdin)
     parameters = build_parameters(content, voice, model=model, output_format=output_format)
-    playai = _open_session(Pacing())
+    output = _standard_streams(verbose=verbose)
+    open_session = _checked_session(Pacing(), output)
     directory = None if download is None else prepare_directory(download)
     follow_up = FollowUp(wait=wait or download is not None, timeout=_POLLING.timeout, directory=directory)
-    return create(playai, parameters, Reporter(_standard_streams(), as_json), follow_up)
+    return create(open_session, parameters, Reporter(output, as_json), follow_up)
 
 
 @app.command(name="get")
-def _get(job_id: Annotated[str, _Ids], /, *extra: _Extra, as_json: _Json = False) -> _Command:
+def _get(
+    job_id: Annotated[str, _Ids], /, *extra: _Extra, as_json: _Json = False, verbose: _Verbose = False
+) -> _Command:
     """Print the current state of one job.
 
     Sends one request. Prints the id and the state of the job and, if the job is
@@ -177,6 +194,7 @@ def _get(job_id: Annotated[str, _Ids], /, *extra: _Extra, as_json: _Json = False
         job_id: Job id, or - to read one from standard input (the first word of the line).
         extra: Accepted only to print a clear error for a second id.
         as_json: Print the job as one line of JSON, with the field names of the service.
+        verbose: Log each request to standard error.
     """
     _refuse_options([job_id, *extra])
     if extra:
@@ -184,7 +202,8 @@ def _get(job_id: Annotated[str, _Ids], /, *extra: _Extra, as_json: _Json = False
     job_ids = read_ids([job_id], sys.stdin)
     if len(job_ids) != 1:
         raise UsageError(f"get takes one id, but standard input has {len(job_ids)}")
-    return get(_open_session(Pacing()), job_ids[0], Reporter(_standard_streams(), as_json))
+    output = _standard_streams(verbose=verbose)
+    return get(_checked_session(Pacing(), output), job_ids[0], Reporter(output, as_json))
 
 
 @app.command(name="wait")
@@ -194,6 +213,7 @@ def _wait(
     as_json: _Json = False,
     download: _Directory = None,
     requests_per_minute: _Count | None = None,
+    verbose: _Verbose = False,
 ) -> _Command:
     """Wait for any number of jobs at once. Print each job when it is done.
 
@@ -218,15 +238,16 @@ def _wait(
         as_json: Print each job as one line of JSON, with the field names of the service.
         download: Save the audio of completed jobs in this directory as DIR/ID.EXT. Creates the directory if needed.
         requests_per_minute: Known quota: never send more requests per minute. If left out, the quota is learned.
+        verbose: Log each request to standard error.
     """
     _refuse_options(job_ids)
     found = read_ids(job_ids, sys.stdin)
-    playai = _open_session(Pacing(requests_per_window=requests_per_minute))
+    output = _standard_streams(verbose=verbose)
+    open_session = _checked_session(Pacing(requests_per_window=requests_per_minute), output)
     directory = None if download is None else prepare_directory(download)
-    output = _standard_streams()
     if not found:
         output.message("playai-async: no ids on standard input")
-    return wait(playai, found, Reporter(output, as_json), timeout=timeout, directory=directory)
+    return wait(open_session, found, Reporter(output, as_json), timeout=timeout, directory=directory)
 
 
 @app.command(name="emulate")
@@ -264,7 +285,7 @@ def _emulate(
 
 
 @app.command(name="demo")
-def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0) -> _Command:
+def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0, verbose: _Verbose = False) -> _Command:
     """Run a demo: wait for 28 jobs at once on the emulator.
 
     Needs no API key and no network. Takes about 15 seconds. Shows the number of
@@ -278,8 +299,9 @@ def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0) -> _Command:
     Args:
         jobs: Number of jobs, up to 1,000.
         longest: Seconds that the longest job takes.
+        verbose: Log each request to standard error.
     """
-    return demo(_standard_streams(), jobs=jobs, longest=longest)
+    return demo(_standard_streams(verbose=verbose), jobs=jobs, longest=longest)
 
 
 @app.command(name="--install-completion")
@@ -318,7 +340,7 @@ def parse(arguments: Sequence[str]) -> _Command | None:
     if arguments and "=" in arguments[0]:
         raise UsageError("the command must come first; set the key and the user id in the environment")
     command: _Command | None = app(
-        arguments or ["--help"],
+        _verbose_after_command(arguments) or ["--help"],
         console=help_console(sys.stdout),
         exit_on_error=False,
         print_error=False,
@@ -327,22 +349,35 @@ def parse(arguments: Sequence[str]) -> _Command | None:
     return command
 
 
+def _verbose_after_command(arguments: Sequence[str]) -> list[str]:
+    """Move `--verbose` behind the name of the command, where cyclopts accepts it."""
+    rest = list(itertools.dropwhile(_VERBOSE.__eq__, arguments))
+    if rest and len(rest) < len(arguments) and _VERBOSE not in rest:
+        rest.insert(1, _VERBOSE)
+    return rest
+
+
 def _refuse_options(texts: Sequence[str]) -> None:
     for text in texts:
         if text.startswith("-") and text != STANDARD_INPUT:
             raise UsageError(f"unknown option: {text}")
 
 
-def _open_session(pacing: Pacing) -> PlayAISession:
+def _checked_session(pacing: Pacing, output: Output) -> OpenSession:
+    """Check the settings of the session, and return a function that opens it."""
     missing = [name for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID") if not os.environ.get(name)]
     if missing:
         one = len(missing) == 1
         raise UsageError(f"environment variable{'' if one else 's'} not set: {' and '.join(missing)}")
-    return PlayAISession(pacing=pacing)
+    make = partial(PlayAISession, pacing=pacing)
+    make()
+    proxies = Proxies.from_environment()
+    proxies.proxy_for(checked_base_url(None))
+    return session_opener(make, proxies, output)
 
 
-def _standard_streams() -> Output:
-    return Output(sys.stdout, sys.stderr)
+def _standard_streams(*, verbose: bool = False) -> Output:
+    return Output(sys.stdout, sys.stderr, verbose=verbose)
 
 
 async def _write_completion(output: Output, *, shell: _Shell | None, path: Path | None) -> ExitCode:

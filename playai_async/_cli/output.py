@@ -81,9 +81,11 @@ class Output:
     Args:
         out: Standard output, for results. Python sets it to None if the descriptor is closed; results are then dropped.
         err: Standard error, for messages and progress; None likewise.
+        verbose: Whether to log requests.
     """
 
-    def __init__(self, out: IO[str] | None, err: IO[str] | None) -> None:
+    def __init__(self, out: IO[str] | None, err: IO[str] | None, *, verbose: bool = False) -> None:
+        self.verbose = verbose
         self._out = out
         self._err = _console(err)
         self._progress: _LiveProgress | None = None
@@ -104,6 +106,12 @@ class Output:
         """Write a line to standard error, above the progress display."""
         with self._progress_hidden():
             self._err.print(line, soft_wrap=True)
+
+    def log(self, line: str) -> None:
+        """Write a line about a request to standard error, if the output is verbose. Errors are ignored."""
+        if self.verbose:
+            with contextlib.suppress(OSError):
+                self.message(line)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to standard output, at least 80 columns wide. The first two columns are left-aligned."""

@@ -19,6 +19,7 @@ from playai_async.emulator import Emulator
 
 KEY = "sk-4711-open-sesame"
 USER = "user-0815-behind-the-curtain"
+_SETTING = re.compile(r"PLAYAI_|.*_PROXY$", re.IGNORECASE)
 PROGRAM = [sys.executable, "-W", "error", "-m", "playai_async"]
 
 
@@ -115,8 +116,8 @@ class Shell:
 
 
 def environment(**settings: str) -> dict[str, str]:
-    """Return the environment with these settings and no others of this program."""
-    return {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")} | settings
+    """Return the environment with these settings, and no others of this program and no proxies."""
+    return {name: value for name, value in os.environ.items() if not _SETTING.match(name)} | settings
 
 
 def files_in(directory: Path) -> list[str]:
@@ -136,6 +137,8 @@ def credentials(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PLAYAI_API_KEY", KEY)
     monkeypatch.setenv("PLAYAI_USER_ID", USER)
     monkeypatch.delenv("PLAYAI_BASE_URL", raising=False)
+    for name in ("HTTPS_PROXY", "https_proxy", "NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
 
 
 @pytest.fixture

@@ -40,11 +40,11 @@ NOT_FOR_JOBS = {"_api", "_audio", "_converter", "_models", "_outputs", "_paramet
 """What the engine must not know, since it waits for the jobs of any service."""
 
 HOMES: dict[str, set[str]] = {
-    "aiohttp": {"_api", "_audio", "_session", "_runtime", "emulator"},
+    "aiohttp": {"_api", "_audio", "_cli", "_session", "_runtime", "emulator"},
     "cattrs": {"_converter"},
     "cyclopts": {"_cli"},
     "limits": {"contrib"},
-    "multidict": {"_api"},
+    "multidict": {"_api", "_cli"},
     "opentelemetry": {"_telemetry"},
     "procrastinate": {"contrib"},
     "pytest": {"testing"},
@@ -52,7 +52,7 @@ HOMES: dict[str, set[str]] = {
     "redis": {"contrib"},
     "rich": {"_cli"},
     "tenacity": {"_settings", "jobs._polling", "_audio"},
-    "yarl": {"_api", "_audio", "_runtime", "_session", "_telemetry"},
+    "yarl": {"_api", "_audio", "_cli", "_runtime", "_session", "_telemetry"},
 }
 """The wings that may import a third-party library; attrs may be imported everywhere."""
 

@@ -17,6 +17,7 @@ import attrs
 
 from playai_async._cli.commands.wait import STANDARD_INPUT, wait_and_download
 from playai_async._cli.errors import ExitCode, UsageError
+from playai_async._cli.network import OpenSession
 from playai_async._cli.output import Output
 from playai_async._cli.results import JobCounts, OutcomeRecorder, Reporter, exit_code_of
 from playai_async._exceptions import PlayAIError
@@ -89,11 +90,13 @@ class FollowUp:
         return f"playai-async wait {job_id}{download}"
 
 
-async def create(playai: PlayAISession, parameters: TtsParameters, reporter: Reporter, follow_up: FollowUp) -> ExitCode:
-    """Create a job, do the follow-up, and print the job. Closes the session."""
+async def create(
+    open_session: OpenSession, parameters: TtsParameters, reporter: Reporter, follow_up: FollowUp
+) -> ExitCode:
+    """Create a job, do the follow-up, and print the job."""
     output = reporter.output
     counts = JobCounts(1, downloading=None if follow_up.directory is None else 0, job="being created")
-    async with playai, output.show_progress(lambda: counts.view(playai.stats)):
+    async with open_session() as playai, output.show_progress(lambda: counts.view(playai.stats)):
         try:
             job = await playai.create_job(parameters)
         except PlayAIError as error:

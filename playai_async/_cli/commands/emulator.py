@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Sequence
+from functools import partial
 from typing import NoReturn
 from uuid import UUID
 
 import attrs
 
 from playai_async._cli.errors import ExitCode
+from playai_async._cli.network import OpenSession, Proxies, session_opener
 from playai_async._cli.output import Output
 from playai_async._cli.results import JobCounts, Reporter, id_of
 from playai_async._exceptions import PlayAIError
@@ -93,14 +95,17 @@ async def demo(output: Output, *, jobs: int, longest: float) -> ExitCode:
             f"Known quota: {QUOTA} requests every {WINDOW:g} s. Everything runs {SPEED} times faster than usual."
         )
         output.result("")
-        playai = PlayAISession(
+        make = partial(
+            PlayAISession,
             "demo-key",
             "demo-user",
             base_url=emulator.base_url,
             polling=POLLING,
             pacing=Pacing(requests_per_window=QUOTA, window=WINDOW),
         )
-        results = await _wait_for_all(emulator, playai, output, jobs=jobs, longest=longest)
+        results = await _wait_for_all(
+            emulator, session_opener(make, Proxies(), output), output, jobs=jobs, longest=longest
+        )
         elapsed = asyncio.get_running_loop().time() - started
         output.table(("Job", "State", "Seconds", "Polls", "Lag (s)"), [result.row for result in results])
         output.result("")
@@ -110,7 +115,7 @@ async def demo(output: Output, *, jobs: int, longest: float) -> ExitCode:
 
 
 async def _wait_for_all(
-    emulator: Emulator, playai: PlayAISession, output: Output, *, jobs: int, longest: float
+    emulator: Emulator, open_session: OpenSession, output: Output, *, jobs: int, longest: float
 ) -> list[_DemoResult]:
     clock = asyncio.get_running_loop().time
     durations: dict[UUID, float] = {}
@@ -120,7 +125,7 @@ async def _wait_for_all(
     counts = JobCounts(jobs)
     results: list[_DemoResult] = []
     async with (
-        playai,
+        open_session() as playai,
         output.show_progress(lambda: counts.view(playai.stats)),
         contextlib.aclosing(playai.as_completed(durations, timeout=None, return_exceptions=True)) as outcomes,
     ):

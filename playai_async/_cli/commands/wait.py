@@ -12,6 +12,7 @@ from uuid import UUID
 import attrs
 
 from playai_async._cli.errors import ExitCode, UsageError, worst
+from playai_async._cli.network import OpenSession
 from playai_async._cli.results import JobCounts, Outcome, OutcomeRecorder, Reporter, exit_code_of, id_of
 from playai_async._exceptions import PlayAIError
 from playai_async._models import Completed, TtsJob, job_id_of
@@ -84,9 +85,9 @@ def prepare_directory(path: Path) -> Path:
     return path
 
 
-async def get(playai: PlayAISession, job_id: UUID, reporter: Reporter) -> ExitCode:
-    """Print one job, whatever its state is. Sends one request and closes the session."""
-    async with playai:
+async def get(open_session: OpenSession, job_id: UUID, reporter: Reporter) -> ExitCode:
+    """Print one job, whatever its state is. Sends one request."""
+    async with open_session() as playai:
         try:
             job = await playai.get_job(job_id)
         except PlayAIError as error:
@@ -97,12 +98,17 @@ async def get(playai: PlayAISession, job_id: UUID, reporter: Reporter) -> ExitCo
 
 
 async def wait(
-    playai: PlayAISession, job_ids: Sequence[UUID], reporter: Reporter, *, timeout: float | None, directory: Path | None
+    open_session: OpenSession,
+    job_ids: Sequence[UUID],
+    reporter: Reporter,
+    *,
+    timeout: float | None,
+    directory: Path | None,
 ) -> ExitCode:
-    """Wait for jobs at the same time, and print each job when it is done. Closes the session.
+    """Wait for jobs at the same time, and print each job when it is done.
 
     Args:
-        playai: The session.
+        open_session: Opens the session.
         job_ids: The job ids, without duplicates.
         reporter: Prints the jobs.
         timeout: Seconds for each wait, or None for no deadline.
@@ -110,7 +116,7 @@ async def wait(
     """
     counts = JobCounts(len(job_ids), downloading=None if directory is None else 0)
     recorder = OutcomeRecorder(reporter, counts)
-    async with playai, reporter.output.show_progress(lambda: counts.view(playai.stats)):
+    async with open_session() as playai, reporter.output.show_progress(lambda: counts.view(playai.stats)):
         return await wait_and_download(playai, job_ids, recorder, timeout=timeout, directory=directory)
 
 
@@ -179,10 +185,11 @@ class _Downloader:
         self._tasks.create_task(self._download(outcome, self._directory))
 
     async def _download(self, job: TtsJob, directory: Path) -> None:
-        counts = self._recorder.counts
+        counts, clock = self._recorder.counts, asyncio.get_running_loop().time
         outcome: Outcome = job
         file: Path | None = None
         counts.downloading = (counts.downloading or 0) + 1
+        started = clock()
         try:
             # The separator at the end says "directory". Without it, a deleted directory would be created as a file.
             target = os.path.join(directory, "")  # noqa: PTH118 - a Path drops the separator
@@ -192,6 +199,9 @@ class _Downloader:
         finally:
             counts.downloading -= 1
             self._slots.release()
+        # One line for all requests of a download: the path of a signed link may be secret, too.
+        result = "failed" if file is None else "saved"
+        self._recorder.reporter.output.log(f"GET audio of job {job.id}: {result}, {clock() - started:.3f} s")
         self._recorder.record(job.id, outcome, file=file)
 
     def _byte_counter(self) -> Callable[[int, int | None], None]:
