@@ -40,6 +40,7 @@ __all__ = ["parse"]
 _Command: TypeAlias = Coroutine[Any, Any, ExitCode]
 _Shell: TypeAlias = Literal["bash", "zsh", "fish"]
 _POLLING = Polling()
+_WINDOW = Pacing().window
 
 _LOOKS_LIKE_OPTION = re.compile(r"--?[a-zA-Z]\S*")
 """A text that looks like an option. It is refused, because a typing error would be spoken and paid for."""
@@ -58,8 +59,8 @@ Usage examples:
 
     export PLAYAI_API_KEY=... PLAYAI_USER_ID=...
     playai-async create --voice VOICE --file story.txt --download audio/
-    playai-async wait 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42
-    playai-async create --voice VOICE --text "Hello." >> ids.txt
+    ID=$(playai-async create --voice VOICE --text "Hello.")
+    playai-async wait $ID
     playai-async wait --json - < ids.txt | jq -r .output.url
     playai-async demo
 
@@ -132,20 +133,21 @@ def _create(
     model: str = _MODEL,
     output_format: str | None = None,
     wait: _Flag = False,
+    timeout: _Seconds | None = _POLLING.timeout,
     download: _Directory = None,
     as_json: _Json = False,
     verbose: _Verbose = False,
 ) -> _Command:
     """Create a job from a text. Optionally wait and download the audio.
 
-    Prints the id and the state of the job. With --wait or --download, prints them
-    when the job is done, as wait does. If create fails or is interrupted after the
-    job was created, it prints the job id on standard error.
+    Prints the id of the job, and nothing else. With --wait or --download, prints
+    the id and the state when the job is done, as wait does. If create fails or is
+    interrupted after the job was created, it prints the id on standard error.
 
     Usage examples:
 
         playai-async create --voice VOICE --file story.txt --download audio/
-        playai-async create --voice VOICE --text "Hello." --output-format wav
+        ID=$(playai-async create --voice VOICE --text "Hello.")
         echo Hello. | playai-async create --voice VOICE --file - --wait --json
 
     Exit codes: 0 created (and completed, if waited for), 1 the job failed, 2 wrong
@@ -157,7 +159,8 @@ def _create(
         file: File with the text in UTF-8, or - for standard input.
         model: Model to use.
         output_format: Audio format, such as mp3 or wav. If left out, the service chooses.
-        wait: Wait until the job is done, for up to 10 minutes.
+        wait: Wait until the job is done.
+        timeout: Seconds to create the job and to wait for it. Downloads have no deadline.
         download: Wait, then save the audio in this directory as DIR/ID.EXT. Creates the directory if needed.
         as_json: Print the job as one line of JSON, with the field names of the service.
         verbose: Log each request to standard error.
@@ -173,7 +176,7 @@ def _create(
     output = _standard_streams(verbose=verbose)
     open_session = _checked_session(Pacing(), output)
     directory = None if download is None else prepare_directory(download)
-    follow_up = FollowUp(wait=wait or download is not None, timeout=_POLLING.timeout, directory=directory)
+    follow_up = FollowUp(wait=wait or download is not None, timeout=timeout, directory=directory)
     return create(open_session, parameters, Reporter(output, as_json), follow_up)
 
 
@@ -191,7 +194,7 @@ def _get(
         playai-async get 8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42
 
     Args:
-        job_id: Job id, or - to read one from standard input (the first word of the line).
+        job_id: Job id, or - to read one from standard input: the first word of the line, or a line of JSON.
         extra: Accepted only to print a clear error for a second id.
         as_json: Print the job as one line of JSON, with the field names of the service.
         verbose: Log each request to standard error.
@@ -213,6 +216,7 @@ def _wait(
     as_json: _Json = False,
     download: _Directory = None,
     requests_per_minute: _Count | None = None,
+    window: _Seconds = _WINDOW,
     verbose: _Verbose = False,
 ) -> _Command:
     """Wait for any number of jobs at once. Print each job when it is done.
@@ -233,17 +237,18 @@ def _wait(
     comes before 4, and 4 before 1.
 
     Args:
-        job_ids: Job ids, or - to read ids from standard input (the first word of each line).
+        job_ids: Job ids, or - to read ids from standard input: the first word of each line, or a line of JSON.
         timeout: Seconds to wait for each job.
         as_json: Print each job as one line of JSON, with the field names of the service.
         download: Save the audio of completed jobs in this directory as DIR/ID.EXT. Creates the directory if needed.
-        requests_per_minute: Known quota: never send more requests per minute. If left out, the quota is learned.
+        requests_per_minute: Known quota: never send more requests per minute or --window. If left out, it is learned.
+        window: Seconds after which the service counts requests anew. The quota is for this time, if it is not a minute.
         verbose: Log each request to standard error.
     """
     _refuse_options(job_ids)
     found = read_ids(job_ids, sys.stdin)
     output = _standard_streams(verbose=verbose)
-    open_session = _checked_session(Pacing(requests_per_window=requests_per_minute), output)
+    open_session = _checked_session(Pacing(requests_per_window=requests_per_minute, window=window), output)
     directory = None if download is None else prepare_directory(download)
     if not found:
         output.message("playai-async: no ids on standard input")

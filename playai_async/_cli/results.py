@@ -59,6 +59,17 @@ class Reporter:
     output: Output
     as_json: bool = False
 
+    def report_created(self, job: TtsJob) -> None:
+        """Print the id of a job that was created, and nothing else, so that a shell can assign it to a variable.
+
+        Raises:
+            OSError: The line cannot be written.
+        """
+        if self.as_json:
+            self.report(job)
+        else:
+            self.output.result(str(job.id))
+
     def report(self, outcome: Outcome, job_id: UUID | None = None, *, file: Path | None = None) -> None:
         """Print one line for one job.
 

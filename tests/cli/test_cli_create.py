@@ -46,11 +46,11 @@ async def interrupt(command: asyncio.Task[CommandResult]) -> None:
         await command
 
 
-async def test_it_prints_the_id_and_the_state_at_once(emulator: Emulator, shell: Shell) -> None:
-    """It does not wait, and sends one request."""
+async def test_it_prints_the_id_alone_and_at_once(emulator: Emulator, shell: Shell) -> None:
+    """So that a shell can assign it to a variable. It does not wait, and sends one request."""
     result = await shell.run(*SHORT)
     (job,) = emulator.jobs
-    assert (result.status, result.out, result.err) == (0, f"{job} IN_PROGRESS\n", "")
+    assert (result.status, result.out, result.err) == (0, f"{job}\n", "")
     assert emulator.stats.requests == 1
 
 
@@ -150,6 +150,26 @@ async def test_create_times_out(emulator: Emulator, shell: Shell) -> None:
     result = await shell.run(*SHORT)
     assert (result.status, result.out) == (4, "")
     assert result.err.startswith("No job was created within 600.0 s")
+
+
+async def test_the_timeout_bounds_the_creation(emulator: Emulator, shell: Shell) -> None:
+    """Exit code 4."""
+    emulator.inject(Status(429, headers={"Retry-After": "3600"}), endpoint="create")
+    result = await shell.run(*SHORT, "--timeout", 30)
+    assert (result.status, result.out) == (4, "")
+    assert result.err.startswith("No job was created within 30.0 s")
+
+
+async def test_the_timeout_bounds_the_creation_and_the_wait(emulator: Emulator, shell: Shell) -> None:
+    """Together. The job id is printed."""
+    emulator.inject(Status(429, headers={"Retry-After": "20"}), endpoint="create")
+    command = asyncio.create_task(shell.run(*SHORT, "--wait", "--timeout", 50))
+    await until(lambda: emulator.jobs)
+    emulator.set_output(emulator.jobs[0], NEVER)
+    result = await command
+    assert asyncio.get_running_loop().time() == pytest.approx(50, abs=0.5)
+    assert (result.status, result.out) == (4, "")
+    assert str(emulator.jobs[0]) in result.err
 
 
 async def test_a_timeout_prints_the_id_and_the_wait_command(emulator: Emulator, shell: Shell) -> None:

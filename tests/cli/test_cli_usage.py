@@ -42,6 +42,8 @@ pytestmark = pytest.mark.usefixtures("credentials")
         (f"wait {ID} --timeout nan", "--timeout"),
         (f"wait {ID} --timeout none", "--timeout"),
         (f"wait {ID} --timeout inf", "--timeout"),
+        (f"wait {ID} --window 0", "--window"),
+        ("create --voice v --text x --timeout 0", "--timeout"),
         (f"wait {ID} --requests-per-minute 0", "--requests-per-minute"),
         (f"wait {ID} --requests-per-minute x", "--requests-per-minute"),
         ("demo --job 3", "playai-async: Unknown option: --job. Did you mean --jobs?"),
@@ -77,6 +79,18 @@ def test_a_malformed_id_is_refused(shell: Shell, command: str, text: str) -> Non
         assert (result.status, result.out) == (2, "")
         assert "not a job id" in result.err
         assert "\x1b" not in result.err
+
+
+@pytest.mark.parametrize(
+    "line", ['{"id": ', "{" * 100_000, '{"id": 5}', "{}", '{"id": "secret"', '{"text": "secret"}', '{"id": "x"}']
+)
+def test_malformed_json_is_refused(shell: Shell, line: str) -> None:
+    """In one line that does not quote the object, which may have the text to speak."""
+    result = shell.run_main("wait", "-", stdin=f"{ID}\n{line}\n")
+    (message,) = result.err.splitlines()
+    assert (result.status, result.out) == (2, "")
+    assert "job id" in message
+    assert "secret" not in message
 
 
 def test_every_malformed_id_is_named(shell: Shell) -> None:

@@ -1,6 +1,7 @@
 """`playai-async wait`: results, errors and exit codes."""
 
 import asyncio
+import io
 from uuid import UUID
 
 import pytest
@@ -117,6 +118,28 @@ async def test_the_exit_code_is_the_worst(emulator: Emulator, shell: Shell, kind
     }
     result = await shell.run("wait", "--timeout", 30, *(jobs[kind] for kind in kinds.split()))
     assert result.status == status
+
+
+@pytest.mark.parametrize("end", ["\n", "", "\r\n\n  \n"], ids=["newline", "no newline", "blank lines"])
+async def test_it_reads_lines_of_text_and_of_json(emulator: Emulator, shell: Shell, end: str) -> None:
+    """Of `create` and `wait`, with and without `--json`, as with `create --json | wait -`."""
+    await shell.run("create", "--voice", "v", "--text", "Hello.")
+    await shell.run("create", "--voice", "v", "--text", '{"id": 1}', "--json")
+    await shell.run("wait", emulator.add_job())
+    await shell.run("wait", emulator.add_job(), "--json")
+    printed, shell.out = shell.out.getvalue(), io.StringIO()
+    result = await shell.run("wait", "-", stdin="\n\ufeff \n" + printed.rstrip() + end)
+    assert (result.status, result.err) == (0, "")
+    assert {line.split()[0] for line in result.lines} == set(map(str, emulator.jobs))
+    assert len(emulator.jobs) == 4
+
+
+async def test_the_window_of_the_quota_can_be_set(emulator: Emulator, shell: Shell) -> None:
+    """The quota is for this window instead of a minute."""
+    jobs = [emulator.add_job() for _ in range(10)]
+    result = await shell.run("wait", *jobs, "--requests-per-minute", 2, "--window", 5)
+    assert result.status == 0
+    assert 15 < asyncio.get_running_loop().time() < 30
 
 
 async def test_an_error_is_one_line_and_stops_no_other(emulator: Emulator, shell: Shell) -> None:

@@ -23,6 +23,7 @@ from playai_async._cli.results import JobCounts, OutcomeRecorder, Reporter, exit
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession
+from playai_async._settings import RESOLUTION
 
 __all__ = ["FollowUp", "build_parameters", "create", "read_text"]
 
@@ -76,7 +77,7 @@ class FollowUp:
 
     Attributes:
         wait: Whether to wait for the job.
-        timeout: Seconds to wait, or None for no deadline.
+        timeout: Seconds to create the job and to wait for it, or None for no deadline.
         directory: Where to save the audio, or None for no download.
     """
 
@@ -94,11 +95,12 @@ async def create(
     open_session: OpenSession, parameters: TtsParameters, reporter: Reporter, follow_up: FollowUp
 ) -> ExitCode:
     """Create a job, do the follow-up, and print the job."""
-    output = reporter.output
+    output, clock = reporter.output, asyncio.get_running_loop().time
+    started, timeout = clock(), follow_up.timeout
     counts = JobCounts(1, downloading=None if follow_up.directory is None else 0, job="being created")
     async with open_session() as playai, output.show_progress(lambda: counts.view(playai.stats)):
         try:
-            job = await playai.create_job(parameters)
+            job = await playai.create_job(parameters, timeout=timeout)
         except PlayAIError as error:
             reporter.report(error)
             return exit_code_of(error)
@@ -108,12 +110,11 @@ async def create(
         counts.job = str(job.id)
         with _printing_id_on_failure(output, job.id, follow_up):
             if not follow_up.wait:
-                reporter.report(job)
+                reporter.report_created(job)
                 return exit_code_of(job)
             recorder = OutcomeRecorder(reporter, counts)
-            code = await wait_and_download(
-                playai, [job], recorder, timeout=follow_up.timeout, directory=follow_up.directory
-            )
+            left = None if timeout is None else max(RESOLUTION, started + timeout - clock())
+            code = await wait_and_download(playai, [job], recorder, timeout=left, directory=follow_up.directory)
             if code in {ExitCode.ERROR, ExitCode.TIMED_OUT}:
                 _print_wait_command(output, job.id, follow_up)
             return code

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import os
 from collections.abc import AsyncGenerator, Callable, Iterable, Sequence
 from pathlib import Path
@@ -41,8 +42,9 @@ def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
 
     Args:
         texts: Job ids, or `-` for the ids on standard input.
-        stdin: Standard input: the first word of each line is an id, so that the output of one command is the input of
-            the next. Blank lines are ignored. Python sets it to None if the descriptor is closed.
+        stdin: Standard input: the first word of each line is an id, or each line is a job as JSON. So the output of one
+            command is the input of the next. Blank lines are ignored. Python sets it to None if the descriptor is
+            closed.
 
     Raises:
         UsageError: Some ids are malformed. The message has one line for each of them.
@@ -50,9 +52,9 @@ def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
     ids: dict[UUID, None] = {}
     malformed: list[str] = []
     for text in texts:
-        for candidate in _first_words(stdin) if text == STANDARD_INPUT else [text]:
+        for line in _read_lines(stdin) if text == STANDARD_INPUT else [text]:
             try:
-                ids[job_id_of(candidate)] = None
+                ids[job_id_of(_id_in(line) if text == STANDARD_INPUT else line)] = None
             except ValueError as error:
                 malformed.append(str(error))
     if malformed:
@@ -60,12 +62,26 @@ def read_ids(texts: Iterable[str], stdin: Iterable[str] | None) -> list[UUID]:
     return list(ids)
 
 
-def _first_words(stdin: Iterable[str] | None) -> list[str]:
+def _read_lines(stdin: Iterable[str] | None) -> list[str]:
     try:
         # Some editors write a byte order mark at the start of a file.
-        return [words[0] for line in stdin or () if (words := line.lstrip("\ufeff").split())]
+        return [text for line in stdin or () if (text := line.lstrip("\ufeff").strip())]
     except UnicodeDecodeError:
         raise UsageError("standard input is not text") from None
+
+
+def _id_in(line: str) -> str:
+    if not line.startswith("{"):
+        return line.split(maxsplit=1)[0]
+    # The messages do not quote the line, which may contain the text to speak.
+    try:
+        document = json.loads(line)
+    except (ValueError, RecursionError):
+        raise ValueError("a line of standard input that starts with { is not a job id and not a JSON object") from None
+    job_id = document.get("id")
+    if not isinstance(job_id, str):
+        raise ValueError('a JSON object on standard input has no job id in "id"')  # noqa: TRY004 - not a wrong argument
+    return job_id
 
 
 def prepare_directory(path: Path) -> Path:
