@@ -344,12 +344,10 @@ def parse(arguments: Sequence[str]) -> _Command | None:
     """
     if arguments and "=" in arguments[0]:
         raise UsageError("the command must come first; set the key and the user id in the environment")
+    console = help_console(sys.stdout)
+    tokens = _verbose_after_command(arguments) or ["--help"]
     command: _Command | None = app(
-        _verbose_after_command(arguments) or ["--help"],
-        console=help_console(sys.stdout),
-        exit_on_error=False,
-        print_error=False,
-        result_action="return_value",
+        tokens, console=console, exit_on_error=False, print_error=False, result_action="return_value"
     )
     return command
 

@@ -19,7 +19,7 @@ from cyclopts import CycloptsError
 
 from playai_async._cli.app import parse
 from playai_async._cli.errors import ExitCode, UsageError, describe, redact
-from playai_async._cli.output import Output, one_line
+from playai_async._cli.output import Output, one_line, writing_results
 from playai_async._exceptions import ConfigurationError
 
 __all__ = ["command_line", "run"]
@@ -60,7 +60,8 @@ def command_line(arguments: Sequence[str]) -> int:
 
 def _parse(arguments: Sequence[str]) -> Coroutine[Any, Any, ExitCode] | None:
     try:
-        return parse(arguments)
+        with writing_results():  # `parse` writes the help, and nothing else to standard output
+            return parse(arguments)
     except BrokenPipeError:  # the reader of the help has seen enough, as `head` has
         return None
 

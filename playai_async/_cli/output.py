@@ -7,11 +7,12 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import io
 import os
 import re
 import stat
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
-from typing import IO, TypeAlias
+from typing import IO, TypeAlias, cast
 
 from rich.box import SIMPLE_HEAD
 from rich.console import Console, RenderableType
@@ -20,7 +21,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Output", "Renderable", "help_console", "one_line", "progress_view"]
+__all__ = ["Output", "Renderable", "help_console", "one_line", "progress_view", "writing_results"]
 
 Renderable: TypeAlias = RenderableType
 """Something that rich can draw."""
@@ -48,9 +49,27 @@ def one_line(text: object) -> str:
     return " ".join(printable.split())
 
 
+class _ClosedStream(io.TextIOBase):
+    """A closed standard output. Python sets it to None, and `print` would drop the text without an error."""
+
+    def write(self, _: str) -> int:
+        raise OSError("it is closed")
+
+
+@contextlib.contextmanager
+def writing_results() -> Generator[None, None, None]:
+    """Make an error in the block name standard output. A broken pipe is raised as it is."""
+    try:
+        yield
+    except BrokenPipeError:
+        raise
+    except OSError as error:
+        raise OSError(f"standard output cannot be written: {error.strerror or error}") from error
+
+
 def help_console(stream: IO[str] | None) -> Console:
     """Return a console for help texts. It is wide enough for them, whatever the width of the terminal."""
-    console = _console(stream)
+    console = _console(stream or _ClosedStream())
     console.width = min(max(console.width, _MIN_HELP_WIDTH), _MAX_HELP_WIDTH)
     return console
 
@@ -79,14 +98,14 @@ class Output:
     """The two output streams of a command.
 
     Args:
-        out: Standard output, for results. Python sets it to None if the descriptor is closed; results are then dropped.
-        err: Standard error, for messages and progress; None likewise.
+        out: Standard output, for results. Python sets it to None if the descriptor is closed; then results are errors.
+        err: Standard error, for messages and progress. If it is None, they are dropped.
         verbose: Whether to log requests.
     """
 
     def __init__(self, out: IO[str] | None, err: IO[str] | None, *, verbose: bool = False) -> None:
         self.verbose = verbose
-        self._out = out
+        self._out = out or _ClosedStream()
         self._err = _console(err)
         self._progress: _LiveProgress | None = None
 
@@ -96,9 +115,7 @@ class Output:
         Raises:
             OSError: The line cannot be written; `BrokenPipeError` if the reader has closed the pipe.
         """
-        if self._out is None:
-            return
-        with self._progress_hidden() if self._out.isatty() else contextlib.nullcontext():
+        with self._progress_hidden() if self._out.isatty() else contextlib.nullcontext(), writing_results():
             self._out.write(line + "\n")
             self._out.flush()
 
@@ -107,20 +124,28 @@ class Output:
         with self._progress_hidden():
             self._err.print(line, soft_wrap=True)
 
+    def try_message(self, line: str) -> None:
+        """Write a line to standard error, if that is possible."""
+        with contextlib.suppress(OSError):
+            self.message(line)
+
     def log(self, line: str) -> None:
-        """Write a line about a request to standard error, if the output is verbose. Errors are ignored."""
+        """Write a line about a request to standard error, if the output is verbose and if that is possible."""
         if self.verbose:
-            with contextlib.suppress(OSError):
-                self.message(line)
+            self.try_message(line)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-        """Write a table to standard output, at least 80 columns wide. The first two columns are left-aligned."""
+        """Write a table to standard output, at least 80 columns wide. The first two columns are left-aligned.
+
+        Raises:
+            OSError: The table cannot be written, as in `result`.
+        """
         table = Table(box=SIMPLE_HEAD, pad_edge=False, show_edge=False)
         for index, column in enumerate(columns):
             table.add_column(column, justify="left" if index < 2 else "right", no_wrap=True)  # noqa: PLR2004 - see the docstring
         for row in rows:
             table.add_row(*row)
-        if self._out is not None:
+        with writing_results():
             console = _console(self._out)
             console.width = max(_MIN_TABLE_WIDTH, console.width)
             console.print(table)
@@ -207,9 +232,7 @@ class _LiveProgress:
         self._live.start(refresh=True)
 
 
-def _is_piped(stream: IO[str] | None) -> bool:
-    if stream is None:
-        return False
+def _is_piped(stream: IO[str] | io.TextIOBase) -> bool:
     try:
         mode = os.fstat(stream.fileno()).st_mode
     except (OSError, ValueError):  # the stream has no descriptor, or the descriptor is closed
@@ -224,12 +247,12 @@ class _Console(Console):
         raise BrokenPipeError
 
 
-def _console(stream: IO[str] | None) -> Console:
+def _console(stream: IO[str] | io.TextIOBase | None) -> Console:
     # Ask the stream whether it is a terminal: with FORCE_COLOR set, rich would draw progress into a log file.
     # `stderr=True` matters if the stream is None: by default rich would then write to standard output.
     is_terminal = stream is not None and stream.isatty()
     return _Console(
-        file=stream,
+        file=cast("IO[str] | None", stream),
         stderr=True,
         force_terminal=is_terminal,
         markup=False,

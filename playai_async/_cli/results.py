@@ -5,7 +5,9 @@ This module does not wait for anything, and does not know how progress is drawn.
 
 from __future__ import annotations
 
+import contextlib
 import json
+from collections.abc import Generator
 from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
@@ -165,6 +167,7 @@ class OutcomeRecorder:
     reporter: Reporter
     counts: JobCounts
     exit_codes: set[ExitCode] = attrs.field(factory=set[ExitCode], init=False)
+    _lost_ids: list[UUID] = attrs.field(factory=list[UUID], init=False)
 
     def record(self, job_id: UUID, outcome: Outcome, *, file: Path | None = None) -> None:
         """Record the outcome of one job; `file` is the path of its audio, if that was downloaded.
@@ -174,4 +177,18 @@ class OutcomeRecorder:
         """
         self.counts.add(outcome)
         self.exit_codes.add(exit_code_of(outcome))
-        self.reporter.report(outcome, job_id, file=file)
+        try:
+            self.reporter.report(outcome, job_id, file=file)
+        except OSError:
+            self._lost_ids.append(job_id)
+            raise
+
+    @contextlib.contextmanager
+    def printing_lost_ids(self) -> Generator[None, None, None]:
+        """If the block fails, print on standard error the ids of the jobs whose line could not be written."""
+        try:
+            yield
+        except OSError:
+            for job_id in self._lost_ids:
+                self.reporter.output.try_message(f"playai-async: the result of job {job_id} could not be written")
+            raise

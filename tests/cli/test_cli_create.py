@@ -10,6 +10,7 @@ from uuid import UUID
 
 import pytest
 
+from playai_async import InvalidResponseError, PlayAISession
 from playai_async._cli.errors import UsageError
 from playai_async.emulator import Emulator, Hang, Slow, Status
 from tests.cli.conftest import KEY, USER, Broken, CommandResult, Shell, Terminal, files_in
@@ -142,6 +143,24 @@ async def test_a_refusal_is_an_error(emulator: Emulator, shell: Shell, status: i
     assert KEY not in line
     assert USER not in line
     assert emulator.jobs == ()
+
+
+async def test_an_error_that_names_the_job_prints_the_wait_command(
+    emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The job was created, although the reply was not as expected. Exit code 3."""
+    job = UUID(int=7)
+
+    async def create_job(*_: object, **__: object) -> None:
+        raise InvalidResponseError("The reply is not a job.", problems=[], job_id=job)
+
+    monkeypatch.setattr(PlayAISession, "create_job", create_job)
+    result = await shell.run(*SHORT)
+    assert (result.status, result.out) == (3, "")
+    assert result.err.splitlines() == [
+        f"{job}: The reply is not a job.",
+        f"playai-async: job {job} was created; to wait for it: playai-async wait {job}",
+    ]
 
 
 async def test_create_times_out(emulator: Emulator, shell: Shell) -> None:

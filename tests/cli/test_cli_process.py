@@ -2,7 +2,9 @@
 
 import asyncio
 import os
+import re
 import runpy
+import shlex
 import subprocess
 import sys
 import termios
@@ -29,10 +31,10 @@ def run(command: Sequence[str], **settings: str) -> subprocess.CompletedProcess[
     )
 
 
-def test_a_broken_pipe_prints_nothing(
+def test_a_broken_pipe_prints_the_id_alone(
     emulate_process: tuple[subprocess.Popen[str], dict[str, str], list[str]],
 ) -> None:
-    """As with `| head`: no traceback, and no message of Python at exit."""
+    """As with `| head`: no other message, no traceback, and no message of Python at exit."""
     _, settings, jobs = emulate_process
     reader, writer = os.pipe()
     os.close(reader)
@@ -42,7 +44,29 @@ def test_a_broken_pipe_prints_nothing(
         os.close(writer)
         assert process.wait(SECONDS) == 3
         assert process.stderr
-        assert process.stderr.read() == ""
+        assert process.stderr.read() == f"playai-async: the result of job {jobs[0]} could not be written\n"
+
+
+UNWRITABLE = {"closed": ">&-", "full": "> /dev/full", "read-only": "1< /dev/null"}
+"""Redirections of standard output after which nothing can be written to it."""
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs a device that is always full")
+@pytest.mark.parametrize("redirection", UNWRITABLE.values(), ids=UNWRITABLE)
+@pytest.mark.parametrize("options", ["", "--json", "--wait", "--help"])
+def test_an_unwritable_standard_output_is_an_error(
+    emulate_process: tuple[subprocess.Popen[str], dict[str, str], list[str]], options: str, redirection: str
+) -> None:
+    """The id of a created job goes to standard error. Exit code 3."""
+    _, settings, _ = emulate_process
+    command = shlex.join([*PROGRAM, "create", "--voice", "v", "--text", "x", *options.split()])
+    result = run(["sh", "-c", f"{command} {redirection}"], **settings)
+    lines = result.stderr.splitlines()
+    assert result.returncode == 3
+    assert lines.pop().startswith("playai-async: standard output cannot be written: ")
+    if options != "--help":
+        assert re.fullmatch(r"playai-async: job ([0-9a-f-]{36}) was created; .*: playai-async wait \1", lines.pop())
+    assert lines == []
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")

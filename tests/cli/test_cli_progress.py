@@ -184,17 +184,24 @@ async def test_progress_is_removed_if_the_block_fails() -> None:
     assert err.lines() == []
 
 
-async def test_output_to_closed_streams_is_dropped(
-    emulator: Emulator, shell: Shell, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Python sets a closed stream to None. Nothing is written to the other stream instead."""
+def test_a_result_for_a_closed_standard_output_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python sets the closed stream to None. Nothing is written to standard error instead."""
+    err = Terminal()
+    monkeypatch.setattr(sys, "stderr", err)
+    output = Output(None, err)
+    with pytest.raises(OSError, match="standard output cannot be written: it is closed"):
+        output.result("one")
+    with pytest.raises(OSError, match="standard output cannot be written: it is closed"):
+        output.table(["a"], [["b"]])
+    assert err.getvalue() == ""
+
+
+def test_a_message_for_a_closed_standard_error_is_dropped(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is not written to standard output instead."""
     out = Terminal()
-    nowhere = Output(None, None)
-    nowhere.result("one")
-    nowhere.table(["a"], [["b"]])
     monkeypatch.setattr(sys, "stdout", out)
     monkeypatch.setattr(sys, "stderr", None)
-    nowhere.message("two")
+    Output(out, None).message("one")
     assert out.getvalue() == ""
 
 

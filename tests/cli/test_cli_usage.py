@@ -110,6 +110,19 @@ def test_standard_input_must_be_text(shell: Shell, monkeypatch: pytest.MonkeyPat
     assert "standard input is not text" in shell.err.getvalue()
 
 
+def test_standard_input_must_be_readable(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    """For example, a directory is not."""
+
+    def failing() -> Iterator[str]:
+        yield f"{ID}\n"
+        raise IsADirectoryError(errno.EISDIR, "Is a directory")
+
+    shell._connect("")
+    monkeypatch.setattr(sys, "stdin", failing())
+    assert main.command_line(["wait", "-"]) == 2
+    assert shell.err.getvalue() == "playai-async: standard input cannot be read: Is a directory\n"
+
+
 def test_a_closed_standard_input_has_no_ids(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
     """Python sets it to None."""
     shell._connect("")

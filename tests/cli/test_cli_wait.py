@@ -1,6 +1,7 @@
 """`playai-async wait`: results, errors and exit codes."""
 
 import asyncio
+import errno
 import io
 from uuid import UUID
 
@@ -252,6 +253,20 @@ async def test_a_cancelled_wait_leaves_nothing_running(emulator: Emulator, shell
     assert [task for task in asyncio.all_tasks() if "playai_async/_cli" in repr(task)] == []
     assert [task for task in asyncio.all_tasks() if task.get_name() == "playai_async"] == []
     assert (shell.out.getvalue(), shell.err.getvalue()) == ("", "")
+
+
+@pytest.mark.parametrize("command", ["get", "wait", "wait --json"])
+@pytest.mark.parametrize("error", [BrokenPipeError(), OSError(errno.ENOSPC, "No space left on device")], ids=str)
+async def test_an_id_that_cannot_be_written_goes_to_standard_error(
+    emulator: Emulator, shell: Shell, command: str, error: OSError
+) -> None:
+    """It may be known from the pipe of another command only. An id that was written does not."""
+    job = emulator.add_job()
+    await shell.run(*command.split(), job)
+    shell.out = Broken(error)
+    with pytest.raises(OSError, match=error.strerror):
+        await shell.run(*command.split(), job)
+    assert shell.err.getvalue() == f"playai-async: the result of job {job} could not be written\n"
 
 
 async def test_a_broken_pipe_ends_the_other_waits(emulator: Emulator, shell: Shell) -> None:

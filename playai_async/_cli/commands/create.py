@@ -102,7 +102,9 @@ async def create(
         try:
             job = await playai.create_job(parameters, timeout=timeout)
         except PlayAIError as error:
-            reporter.report(error)
+            reporter.report(error, error.job_id)
+            if error.job_id is not None:
+                _print_wait_command(output, error.job_id, follow_up)
             return exit_code_of(error)
         except asyncio.CancelledError:
             _warn_if_job_may_exist(playai, output)
@@ -123,7 +125,7 @@ async def create(
 def _warn_if_job_may_exist(playai: PlayAISession, output: Output) -> None:
     stats = playai.stats
     if stats.requests > stats.throttled + stats.transient_failures:
-        _message(output, "playai-async: interrupted while the job was being created; the job may exist")
+        output.try_message("playai-async: interrupted while the job was being created; the job may exist")
 
 
 @contextlib.contextmanager
@@ -132,7 +134,8 @@ def _printing_id_on_failure(output: Output, job_id: UUID, follow_up: FollowUp) -
     try:
         yield
     except asyncio.CancelledError:
-        _message(output, f"playai-async: job {job_id} keeps running; to wait for it: {follow_up.wait_command(job_id)}")
+        command = follow_up.wait_command(job_id)
+        output.try_message(f"playai-async: job {job_id} keeps running; to wait for it: {command}")
         raise
     except Exception:  # for example a full disk, or a closed pipe
         _print_wait_command(output, job_id, follow_up)
@@ -140,9 +143,5 @@ def _printing_id_on_failure(output: Output, job_id: UUID, follow_up: FollowUp) -
 
 
 def _print_wait_command(output: Output, job_id: UUID, follow_up: FollowUp) -> None:
-    _message(output, f"playai-async: job {job_id} was created; to wait for it: {follow_up.wait_command(job_id)}")
-
-
-def _message(output: Output, line: str) -> None:
-    with contextlib.suppress(OSError):  # an error here would replace the exception that is being handled
-        output.message(line)  # not through `one_line`: a path with two spaces must stay as it is
+    # Not through `one_line`: a path with two spaces must stay as it is.
+    output.try_message(f"playai-async: job {job_id} was created; to wait for it: {follow_up.wait_command(job_id)}")

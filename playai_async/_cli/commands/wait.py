@@ -68,6 +68,8 @@ def _read_lines(stdin: Iterable[str] | None) -> list[str]:
         return [text for line in stdin or () if (text := line.lstrip("\ufeff").strip())]
     except UnicodeDecodeError:
         raise UsageError("standard input is not text") from None
+    except OSError as error:
+        raise UsageError(f"standard input cannot be read: {error.strerror}") from None
 
 
 def _id_in(line: str) -> str:
@@ -109,7 +111,9 @@ async def get(open_session: OpenSession, job_id: UUID, reporter: Reporter) -> Ex
         except PlayAIError as error:
             reporter.report(error, job_id)
             return exit_code_of(error)
-        reporter.report(job)
+        recorder = OutcomeRecorder(reporter, JobCounts(1))
+        with recorder.printing_lost_ids():
+            recorder.record(job.id, job)
         return ExitCode.SUCCESS
 
 
@@ -133,7 +137,8 @@ async def wait(
     counts = JobCounts(len(job_ids), downloading=None if directory is None else 0)
     recorder = OutcomeRecorder(reporter, counts)
     async with open_session() as playai, reporter.output.show_progress(lambda: counts.view(playai.stats)):
-        return await wait_and_download(playai, job_ids, recorder, timeout=timeout, directory=directory)
+        with recorder.printing_lost_ids():
+            return await wait_and_download(playai, job_ids, recorder, timeout=timeout, directory=directory)
 
 
 async def wait_and_download(
