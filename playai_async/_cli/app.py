@@ -25,7 +25,7 @@ from playai_async._api.urls import checked_base_url
 from playai_async._cli.commands.create import FollowUp, build_parameters, create, read_text
 from playai_async._cli.commands.emulator import demo, emulate
 from playai_async._cli.commands.wait import STANDARD_INPUT, get, prepare_directory, read_ids, wait
-from playai_async._cli.errors import ExitCode, UsageError
+from playai_async._cli.errors import ExitCode, UsageError, unknown_option
 from playai_async._cli.network import OpenSession, Proxies, session_opener
 from playai_async._cli.output import Output, help_console
 from playai_async._cli.results import Reporter
@@ -199,7 +199,7 @@ def _get(
         as_json: Print the job as one line of JSON, with the field names of the service.
         verbose: Log each request to standard error.
     """
-    _refuse_options([job_id, *extra])
+    _refuse_options([job_id, *extra], "get")
     if extra:
         raise UsageError("get takes one id; for several ids, use wait")
     job_ids = read_ids([job_id], sys.stdin)
@@ -245,7 +245,7 @@ def _wait(
         window: Seconds after which the service counts requests anew. The quota is for this time, if it is not a minute.
         verbose: Log each request to standard error.
     """
-    _refuse_options(job_ids)
+    _refuse_options(job_ids, "wait")
     found = read_ids(job_ids, sys.stdin)
     output = _standard_streams(verbose=verbose)
     open_session = _checked_session(Pacing(requests_per_window=requests_per_minute, window=window), output)
@@ -360,10 +360,11 @@ def _verbose_after_command(arguments: Sequence[str]) -> list[str]:
     return rest
 
 
-def _refuse_options(texts: Sequence[str]) -> None:
+def _refuse_options(texts: Sequence[str], command: str) -> None:
     for text in texts:
         if text.startswith("-") and text != STANDARD_INPUT:
-            raise UsageError(f"unknown option: {text}")
+            options = [name for argument in app[command].assemble_argument_collection() for name in argument.names]
+            raise unknown_option(text, options)
 
 
 def _checked_session(pacing: Pacing, output: Output) -> OpenSession:

@@ -9,13 +9,14 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterable, Sequence
+from difflib import get_close_matches
 from enum import IntEnum
 
-from cyclopts import CycloptsError, MissingArgumentError, UnusedCliTokensError
+from cyclopts import CycloptsError, MissingArgumentError, UnknownCommandError, UnusedCliTokensError
 
 from playai_async._api.credentials import Credentials
 
-__all__ = ["ExitCode", "UsageError", "describe", "redact", "worst"]
+__all__ = ["ExitCode", "UsageError", "describe", "redact", "unknown_option", "worst"]
 
 
 class ExitCode(IntEnum):
@@ -41,6 +42,12 @@ _WORST_FIRST = (ExitCode.ERROR, ExitCode.TIMED_OUT, ExitCode.JOB_FAILED, ExitCod
 _OPTION_NAME = re.compile(r"--[a-zA-Z]+(?:-[a-zA-Z]+)*|-[a-zA-Z]")
 """The name of an option. A short name has one letter, because the letters after it may be its value."""
 
+_GENERAL_OPTIONS = ("--help", "--install-completion", "--verbose", "--version")
+"""The options that need no command."""
+
+_SIMILAR = 0.75
+"""How similar a suggested option must be. With the default, 0.6, `--version` would be suggested for `--json`."""
+
 _QUOTED_OPTION = re.compile(r'"(--?[^"\s]*)"')
 """An option in quotes, as some versions of cyclopts print it."""
 
@@ -56,6 +63,8 @@ def describe(error: Exception) -> str:
     if isinstance(error, UnusedCliTokensError):
         hint = "; put the text after --text, in quotes" if command == "create" else ""
         return f"unexpected argument: {' '.join(error.unused_tokens or ())}{hint}"
+    if isinstance(error, UnknownCommandError) and error.unused_tokens and error.unused_tokens[0].startswith("-"):
+        return str(unknown_option(error.unused_tokens[0], _GENERAL_OPTIONS, hint="; options follow the command"))
     if isinstance(error, MissingArgumentError) and error.argument is not None:
         name = error.argument.name
         if name == "ID":
@@ -65,6 +74,18 @@ def describe(error: Exception) -> str:
             return f"{name} is missing{'.' if separator else ''}{separator}{guess}"
         return f"{name} needs a value"
     return _message_of(error)
+
+
+def unknown_option(text: str, known: Iterable[str], *, hint: str = "") -> UsageError:
+    """Return the error for an option that does not exist.
+
+    Args:
+        text: The argument.
+        known: The options to suggest, if one is similar.
+        hint: What to add if none is similar.
+    """
+    similar = get_close_matches(text.partition("=")[0], list(known), n=1, cutoff=_SIMILAR)
+    return UsageError(f"unknown option: {text}" + (f"; did you mean {similar[0]}?" if similar else hint))
 
 
 def redact(message: str, arguments: Sequence[str]) -> str:

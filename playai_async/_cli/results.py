@@ -6,7 +6,9 @@ This module does not wait for anything, and does not know how progress is drawn.
 from __future__ import annotations
 
 import contextlib
+import errno
 import json
+import os
 from collections.abc import Generator
 from pathlib import Path
 from typing import TypeAlias
@@ -14,7 +16,7 @@ from uuid import UUID
 
 import attrs
 
-from playai_async._cli.errors import ExitCode
+from playai_async._cli.errors import ExitCode, redact
 from playai_async._cli.output import Output, Renderable, one_line, progress_view
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, Failed, TtsJob
@@ -26,6 +28,16 @@ Outcome: TypeAlias = TtsJob | PlayAIError | OSError
 """A finished job, or the error that ended its wait or its download."""
 
 _MEGABYTE = 1_000_000
+
+_CONNECTION_ERRORS = {
+    errno.ECONNABORTED,
+    errno.ECONNREFUSED,
+    errno.ECONNRESET,
+    errno.EHOSTUNREACH,
+    errno.ENETUNREACH,
+    errno.ETIMEDOUT,
+}
+"""Errors of connections, of which the messages of aiohttp have no description. TLS and DNS have other numbers."""
 
 
 def id_of(outcome: TtsJob | PlayAIError) -> UUID:
@@ -98,9 +110,25 @@ def _describe(error: PlayAIError | OSError) -> str:
     if not isinstance(error, PlayAIError):
         return one_line(f"the audio cannot be saved: {error}")
     text = one_line(error)
+    reason = _reason_of(error)
+    if reason not in text:
+        text += f" The reason: {reason}."
     if isinstance(error, WaitTimeoutError) and error.last_error is not None:
-        text += f" The last error: {one_line(error.last_error)}"
+        text += f" The last error: {_describe(error.last_error)}"
     return text
+
+
+def _reason_of(error: PlayAIError) -> str:
+    """Return the message of the error below, such as the host and the port of a refused connection, or nothing."""
+    cause = error.__cause__
+    code = getattr(cause, "errno", None)
+    try:
+        reason = one_line(redact(str(cause), ()))
+    except Exception:  # noqa: BLE001 - an error of any library
+        return ""
+    if cause is None or code not in _CONNECTION_ERRORS:
+        return "" if cause is None else reason.rstrip(".")
+    return f"{reason} ({os.strerror(code)})"
 
 
 @attrs.define

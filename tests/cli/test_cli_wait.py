@@ -7,7 +7,7 @@ from uuid import UUID
 
 import pytest
 
-from playai_async import SessionClosedError
+from playai_async import SessionClosedError, TransportError, WaitTimeoutError
 from playai_async._cli.output import Output
 from playai_async._cli.results import Reporter
 from playai_async.emulator import Emulator, Malformed, Status
@@ -239,7 +239,44 @@ async def test_an_unreachable_service_is_an_error(emulator: Emulator, shell: She
     await emulator.stop()
     result = await shell.run("wait", NO_JOB)
     assert result.status == 3
-    assert len(result.err.splitlines()) == 1
+    (line,) = result.err.splitlines()
+    host = emulator.base_url.removeprefix("http://")
+    assert f"The reason: Cannot connect to host {host} " in line
+    assert line.endswith("(Connection refused).")
+
+
+class UnprintableError(Exception):
+    """An error of a library."""
+
+    def __str__(self) -> str:
+        raise ZeroDivisionError
+
+
+@pytest.mark.parametrize(
+    ("cause", "printed"),
+    [
+        (None, "It failed (OSError)."),
+        (Exception("OSError"), "It failed (OSError)."),
+        (Exception(), "It failed (OSError)."),
+        (UnprintableError(), "It failed (OSError)."),
+        (Exception("No\nroute."), "It failed (OSError). The reason: No route."),
+        (OSError(errno.ECONNRESET, "lost"), f"It failed (OSError). The reason: [Errno {errno.ECONNRESET}] lost "),
+        (Exception(f"no {KEY}"), "It failed (OSError). The reason: no "),
+    ],
+    ids=["none", "in the message", "empty", "unprintable", "more", "number", "secret"],
+)
+@pytest.mark.usefixtures("credentials")
+def test_the_reason_of_an_error_is_printed(shell: Shell, cause: Exception | None, printed: str) -> None:
+    """If it says more than the error. Also the reason of the last error before a timeout."""
+    reporter = Reporter(Output(shell.out, shell.err))
+    error = TransportError("It failed (OSError).")
+    error.__cause__ = cause
+    reporter.report(error)
+    reporter.report(WaitTimeoutError("Too late.", last_error=error, elapsed=1, polls=1))
+    first, second = shell.err.getvalue().splitlines()
+    assert first.startswith(printed)
+    assert second == f"Too late. The last error: {first}"
+    assert KEY not in first
 
 
 async def test_a_cancelled_wait_leaves_nothing_running(emulator: Emulator, shell: Shell) -> None:
