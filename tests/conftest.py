@@ -6,12 +6,11 @@ import asyncio
 import gc
 import inspect
 import random
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator
 
 import pytest
 
 from playai_async import PlayAISession
-from playai_async._api.converter import JobConverter
 from playai_async.emulator import Emulator
 from tests.support.dice import Dice
 from tests.support.scripted import API_KEY, USER_ID, ScriptedService
@@ -35,19 +34,6 @@ def pytest_collection_finish() -> None:
     """Exempt what is loaded by now from garbage collection, which runs after each test."""
     gc.collect()
     gc.freeze()
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_converter() -> Iterator[None]:
-    """Compile the converter once, and not for each session: it has no state, and takes milliseconds."""
-    compiled = vars(JobConverter())
-
-    def share(converter: JobConverter) -> None:
-        vars(converter).update(compiled)
-
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(JobConverter, "__init__", share)
-        yield
 
 
 @pytest.fixture(autouse=True)
