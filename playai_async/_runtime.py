@@ -188,7 +188,7 @@ class Runtime:
         poller = build_poller(client, api.status, _is_done, self._pacing, shared=shared)
         scopes = CancelScopes(self._lifecycle)
         creator = Creator(new_jobs.remember(api.create), self._creation_dispatcher(client), scopes, self._emitter)
-        disk = Disk(in_flight.limit)
+        disk = Disk(2 * in_flight.limit)  # one for each download, and for those that wait for a disk that hangs
         downloader = Downloader(
             transport.http,
             credentials=self._credentials,

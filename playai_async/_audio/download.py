@@ -45,10 +45,7 @@ OnProgress: TypeAlias = Callable[[int, int | None], object]
 _FetchAgain: TypeAlias = Callable[[], Awaitable[TtsJob]]
 
 _CHUNK = 64 * 1024
-"""Bytes read at once."""
-
-_WRITE = 256 * 1024
-"""Bytes written at once. A switch to a thread and back takes about as long as writing them."""
+"""Bytes read and written at once, at most."""
 
 _END_GRACE = 0.25
 """Seconds in which a response of unknown length must end after the last byte that is expected, or is cut off."""
@@ -113,7 +110,7 @@ class Downloader:
         download.use(job)
         try:
             await self._try(download)
-            await self._disk.run(download.save)
+            await self._disk.run(download.part.finish)
         except BaseException:
             await self._disk.clean_up(download.part.discard)
             raise
@@ -270,7 +267,6 @@ class _Download:
     part: PartFile
     url: URL = attrs.field(init=False)
     transfer: Transfer = attrs.field(init=False)
-    _unwritten: bytearray = attrs.field(factory=bytearray, init=False)
 
     def use(self, job: TtsJob[Completed]) -> None:
         """Download from the URL of a job from now on. What came from another URL may be of another version."""
@@ -304,7 +300,6 @@ class _Download:
 
     async def start_over(self) -> None:
         """Discard everything received so far."""
-        self._unwritten.clear()
         await self.disk.run(self.part.restart)
 
     async def on_chunk(self, chunk: bytes) -> None:
@@ -312,20 +307,12 @@ class _Download:
         if not chunk:
             return
         self.transfer.on_chunk(len(chunk))
-        self._unwritten += chunk
-        if len(self._unwritten) >= _WRITE:
-            data, self._unwritten = self._unwritten, bytearray()
-            await self.disk.run(self.part.write, data)
+        await self.disk.run(self.part.write, chunk)
         if self.on_progress is not None:
             outcome = self.on_progress(self.transfer.received, int(self.transfer.expected_size))
             if inspect.iscoroutine(outcome):
                 outcome.close()
                 raise TypeError("on_progress returned a coroutine, which nothing awaits; it must be a plain callable")
-
-    def save(self) -> None:
-        """Write the rest, and move the file to its destination."""
-        self.part.write(self._unwritten)
-        self.part.finish()
 
 
 def _checked_url(job_id: UUID, url: str, base: URL | None = None) -> URL:

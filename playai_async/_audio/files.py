@@ -145,7 +145,7 @@ class PartFile:
                 self._file.seek(0)
                 self._file.truncate()
 
-    def write(self, data: bytes | bytearray) -> None:
+    def write(self, data: bytes) -> None:
         """Append data. `restart` must have been called before.
 
         Raises:
