@@ -20,6 +20,8 @@ from typing import Any, TypeAlias
 
 import aiohttp
 import attrs
+from aiohttp.client_proto import ResponseHandler
+from aiohttp.tracing import Trace
 from multidict import CIMultiDict
 from yarl import URL
 
@@ -132,14 +134,16 @@ class _ProxyConnector(aiohttp.TCPConnector):
 
     proxies = Proxies()
 
-    async def connect(self, req: aiohttp.ClientRequest, traces: list[Any], timeout: aiohttp.ClientTimeout) -> Any:
+    async def _create_connection(
+        self, req: aiohttp.ClientRequest, traces: list[Trace], timeout: aiohttp.ClientTimeout
+    ) -> ResponseHandler:
         proxy = self.proxies.proxy_for(req.url)
         if proxy is not None:
             login = "" if proxy.user is None else f"{proxy.user}:{proxy.password or ''}"
             encoded = base64.b64encode(login.encode()).decode()
             headers = CIMultiDict({"Proxy-Authorization": f"Basic {encoded}"} if login else {})
             req.update_proxy(proxy.with_user(None), None, headers)
-        return await super().connect(req, traces, timeout)
+        return await super()._create_connection(req, traces, timeout)
 
 
 def _request_log(output: Output) -> aiohttp.TraceConfig:

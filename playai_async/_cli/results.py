@@ -121,13 +121,15 @@ def _describe(error: PlayAIError | OSError) -> str:
 def _reason_of(error: PlayAIError) -> str:
     """Return the message of the error below, such as the host and the port of a refused connection, or nothing."""
     cause = error.__cause__
+    if cause is None or isinstance(getattr(cause, "status", None), int):
+        return ""  # the message of the error names the status of an answer
     code = getattr(cause, "errno", None)
     try:
         reason = one_line(redact(str(cause), ()))
     except Exception:  # noqa: BLE001 - an error of any library
         return ""
-    if cause is None or code not in _CONNECTION_ERRORS:
-        return "" if cause is None else reason.rstrip(".")
+    if code not in _CONNECTION_ERRORS:
+        return reason.rstrip(".")
     return f"{reason} ({os.strerror(code)})"
 
 
