@@ -135,6 +135,14 @@ async def test_requests_go_through_the_proxy(
     assert "p%40ss" not in result.err
 
 
+async def test_creations_go_through_the_proxy(remote: None, proxy: RefusingProxy, shell: Shell) -> None:
+    """As status requests do, although they have connections of their own."""
+    result = await shell.run("create", "--voice", "v", "--text", "x")
+    assert (result.status, result.out) == (3, "")
+    assert set(proxy.requests) == {"CONNECT playai.test:443 HTTP/1.1"}
+    assert "may exist" not in result.err
+
+
 async def test_nothing_for_a_loopback_address_goes_through_the_proxy(
     emulator: Emulator, netrc: None, proxy: RefusingProxy, shell: Shell, tmp_path: Path
 ) -> None:
@@ -226,7 +234,7 @@ async def test_verbose_logs_a_request_without_an_answer(
 
 
 async def test_verbose_logs_a_refused_connection(emulator: Emulator, shell: Shell) -> None:
-    """And a cancelled request."""
+    """With the reason."""
     await emulator.stop()
     result = await shell.run("get", ID, "--verbose")
     assert re.search(r" s \(no connection to 127\.0\.0\.1:\d+\)$", result.err.splitlines()[0])
