@@ -86,7 +86,9 @@ async def _interrupted_in_a_download(command: str, directory: Path, number: sign
     """Return standard error and the job id."""
     async with Emulator(job_duration=0.1) as emulator:
         emulator.inject(Slow(SECONDS), endpoint="audio")
-        arguments = ["--voice", "v", "--text", "x" * 1000] if command == "create" else [str(emulator.add_job())]
+        text = "x" * 1000  # long enough that a part of the audio is written soon: short writes are collected
+        job = [str(emulator.add_job(input={"text": text}))] if command == "wait" else []
+        arguments = job or ["--voice", "v", "--text", text]
         process = await _started(command, *arguments, "--download", str(directory), to=emulator)
         async with asyncio.timeout(SECONDS):
             while not any((directory / name).stat().st_size for name in files_in(directory)):

@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("credentials")
         (f"wait --request-per-minute=5 {ID}", "--request-per-minute; did you mean --requests-per-minute?"),
         (f"get {ID} --jsn", "unknown option: --jsn; did you mean --json?"),
         (f"create --voice v --text {ID} --timout 5", "Unknown option: --timout. Did you mean --timeout?"),
-        (f"wiat {ID}", 'Unknown command "wiat". Did you mean "wait"?'),
+        (f"waitt {ID}", 'Unknown command "waitt". Did you mean "wait"?'),
         ("--verson", "unknown option: --verson; did you mean --version?"),
         (f"--verbos wait {ID}", "unknown option: --verbos; did you mean --verbose?"),
         (f"--json wait {ID}", "unknown option: --json; options follow the command"),
