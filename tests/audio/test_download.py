@@ -48,6 +48,7 @@ from tests.support.audio_host import (
     redirect,
 )
 from tests.support.clock import now
+from tests.support.files import files_left
 from tests.support.raw_server import raw_server
 from tests.support.scripted import API_KEY, JOB_ID, USER_ID
 
@@ -137,7 +138,7 @@ async def test_a_job_that_is_not_completed_cannot_be_downloaded(emulator: Emulat
                 await playai.download(job, tmp_path)
         with pytest.raises(NotFoundError):
             await playai.download(unknown, tmp_path)
-    assert list(tmp_path.iterdir()) == []
+    assert files_left(tmp_path) == []
 
 
 @pytest.mark.parametrize(

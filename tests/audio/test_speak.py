@@ -30,6 +30,7 @@ from playai_async._audio.files import Destination, PartFile
 from playai_async.emulator import Emulator, Hang, Reset, Slow, Status
 from tests.support.clock import now
 from tests.support.contract_checks import assert_request_conforms
+from tests.support.files import files_left
 from tests.support.scripted import API_KEY, USER_ID
 
 PARAMETERS = TtsParameters("The quick brown fox jumps over the lazy dogs.", "v", output_format="wav", seed=7)
@@ -187,7 +188,7 @@ async def test_a_job_that_failed_raises(playai: PlayAISession, emulator: Emulato
     with pytest.raises(JobFailedError) as caught:
         await speaking
     assert caught.value.job_id == job_id
-    assert list(tmp_path.iterdir()) == []
+    assert files_left(tmp_path) == []
 
 
 async def test_a_refusal_by_the_service_is_raised(emulator: Emulator, playai: PlayAISession, tmp_path: Path) -> None:
@@ -251,7 +252,7 @@ async def test_one_deadline_bounds_all_three(
     with pytest.raises(WaitTimeoutError, match=words) as caught:
         await playai.speak(PARAMETERS, tmp_path, timeout=seconds)
     assert now() - began == pytest.approx(seconds, abs=0.1)
-    assert list(tmp_path.iterdir()) == []
+    assert files_left(tmp_path) == []
     if endpoint == "audio":
         assert caught.value.job is not None
         assert isinstance(caught.value.job.output, Completed)
@@ -286,7 +287,7 @@ async def test_an_early_end_leaves_nothing(
         with pytest.raises(SessionClosedError) as caught:
             await speaking
         assert caught.value.job_id == (None if endpoint == "create" else emulator.jobs[0])
-    assert list(tmp_path.iterdir()) == []
+    assert files_left(tmp_path) == []
     assert (playai.stats.open_waits, playai.stats.in_flight) == (0, 0)
 
 

@@ -31,6 +31,7 @@ from playai_async import (
     TtsParameters,
     WaitTimeoutError,
 )
+from playai_async._settings import DISK_GRACE
 from tests.support.faults import (
     AUDIO,
     Certificates,
@@ -46,6 +47,7 @@ from tests.support.faults import (
     says,
     silent,
 )
+from tests.support.files import files_left
 from tests.support.scripted import API_KEY, JOB_ID, OTHER_ID, USER_ID
 
 POLLING = Polling(initial=1.0, multiplier=1.0, jitter=0.0)
@@ -78,7 +80,7 @@ class Scene:
         assert [task for task in asyncio.all_tasks() if task.get_name() == "playai_async"] == []
         stats = self.playai.stats
         assert (stats.open_waits, stats.distinct_jobs, stats.in_flight, stats.queued) == (0, 0, 0, 0)
-        assert [path.name for path in self.directory.iterdir() if path.name.endswith(".part")] == []
+        assert files_left(self.directory, "*.part") == []
 
     async def assert_usable(self) -> None:
         """Fail unless the session still does what it is for."""
@@ -205,6 +207,11 @@ async def peopled(scene: Scene, place: Place) -> list[asyncio.Task[object]]:
     return [task for task in (*first, *callers) if not task.done() or place.plan is not None]
 
 
+def grace_of(place: Place) -> float:
+    """Return the seconds that a cancelled caller may wait for the thread that removes its partial file."""
+    return DISK_GRACE if {"download", "download by id", "speak"} & {place.first, *place.callers} else 0.0
+
+
 def assert_closed_out(tasks: list[asyncio.Task[object]]) -> None:
     """Fail unless each has ended because the session was closed, and names its job where it has one."""
     for task in tasks:
@@ -282,12 +289,13 @@ async def test_closing_ends_all_callers_wherever_they_are(place: str, closing: s
     before = asyncio.all_tasks()
     callers = await peopled(scene, PLACES[place])
     begun = asyncio.get_running_loop().time()
+    grace = grace_of(PLACES[place])
     await CLOSINGS[closing](scene.playai)
     await steps(3)
     assert_closed_out(callers)
-    assert asyncio.get_running_loop().time() == begun
+    assert asyncio.get_running_loop().time() <= begun + grace
     scene.assert_idle()
-    assert list(scene.directory.iterdir()) == []
+    assert files_left(scene.directory) == []
     await scene.service.close()
     assert asyncio.all_tasks() == before
 
@@ -302,15 +310,16 @@ async def test_closing_that_is_cancelled_has_ended_all_callers(place: str, after
     closing.cancel()
     await asyncio.wait([closing])
     begun = asyncio.get_running_loop().time()
+    grace = grace_of(PLACES[place])
     if callers:
-        await asyncio.wait(callers, timeout=1)
+        await asyncio.wait(callers, timeout=grace + 0.1)
     assert_closed_out(callers)
-    assert asyncio.get_running_loop().time() == begun
+    assert asyncio.get_running_loop().time() <= begun + grace
     with pytest.raises(SessionClosedError):
         await scene.playai.get_job(JOB_ID)
     await scene.playai.aclose()
     scene.assert_idle()
-    assert list(scene.directory.iterdir()) == []
+    assert files_left(scene.directory) == []
 
 
 # Cancelling one caller.
@@ -331,7 +340,9 @@ async def test_a_cancellation_at_any_step_leaves_nothing(
                 await call
                 break
             call.cancel()
-            await asyncio.wait([call], timeout=0.001)
+            # A partial file is removed in a thread, which is waited for that long at most.
+            grace = DISK_GRACE if name in {"download", "download by id", "speak"} else 0.0
+            await asyncio.wait([call], timeout=grace + 0.001)
             assert call.cancelled()
             scene.assert_idle()
             await scene.assert_usable()
@@ -345,14 +356,15 @@ async def test_a_cancellation_at_any_place_leaves_nothing(place: str, after: int
     """One after the other, with some steps between, so that each leaves others behind; in no time."""
     callers = await peopled(scene, PLACES[place])
     begun = asyncio.get_running_loop().time()
+    grace = grace_of(PLACES[place])
     for caller in callers:
         caller.cancel()
         await steps(after)
-    await asyncio.wait(callers, timeout=0.001)
+    await asyncio.wait(callers, timeout=grace + 0.001)
     assert all(caller.cancelled() for caller in callers)
-    assert asyncio.get_running_loop().time() == begun
+    assert asyncio.get_running_loop().time() <= begun + grace
     scene.assert_idle()
-    assert list(scene.directory.iterdir()) == []
+    assert files_left(scene.directory) == []
     await scene.assert_usable()
 
 
@@ -401,7 +413,7 @@ def test_a_loop_that_ends_with_callers_anywhere_ends_quietly(
         callers.clear()
         gc.collect()
     assert all(cancelled)
-    assert list(tmp_path.iterdir()) == []
+    assert files_left(tmp_path) == []
     assert complaints(caplog) == []
 
 

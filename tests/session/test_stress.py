@@ -33,7 +33,7 @@ from playai_async._api.transport import Transport
 from tests.support.clock import now
 from tests.support.scripted import API_KEY, USER_ID
 
-SEEDS, GROUPS = 320, 16
+SEEDS, GROUPS = 208, 16
 CALLERS = 30
 SECONDS = 120.0
 LATE = 0.01
@@ -244,4 +244,4 @@ async def test_whatever_comes_together_each_wait_ends_once_and_in_time(
         if storm.quota is not None:
             overlaps = zip(storm.polls, storm.polls[storm.quota :], strict=False)
             assert all(later - earlier >= 30.0 - 1e-6 for earlier, later in overlaps), seed
-    assert finished > 100, "a storm in which nothing ends well shows little"
+    assert finished > 60, "a storm in which nothing ends well shows little"
