@@ -166,8 +166,9 @@ class ErrorListener(logging.Handler):
         logging.getLogger().addHandler(self)
 
     def emit(self, record: logging.LogRecord) -> None:
-        """Handle a log record, except the one which says that the log raised."""
-        if record.getMessage().startswith("Logging raised RuntimeError"):
+        """Handle a log record, except those that are to come: the log raised, or a creation was cancelled."""
+        event = getattr(record, "playai_event", None)
+        if event == "creation_cancelled" or record.getMessage().startswith("Logging raised RuntimeError"):
             return
         error = record.exc_info[1] if record.exc_info else None
         self._on_error(f"logged by {record.name}: {record.getMessage()} ({error!r})")
