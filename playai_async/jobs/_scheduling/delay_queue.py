@@ -74,7 +74,8 @@ class DelayQueue(Generic[_Item]):
 
     def __len__(self) -> int:
         """Count the items."""
-        return len(self._due) + len(self._later)
+        due, later = self._due, self._later
+        return len(due.entries) - due.gaps + len(later.entries) - later.gaps
 
     def count(self, now: float) -> int:
         """Count the items that are due; the time must not go back."""
@@ -113,4 +114,4 @@ class DelayQueue(Generic[_Item]):
 
     def _first(self) -> Entry | None:
         # Whatever is in the first heap was due before anything in the second.
-        return self._due.first() or self._later.first()
+        return (self._due.first() if self._due.entries else None) or self._later.first()
