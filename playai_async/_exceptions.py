@@ -106,7 +106,7 @@ def about(job_id: Hashable | None) -> str:
 def copied(error: _E) -> _E:
     """Return a copy of an error with the same cause, context and traceback; the error itself if it cannot be copied.
 
-    An error without a `__reduce__` of its own is rebuilt without its `__init__`, which may want other arguments than
+    An error whose class defines no `__reduce__` is rebuilt without its `__init__`, which may want other arguments than
     `args`, or add to them.
     """
     try:

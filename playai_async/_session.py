@@ -303,10 +303,10 @@ class PlayAISession:
     async def create_job(self, parameters: TtsParameters, *, timeout: float | EllipsisType | None = ...) -> TtsJob:
         """Create a job, with one POST.
 
-        The request waits for its turn under a pacing of its own, because the service counts creations separately. It is
+        The request waits for its turn under a separate pacing, because the service counts creations separately. It is
         sent again after a 429 or a 425, and if it was surely not sent (refused, DNS, TLS, a proxy that refuses), at
         most `polling.max_failures` times. It is never sent again otherwise: a request that the service received may
-        have created a job, which costs money. It has a connection of its own, which is closed afterwards.
+        have created a job, which costs money. It has a separate connection, which is closed afterwards.
 
         Args:
             parameters: What the job is created from.

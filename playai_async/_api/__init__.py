@@ -14,7 +14,7 @@ first. A 2xx must contain a job that follows the contract; otherwise the error i
 status is an `APIStatusError`, even if the body is incomplete or unreadable. No status at all is a `TransportError`,
 whose `maybe_received` tells whether the service may have processed the request.
 
-A request that creates a job has a connection of its own. If what came of a reply names a job, but is not a valid job,
+A request that creates a job has a separate connection. If what came of a reply names a job, but is not a valid job,
 the error has the id.
 
 Nothing that comes from the network is trusted:

@@ -56,7 +56,7 @@ _SUCCESS = range(200, 300)
 class Transport:
     """Sends requests over one `aiohttp.ClientSession`. Create and use it in a running event loop.
 
-    A POST has a connection of its own, which is new and is closed afterwards. On a connection that was kept open, a
+    A POST has a separate connection, which is new and is closed afterwards. On a connection that was kept open, a
     reply that nobody asked for would be read as the reply to the POST, and somebody else's job would be returned. In a
     session without an `http_session`, a second client session never keeps a connection. A caller's client session may
     share its connector with anybody: there, `server_hostname`, with the value that it has anyway, separates the

@@ -1,6 +1,6 @@
 """From text to an audio file: create a job, download its audio, or both with the wait between them.
 
-- `create` sends the POST request that creates a job. Creation has a rate limit of its own, so it has its own pacer and
+- `create` sends the POST request that creates a job. Creation has a separate rate limit, so it has its own pacer and
   dispatcher. A job costs money, so the request is retried only if it is certain that the service did not accept it:
   after a 429, or if no connection was made. Any other failure is raised, and the error says that the job may exist.
 - `download` fetches the audio of a completed job from its signed URL. `transfer` decides what each response means, and

@@ -2,7 +2,7 @@
 
 A job costs money, and the service does not say whether two requests are the same. So a request is sent again only if it
 was surely not sent, or after a 429 or a 425, which are refusals. Any other failure is raised at once, and says that a
-job may exist. Creation has a quota of its own, and so a dispatcher of its own, whose pacer learns that quota.
+job may exist. Creation has a separate quota, and so a separate dispatcher, whose pacer learns that quota.
 """
 
 from __future__ import annotations

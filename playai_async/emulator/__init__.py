@@ -25,7 +25,7 @@ so connection pools, timeouts, disconnects and downloads are tested as well. It 
    time of the request, so nothing runs in the background. `set_output()` shows any other output instead.
 7. The response. `Status` and `Malformed` replace it, `Slow` and `Hang` delay it, and `Reset` resets the connection.
 
-**The audio origin** is a second server on a port of its own, like an object store. It serves a WAV file for each
+**The audio origin** is a second server on another port, like an object store. It serves a WAV file for each
 completed job, under signed links that expire, and supports ranges. It checks no credentials and has no quota. Each
 response with a completed job has a new link.
 

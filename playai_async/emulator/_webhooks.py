@@ -191,7 +191,7 @@ async def _post(url: str, payload: Mapping[str, Any]) -> int:
 def _loopback_socket(address: _Address) -> socket.socket:
     """Return a socket for an address; `OSError` if the address is not on loopback.
 
-    The address is checked here, where it is connected to, and not by a lookup of its own: a host might resolve to
+    The address is checked here, where it is connected to, and not by a separate lookup: a host might resolve to
     another address the second time.
     """
     family, kind, protocol, _, (host, *_) = address

@@ -19,7 +19,7 @@ The way of one poll: `Poller` queues the `Watch` of a job. `Dispatcher` takes it
 the waits of this job or schedules its next poll.
 
 `_engine` builds these parts and connects them. A `JobPoller` runs on a `Host`, which builds the parts at the first use,
-in the event loop that uses them: a host of its own, or `_runtime.Runtime` for a `PlayAISession`.
+in the event loop that uses them: the default host, or `_runtime.Runtime` for a `PlayAISession`.
 """
 
 from playai_async._exceptions import JobTimeoutError, PollerClosedError

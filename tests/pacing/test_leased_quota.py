@@ -26,7 +26,7 @@ def asked(quota: LeasedQuota, now: float, wanted: int = 0, pause: float = 0.0) -
 
 
 def granted(quota: LeasedQuota, now: float, requests: int, *, era: str = "e") -> Ask:
-    """Ask for so many quota, and get them."""
+    """Ask for this many permits, and get them."""
     ask = asked(quota, now, requests)
     quota.on_answer(now, now, ask, Answer(requests, 0.0, None, era))
     return ask
@@ -286,7 +286,7 @@ def test_it_is_lost_once(quota: LeasedQuota) -> None:
 
 
 def test_it_comes_back_with_the_first_answer(quota: LeasedQuota) -> None:
-    """From then on requests take quota again, and what was sent alone is told."""
+    """From then on requests take permits again, and what was sent alone is told."""
     quota.on_lost(2.0, asked(quota, 2.0, 1))
     quota.on_sent(3.0, 0.0, 0)
     quota.on_accepted(3.0)

@@ -1,6 +1,6 @@
 """When the next request may go out.
 
-The pacing wing is pure: it has no tasks, no I/O and no clock of its own. Every method takes the time as `now`, in the
+The pacing wing is pure: it has no tasks, no I/O and no clock. Every method takes the time as `now`, in the
 seconds of the event loop's clock.
 
 The caller asks `Pacer.delay(now)`. When that returns 0, the caller sends one request and calls `on_sent(now)`. Each

@@ -7,7 +7,7 @@
 - `Poller`: opens and closes watches, keeps the deadlines, and decides what follows from the outcome of a poll.
 - `iteration`: the changes of one job, and the ends of several jobs, as async generators.
 
-A wait is a small object and a future. It has no task, no connection and no timer of its own, so ten thousand waits are
+A wait is a small object and a future. It has no task, no connection and no timer, so ten thousand waits are
 cheap, and cancelling one is removing it from a set.
 
 The way of one wait

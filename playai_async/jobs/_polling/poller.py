@@ -165,7 +165,7 @@ class Poller:
         except Exception as error:  # noqa: BLE001 - a bug in one job must end its waits, and no other
             outcome, over = Failure(self._errors.wrap(error, watch.job_id)), True
         if over:
-            self._stop(watch)  # at once: a caller who comes now opens a watch with a poll of its own
+            self._stop(watch)  # at once: a caller who comes now opens a new watch
             self._slicer.run(self._ending(watch, outcome))
 
     def _goes_on(self, watch: Watch, outcome: Outcome) -> bool:
