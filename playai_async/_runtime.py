@@ -20,6 +20,7 @@ from yarl import URL
 from playai_async._api.contract import Contract
 from playai_async._api.credentials import Credentials
 from playai_async._api.jobs import JobsApi
+from playai_async._api.tracing import TraceGuard
 from playai_async._api.transport import Transport, checked_http_session
 from playai_async._api.urls import checked_base_url
 from playai_async._audio.cancel_scopes import CancelScopes
@@ -180,6 +181,7 @@ class Runtime:
             request_timeout=self._request_timeout,
             connections=self._pacing.max_in_flight,
             http_session=self._http_session,
+            trace_guard=TraceGuard(self._emitter),
         )
         api = JobsApi(self.base_url, transport, Contract(self._credentials), self._emitter)
         in_flight = InFlightLimiter(transport.connections)

@@ -5,7 +5,8 @@ A request passes through the modules in this order:
 1. `urls` accepts the base URL and the URLs of audio files. Only https is allowed, except for loopback hosts.
 2. `credentials` checks the API key and the user id, builds the headers and redacts both secrets from text.
 3. `transport` performs one HTTP exchange with aiohttp and returns a `Reply`: status, some headers and body.
-   `failures` is the one table of what aiohttp, proxies, TLS and the operating system raise.
+   `failures` is the one table of what aiohttp, proxies, TLS and the operating system raise. `tracing` lets no trace
+   callback of a client session disturb an exchange.
 4. `contract` turns a `Reply` into a job or an error. `_converter`, below this wing, maps JSON to the models.
 5. `jobs` combines these parts for one base URL and one key: `JobsApi.status` and `JobsApi.create`.
 

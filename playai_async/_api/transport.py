@@ -27,6 +27,7 @@ from playai_async._api.failures import (
     sanitize,
     was_not_sent,
 )
+from playai_async._api.tracing import TraceGuard
 from playai_async._exceptions import ConfigurationError, PlayAIError, TransportError
 from playai_async._settings import MAX_REPLY_BYTES, USER_AGENT
 
@@ -67,6 +68,7 @@ class Transport:
         request_timeout: Seconds for one exchange, from connecting to the last byte.
         connections: The size of the connection pool, if the client session is created here.
         http_session: The caller's client session, which is used but never closed; or None to create one.
+        trace_guard: Keeps trace callbacks from disturbing a request.
 
     Attributes:
         http: The client session that sends the requests.
@@ -81,8 +83,10 @@ class Transport:
         request_timeout: float,
         connections: int,
         http_session: aiohttp.ClientSession | None,
+        trace_guard: TraceGuard,
     ) -> None:
         self._credentials = credentials
+        self._trace_guard = trace_guard
         # A multidict, because aiohttp would convert a plain dict for each request.
         self._headers = CIMultiDict(
             {
@@ -160,7 +164,8 @@ class Transport:
             async with asyncio.timeout(None) as limit:
                 self._timer.start(limit)
                 try:
-                    await request.send(partial)
+                    with self._trace_guard.applied(request.http) as http:
+                        await request.send(http, partial)
                 finally:
                     self._timer.stop(limit)
             return partial.reply(complete=partial.size <= MAX_REPLY_BYTES)
@@ -239,9 +244,9 @@ class _Request:
         """Whether it is known that aiohttp has begun to send it, perhaps in an earlier attempt of a middleware."""
         return isinstance(self.data, _SeparateBody) and self.data.written
 
-    async def send(self, partial: PartialReply) -> None:
-        """Send the request and receive the reply."""
-        async with self.http.request(
+    async def send(self, http: aiohttp.ClientSession, partial: PartialReply) -> None:
+        """Send the request over a client session, and receive the reply."""
+        async with http.request(
             self.method,
             self.url,
             data=self.data,

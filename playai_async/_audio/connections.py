@@ -8,6 +8,8 @@ import aiohttp
 from aiohttp.client_proto import ResponseHandler
 from aiohttp.tracing import Trace
 
+from playai_async._api.tracing import AudioTraceConfig
+
 __all__ = ["download_session"]
 
 _MAX_HEADER_LINE = 32 * 1024
@@ -22,7 +24,7 @@ def download_session(http: aiohttp.ClientSession, *, apart: bool) -> aiohttp.Cli
         apart: Whether downloads use a connection beside those of the connector, because it has only one.
     """
     connector = cast("aiohttp.BaseConnector", http.connector)  # None only after the client session was closed
-    return aiohttp.ClientSession(
+    session = aiohttp.ClientSession(
         connector=_OneApart(connector) if apart else connector,
         connector_owner=apart,
         cookie_jar=aiohttp.DummyCookieJar(),
@@ -33,6 +35,9 @@ def download_session(http: aiohttp.ClientSession, *, apart: bool) -> aiohttp.Cli
         max_field_size=_MAX_HEADER_LINE,
         middlewares=(_remove_authorization,),
     )
+    # A tool that instruments every client session may have added trace callbacks, which would record the signed URL.
+    session.trace_configs[:] = [config for config in http.trace_configs if isinstance(config, AudioTraceConfig)]
+    return session
 
 
 class _OneApart(aiohttp.BaseConnector):

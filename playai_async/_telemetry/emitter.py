@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import contextlib
 import logging
 from collections.abc import Callable
@@ -53,13 +54,13 @@ class Emitter:
             if kind in listener.kinds:
                 try:
                     listener(event)
-                except Exception as error:  # noqa: BLE001 - a listener must not disturb what it listens to
-                    self.report(str(listener), error)
+                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a listener must not disturb
+                    self.report(str(listener), error)  # nothing is awaited here, so no cancellation is meant for us
 
-    def report(self, listener: str, error: Exception) -> None:
+    def report(self, listener: str, error: BaseException) -> None:
         """Log once that a listener raises; by the exception's class alone, since its message may quote anything."""
         if listener in self._broken:
             return
         self._broken.add(listener)
-        with contextlib.suppress(Exception):  # the log itself may be what raises
+        with contextlib.suppress(Exception, asyncio.CancelledError):  # the log itself may be what raises
             logger.warning("%s raised %s; waits go on.", listener, type(error).__qualname__)

@@ -138,18 +138,16 @@ async def test_no_part_of_a_truncated_secret_is_shown(answer: bytes) -> None:
     assert_no_piece_shows(caught.value, LONG_KEY)
 
 
-async def assert_hidden_in_errors_of_tracing(
+async def assert_hidden_in_errors_of_middlewares(
     emulator: Emulator, error_of: Callable[[dict[str, str]], Exception]
 ) -> None:
-    """Raise an error that contains the headers from the caller's tracing, and check what the caller sees."""
+    """Raise an error that contains the headers from the caller's middleware, and check what the caller sees."""
 
-    async def fail(_: object, __: object, params: aiohttp.TraceRequestStartParams) -> None:
-        raise error_of(dict(params.headers))
+    async def fail(request: aiohttp.ClientRequest, _: object) -> aiohttp.ClientResponse:
+        raise error_of(dict(request.headers))
 
-    trace = aiohttp.TraceConfig()
-    trace.on_request_start.append(fail)
     async with (
-        aiohttp.ClientSession(trace_configs=[trace]) as http_session,
+        aiohttp.ClientSession(middlewares=(fail,)) as http_session,
         PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, http_session=http_session) as playai,
     ):
         with pytest.raises(TransportError, match=type(error_of({})).__name__) as caught:
@@ -159,8 +157,8 @@ async def assert_hidden_in_errors_of_tracing(
 
 
 async def test_a_cause_that_contains_headers_is_replaced(emulator: Emulator) -> None:
-    """For example an error of the tracing in the caller's client session."""
-    await assert_hidden_in_errors_of_tracing(emulator, LookupError)
+    """For example an error of a middleware in the caller's client session."""
+    await assert_hidden_in_errors_of_middlewares(emulator, LookupError)
 
 
 @pytest.mark.parametrize("grouped", [False, True], ids=["by itself", "in a group"])
@@ -176,7 +174,7 @@ async def test_notes_causes_and_groups_show_no_secret(emulator: Emulator, *, not
             failure.__cause__ = LookupError(headers)
         return ExceptionGroup("several", [OSError("one"), failure]) if grouped else failure
 
-    await assert_hidden_in_errors_of_tracing(emulator, error_of)
+    await assert_hidden_in_errors_of_middlewares(emulator, error_of)
 
 
 async def test_an_unknown_status_is_logged_without_a_secret(
