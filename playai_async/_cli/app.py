@@ -34,6 +34,7 @@ from playai_async._session import PlayAISession
 from playai_async._settings import Pacing, Polling, check_number
 from playai_async._version import __version__
 from playai_async.emulator import Emulator
+from playai_async.emulator._service.limiters import LimiterKind
 
 __all__ = ["parse"]
 
@@ -262,8 +263,11 @@ def _emulate(
     quota: int | None = None,
     create_quota: int | None = None,
     window: float = 60.0,
+    limiter: LimiterKind = "fixed",
+    burst: int | None = None,
     retry_after: Annotated[bool, Parameter(negative="")] = False,
     jobs: Annotated[int, Parameter(validator=Number(gte=0))] = 5,
+    verbose: _Verbose = False,
 ) -> _Command:
     """Run an emulator of the service on this machine, for tests and trials.
 
@@ -273,20 +277,35 @@ def _emulate(
     Usage examples:
 
         playai-async emulate --quota 60 --create-quota 20
+        playai-async emulate --quota 60 --limiter bucket --burst 20 --verbose
 
     Args:
         port: Port to listen on. 0 chooses a free port.
         quota: Status requests per window; more are answered with 429. If left out, there is no limit.
         create_quota: Create requests per window; more are answered with 429. If left out, there is no limit.
         window: Seconds in a window.
+        limiter: What is limited: requests in fixed windows, as at the service; in any span of a window (sliding); one
+            at a time and evenly (leaky); by a token bucket (bucket); or requests and jobs at once (concurrency).
+        burst: Size of the token bucket, with --limiter bucket. If left out, it is the quota.
         retry_after: Send Retry-After with each 429. The real service does not promise this header.
         jobs: Number of test jobs. They finish 5 s apart.
+        verbose: Log each request to standard error.
     """
+    if burst is not None and limiter != "bucket":
+        raise UsageError("--burst needs --limiter bucket")
     try:
-        emulator = Emulator(quota, window, create_quota=create_quota, port=port, retry_after=retry_after)
+        emulator = Emulator(
+            quota,
+            window,
+            limiter=limiter,
+            burst=burst,
+            create_quota=create_quota,
+            port=port,
+            retry_after=retry_after,
+        )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return emulate(emulator, _standard_streams(), jobs=jobs)
+    return emulate(emulator, _standard_streams(verbose=verbose), jobs=jobs)
 
 
 @app.command(name="demo")

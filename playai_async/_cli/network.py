@@ -26,6 +26,7 @@ from multidict import CIMultiDict
 from yarl import URL
 
 from playai_async._api.failures import describe
+from playai_async._api.tracing import AudioTraceConfig
 from playai_async._api.transport import disable_aiohttp_retry
 from playai_async._api.urls import is_loopback
 from playai_async._cli.errors import UsageError
@@ -146,8 +147,8 @@ class _ProxyConnector(aiohttp.TCPConnector):
         return await super()._create_connection(req, traces, timeout)
 
 
-def _request_log(output: Output) -> aiohttp.TraceConfig:
-    """Log method, path, status and seconds of each request. A path has no secrets; a query may have some."""
+def _request_log(output: Output) -> AudioTraceConfig:
+    """Log method, path, status and seconds of each request. Without its host and query, a signed URL is of no use."""
 
     async def on_start(_: object, context: Any, __: object) -> None:
         context.started = asyncio.get_running_loop().time()
@@ -163,7 +164,7 @@ def _request_log(output: Output) -> aiohttp.TraceConfig:
         reason = "" if error is None else f" ({_reason(error, seconds)})"
         output.log(f"{request.method} {request.url.raw_path} {status} {seconds:.3f} s{reason}")
 
-    config = aiohttp.TraceConfig()
+    config = AudioTraceConfig()
     config.on_request_start.append(on_start)
     config.on_request_end.append(on_end)
     config.on_request_exception.append(on_exception)

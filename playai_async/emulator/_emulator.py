@@ -4,11 +4,11 @@ The only clock is the event loop's, so that tests can run in virtual time; the w
 """
 
 import asyncio
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from functools import partial
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, TypeAlias
 from uuid import UUID, uuid4
 
 import attrs
@@ -34,6 +34,9 @@ from playai_async.emulator._validation import (
     json_copy,
 )
 from playai_async.emulator._webhooks import WebhookCall, Webhooks
+
+OnRequest: TypeAlias = Callable[[str, str, int | None, float], object]
+"""Called with the method, the path without its query, the status (None: there was none) and the seconds it took."""
 
 
 class Emulator:
@@ -130,6 +133,7 @@ class Emulator:
         audio_origin = AudioOrigin(jobs, self._links)
         self._log = RequestLog(history)
         self._audio_log = RequestLog(history)
+        self._on_request: OnRequest | None = None
         self._faults = FaultPlan()
         self._release = asyncio.Event()
         handle_api = partial(self._handle, self._jobs_api, self._log)
@@ -394,13 +398,17 @@ class Emulator:
         self._audio_log.reset()
         self._webhooks.reset()
 
+    def _listen(self, on_request: OnRequest) -> None:
+        """Call a function at the end of each request; it must not raise. For the command line."""
+        self._on_request = on_request
+
     async def _handle(
         self, origin: JobsApi | AudioOrigin, log: RequestLog, request: web.BaseRequest
     ) -> web.StreamResponse:
         method, path, headers = request.method, request.path, request.headers
         endpoint, job_id = origin.identify(method, path)
-        now = asyncio.get_running_loop().time()
-        serial = log.on_arrival(Arrival(at=now, method=method, path=request.raw_path, job_id=job_id, headers=headers))
+        at = asyncio.get_running_loop().time()
+        serial = log.on_arrival(Arrival(at=at, method=method, path=request.raw_path, job_id=job_id, headers=headers))
         status = usual = None
         try:
             body = await read_body(request)
@@ -419,5 +427,8 @@ class Emulator:
             return sent
         finally:
             log.on_end(serial, status)
+            if self._on_request is not None:
+                seconds = asyncio.get_running_loop().time() - at
+                self._on_request(method, request.raw_path.partition("?")[0], status, seconds)
             if usual is not None and usual.on_end is not None:
                 usual.on_end(asyncio.get_running_loop().time())

@@ -7,11 +7,14 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import aiohttp
 import pytest
 
 from tests.cli.conftest import Shell, files_in
 
 pytestmark = pytest.mark.looptime
+
+ID = "8a1f4c9e-3f1b-4b8e-9d57-0c2f6a7b1e42"
 
 
 @asynccontextmanager
@@ -68,6 +71,53 @@ async def test_options_set_the_quota_and_the_window(shell: Shell, monkeypatch: p
         result = await Shell(monkeypatch).run("wait", lines[3].split()[0])
         assert result.status == 0
         assert 29 < asyncio.get_running_loop().time() < 33
+
+
+@pytest.mark.parametrize(
+    ("options", "seconds"),
+    [("--limiter leaky", 15), ("--limiter bucket --burst 3", 0), ("--limiter concurrency", 0)],
+)
+async def test_options_set_the_kind_of_limit(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, credentials: None, options: str, seconds: float
+) -> None:
+    """Two requests a window: one after another at an even pace, from a bucket of three tokens, or at once."""
+    async with emulating(shell, *["--quota", "2", "--window", "30", "--retry-after", "--jobs", "0"], *options.split()) as lines:
+        monkeypatch.setenv("PLAYAI_BASE_URL", lines[0].partition("=")[2])
+        started = asyncio.get_running_loop().time()
+        for _ in range(2):
+            assert (await Shell(monkeypatch).run("wait", ID)).status == 3
+        assert seconds <= asyncio.get_running_loop().time() - started < seconds + 2
+
+
+async def test_verbose_logs_each_request(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, credentials: None, tmp_path: Path
+) -> None:
+    """Requests for audio, too, without the signature of the link."""
+    async with emulating(shell, "--verbose", "--jobs", 0) as lines:
+        monkeypatch.setenv("PLAYAI_BASE_URL", url := lines[0].partition("=")[2])
+        create = ("create", "--voice", "v", "--text", "x", "--download", tmp_path)
+        assert (await Shell(monkeypatch).run(*create)).status == 0
+        async with aiohttp.ClientSession() as http:
+            assert (await http.get(f"{url}/%0A%1b[31m?key=secret")).status == 404
+    requests = shell.err.getvalue().splitlines()[4:]
+    assert all(re.fullmatch(r"[A-Z]+ /\S* \d{3} \d+\.\d{3} s", request) for request in requests)
+    shown = [request.split()[0:3:2] for request in requests]
+    assert [shown[0], *shown[-3:]] == [["POST", "201"], ["GET", "200"], ["GET", "200"], ["GET", "404"]]
+    assert "secret" not in shell.err.getvalue()
+    assert "Signature" not in shell.err.getvalue()
+
+
+async def test_verbose_logs_a_request_without_an_answer(shell: Shell) -> None:
+    """As one whose client disconnected in the middle of its body."""
+    async with emulating(shell, "--verbose", "--jobs", 0) as lines:
+        port = lines[0].rpartition(":")[2]
+        _, writer = await asyncio.open_connection("127.0.0.1", int(port))
+        writer.write(b"POST /api/v1/tts HTTP/1.1\r\nHost: x\r\nContent-Length: 9\r\n\r\n{")
+        await writer.drain()
+        await asyncio.sleep(1)
+        writer.close()
+        await asyncio.sleep(1)
+    assert re.search(r"POST /api/v1/tts no answer \d\.\d{3} s$", shell.err.getvalue().strip())
 
 
 async def test_its_create_command_works(shell: Shell, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:

@@ -201,7 +201,7 @@ async def test_verbose_logs_each_request(emulator: Emulator, shell: Shell, words
 
 
 async def test_verbose_logs_creations_and_statuses(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """Above the progress display. No key and no signed link is logged."""
+    """And downloads. Above the progress display. No key and no signed link is logged."""
     shell.err = err = Terminal()
     emulator.inject(Status(429), endpoint="create")
     emulator.inject(Status(500), endpoint="status")
@@ -213,9 +213,22 @@ async def test_verbose_logs_creations_and_statuses(emulator: Emulator, shell: Sh
     requests = [re.sub(r" \d+\.\d{3} s$", "", line) for line in err.lines()]
     assert requests[:3] == ["POST /api/v1/tts 429", "POST /api/v1/tts 201", f"GET /api/v1/tts/{job} 500"]
     assert set(requests[3:-1]) == {f"GET /api/v1/tts/{job} 200"}
-    assert requests[-1] == f"GET audio of job {job}: saved,"
+    assert re.fullmatch(rf"GET /{job}\.\w+ 200", requests[-1])
     for secret in (KEY, USER, "?", emulator.audio_url):
         assert secret not in "".join(err.lines())
+
+
+async def test_verbose_logs_each_request_of_a_download(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """With the status, also of an attempt that failed."""
+    job = emulator.add_job()
+    emulator.inject(Status(503), endpoint="audio")
+    result = await shell.run("--verbose", "wait", job, "--download", tmp_path)
+    assert result.status == 0
+    requests = [re.sub(r" \d+\.\d{3} s$", "", line).partition(".")[::2] for line in result.err.splitlines()[1:]]
+    assert [(path, status.partition(" ")[2]) for path, status in requests] == [
+        (f"GET /{job}", "503"),
+        (f"GET /{job}", "200"),
+    ]
 
 
 @pytest.mark.parametrize(

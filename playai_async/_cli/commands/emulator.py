@@ -13,7 +13,7 @@ import attrs
 
 from playai_async._cli.errors import ExitCode
 from playai_async._cli.network import OpenSession, Proxies, session_opener
-from playai_async._cli.output import Output
+from playai_async._cli.output import Output, one_line
 from playai_async._cli.results import JobCounts, Reporter, id_of
 from playai_async._exceptions import PlayAIError
 from playai_async._session import PlayAISession
@@ -40,9 +40,11 @@ async def emulate(emulator: Emulator, output: Output, *, jobs: int) -> NoReturn:
 
     Args:
         emulator: The emulator, not started.
-        output: Shows how to use the emulator.
+        output: Shows how to use the emulator, and logs each request if it is verbose.
         jobs: Number of test jobs. They finish one after another; if there are several, the last one fails.
     """
+    if output.verbose:
+        emulator._listen(partial(_log_request, output))  # noqa: SLF001 - same package # pyright: ignore[reportPrivateUsage]
     async with emulator:
         output.message(f"The emulator (not the real service) listens on {emulator.base_url}")
         output.message("Press Ctrl-C to stop.")
@@ -59,6 +61,11 @@ async def emulate(emulator: Emulator, output: Output, *, jobs: int) -> NoReturn:
             output.result(f"{job_id} {'fails' if fails else 'completes'} after {number * _SECONDS_BETWEEN_JOBS:.0f} s")
         while True:
             await asyncio.Event().wait()
+
+
+def _log_request(output: Output, method: str, path: str, status: int | None, seconds: float) -> None:
+    result = "no answer" if status is None else status
+    output.log(one_line(f"{method} {path} {result} {seconds:.3f} s"))
 
 
 @attrs.frozen

@@ -206,11 +206,10 @@ class _Downloader:
         self._tasks.create_task(self._download(outcome, self._directory))
 
     async def _download(self, job: TtsJob, directory: Path) -> None:
-        counts, clock = self._recorder.counts, asyncio.get_running_loop().time
+        counts = self._recorder.counts
         outcome: Outcome = job
         file: Path | None = None
         counts.downloading = (counts.downloading or 0) + 1
-        started = clock()
         try:
             # The separator at the end says "directory". Without it, a deleted directory would be created as a file.
             target = os.path.join(directory, "")  # noqa: PTH118 - a Path drops the separator
@@ -220,9 +219,6 @@ class _Downloader:
         finally:
             counts.downloading -= 1
             self._slots.release()
-        # One line for all requests of a download: the path of a signed link may be secret, too.
-        result = "failed" if file is None else "saved"
-        self._recorder.reporter.output.log(f"GET audio of job {job.id}: {result}, {clock() - started:.3f} s")
         self._recorder.record(job.id, outcome, file=file)
 
     def _byte_counter(self) -> Callable[[int, int | None], None]:
