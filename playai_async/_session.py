@@ -42,8 +42,8 @@ class PlayAISession:
             opens one. Its connection pool limits the requests in flight. A client session with an `auth` is refused. A
             request fails with `ConfigurationError` if the client session belongs to another event loop, or trusts the
             environment and a netrc file has a password for the service. Downloads use its connector and its
-            `trust_env`, but not its headers, cookies, default proxy or trace callbacks. A trace callback that raises does
-            not disturb a request.
+            `trust_env`, but not its headers, cookies, default proxy or trace callbacks. A trace callback that raises
+            does not disturb a request.
         polling: How waits poll, unless a wait has its own.
         pacing: What is known of the quota.
         request_timeout: Seconds for one HTTP exchange, from connecting to the last byte; for a download, seconds

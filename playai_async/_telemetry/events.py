@@ -11,6 +11,11 @@ __all__ = [
     "ContentTypeMismatch",
     "CreationCancelled",
     "DownloadInterrupted",
+    "DurableHandlerFailed",
+    "DurableHandlerUnknown",
+    "DurableRowRescued",
+    "DurableRowUnwritten",
+    "DurableWorkerMisconfigured",
     "Event",
     "JobChanged",
     "PauseEnded",
@@ -216,6 +221,75 @@ class SharedQuotaRegained:
     """The shared quota can be reached again."""
 
 
+@attrs.frozen
+class DurableHandlerUnknown:
+    """A durable wait needs a handler that the worker does not have.
+
+    Attributes:
+        job_id: The job.
+        handler: The name of the handler.
+    """
+
+    job_id: Hashable
+    handler: str
+
+
+@attrs.frozen
+class DurableHandlerFailed:
+    """The handler of a durable wait raised.
+
+    Attributes:
+        job_id: The job.
+        handler: The name of the handler.
+        error: What it raised.
+        plan: What follows, in a few words; None if the handler is not called again.
+    """
+
+    job_id: Hashable
+    handler: str
+    error: BaseException
+    plan: str | None
+
+
+@attrs.frozen
+class DurableWorkerMisconfigured:
+    """A worker cannot poll a job, because of its settings.
+
+    Attributes:
+        job_id: The job.
+        handler: The name of the handler.
+        error: What says so.
+    """
+
+    job_id: Hashable
+    handler: str
+    error: Exception
+
+
+@attrs.frozen
+class DurableRowRescued:
+    """The row of a dead worker is rescheduled.
+
+    Attributes:
+        row: The id of the row.
+        error: What kept it from being written, or None.
+    """
+
+    row: int | None
+    error: Exception | None = None
+
+
+@attrs.frozen
+class DurableRowUnwritten:
+    """A row could not be written, and is rescheduled later.
+
+    Attributes:
+        row: The id of the row.
+    """
+
+    row: int | None
+
+
 Event: TypeAlias = (
     WaitStarted
     | WaitEnded
@@ -230,4 +304,9 @@ Event: TypeAlias = (
     | ContentTypeMismatch
     | SharedQuotaLost
     | SharedQuotaRegained
+    | DurableHandlerUnknown
+    | DurableHandlerFailed
+    | DurableWorkerMisconfigured
+    | DurableRowRescued
+    | DurableRowUnwritten
 )

@@ -14,6 +14,11 @@ from playai_async._telemetry.events import (
     ContentTypeMismatch,
     CreationCancelled,
     DownloadInterrupted,
+    DurableHandlerFailed,
+    DurableHandlerUnknown,
+    DurableRowRescued,
+    DurableRowUnwritten,
+    DurableWorkerMisconfigured,
     Event,
     JobChanged,
     PauseEnded,
@@ -37,6 +42,11 @@ class Log:
             ContentTypeMismatch,
             CreationCancelled,
             DownloadInterrupted,
+            DurableHandlerFailed,
+            DurableHandlerUnknown,
+            DurableRowRescued,
+            DurableRowUnwritten,
+            DurableWorkerMisconfigured,
             JobChanged,
             PauseEnded,
             PauseStarted,
@@ -68,6 +78,10 @@ class Log:
                 logger.warning("Job %s has a status that the contract does not list: %r", job_id, status, extra=fields)
             case DownloadInterrupted() | ContentTypeMismatch():
                 _log_audio(event)
+            case DurableHandlerUnknown() | DurableHandlerFailed() | DurableWorkerMisconfigured():
+                _log_durable_wait(event)
+            case DurableRowRescued() | DurableRowUnwritten():
+                _log_row(event)
             case SharedQuotaLost(error=error):
                 fields = {"playai_event": "shared_quota_away", "playai_error": error}
                 logger.warning("Cannot reach the shared quota (%s): this process paces alone.", error, extra=fields)
@@ -122,6 +136,37 @@ def _log_audio(event: DownloadInterrupted | ContentTypeMismatch) -> None:
     else:
         fields = {"playai_event": "content_type_mismatch", "playai_job_id": job_id, "playai_format": event.format}
         logger.warning("The audio of job %s is %s, in a .%s file.", job_id, event.format, event.suffix, extra=fields)
+
+
+def _log_durable_wait(event: DurableHandlerUnknown | DurableHandlerFailed | DurableWorkerMisconfigured) -> None:
+    fields = {"playai_job_id": str(event.job_id), "playai_handler": event.handler}
+    if isinstance(event, DurableHandlerUnknown):
+        message = "Job %s needs the handler %r, which this worker does not have."
+        logger.error(message, event.job_id, event.handler, extra={"playai_event": "handler_unknown", **fields})
+        return
+    name = type(event.error).__name__
+    fields["playai_error"] = name
+    if isinstance(event, DurableWorkerMisconfigured):
+        fields["playai_event"] = "worker_misconfigured"
+        logger.error("This worker cannot wait for job %s: %s", event.job_id, event.error, extra=fields)
+        return
+    fields["playai_event"] = "handler_failed"
+    # Without the traceback if the handler is not called again: procrastinate logs it then.
+    level, error = (logging.ERROR, None) if event.plan is None else (logging.WARNING, event.error)
+    plan = event.plan or "it is not called again"
+    message = "The handler %r failed (%s) for job %s; %s."
+    logger.log(level, message, event.handler, name, event.job_id, plan, exc_info=error, extra=fields)
+
+
+def _log_row(event: DurableRowRescued | DurableRowUnwritten) -> None:
+    fields = {"playai_event": "row_rescued", "playai_row": event.row}
+    if isinstance(event, DurableRowUnwritten):
+        fields["playai_event"] = "row_unwritten"
+        logger.warning("Row %s could not be written and is rescheduled later.", event.row, extra=fields)
+    elif event.error is None:
+        logger.warning("Row %s belongs to a dead worker and is rescheduled.", event.row, extra=fields)
+    else:
+        logger.debug("Row %s could not be rescheduled (%s).", event.row, event.error)
 
 
 def _text(job_id: Hashable | None) -> str | None:

@@ -81,7 +81,8 @@ async def test_options_set_the_kind_of_limit(
     shell: Shell, monkeypatch: pytest.MonkeyPatch, credentials: None, options: str, seconds: float
 ) -> None:
     """Two requests a window: one after another at an even pace, from a bucket of three tokens, or at once."""
-    async with emulating(shell, *["--quota", "2", "--window", "30", "--retry-after", "--jobs", "0"], *options.split()) as lines:
+    options += " --quota 2 --window 30 --retry-after --jobs 0"
+    async with emulating(shell, *options.split()) as lines:
         monkeypatch.setenv("PLAYAI_BASE_URL", lines[0].partition("=")[2])
         started = asyncio.get_running_loop().time()
         for _ in range(2):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import logging
 import re
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -133,6 +134,22 @@ async def in_memory(
 def finished(row: procrastinate.jobs.Job) -> bool:
     """Return whether a row is finished."""
     return row.status not in {"todo", "doing"}
+
+
+@contextlib.contextmanager
+def broken_log() -> Iterator[list[str]]:
+    """Let a log filter raise for each record, and yield the events of the records."""
+    logger, events = logging.getLogger("playai_async"), list[str]()
+
+    def broken(record: logging.LogRecord) -> bool:
+        events.append(getattr(record, "playai_event", ""))
+        raise KeyError("request_id")
+
+    logger.addFilter(broken)
+    try:
+        yield events
+    finally:
+        logger.removeFilter(broken)
 
 
 def logged(caplog: pytest.LogCaptureFixture, event: str) -> bool:

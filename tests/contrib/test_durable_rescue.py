@@ -14,7 +14,7 @@ from playai_async import PlayAISession
 from playai_async.contrib.procrastinate._rescue import rescue
 from playai_async.contrib.procrastinate._rows import Rescheduled, save_and_reschedule
 from playai_async.contrib.procrastinate._values import Reschedule
-from tests.contrib.durable import Backend, RecordingHandler, at, finished, in_memory, logged
+from tests.contrib.durable import Backend, RecordingHandler, at, broken_log, finished, in_memory, logged
 from tests.support.scripted import COMPLETED, JOB_ID, Answer, ScriptedService, job
 
 pytestmark = pytest.mark.usefixtures("one_clock")
@@ -29,7 +29,7 @@ def memory_of(backend: Backend) -> InMemoryConnector:
 
 async def rescued(backend: Backend) -> None:
     """Rescue rows of dead workers once."""
-    await rescue(backend.app.job_manager, "playai:wait", "playai:rescue")
+    await rescue(backend.app.job_manager, "playai:wait", "playai:rescue", backend.waits._emitter)
 
 
 async def fetched(backend: Backend, *, heartbeat: timedelta | None) -> None:
@@ -261,3 +261,33 @@ async def test_a_cancelled_task_needs_no_retry(session: PlayAISession, service: 
             turn.cancel()
             row = await backend.until(lambda row: row.status == "todo")
     assert row.task_kwargs["unasked"] == 1
+
+
+# A log that raises
+
+
+async def test_a_log_that_raises_does_not_keep_rows_from_being_rescued(session: PlayAISession) -> None:
+    """Every row of a dead worker is due at once."""
+    async with in_memory(session, RecordingHandler()) as backend:
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await fetched(backend, heartbeat=None)
+        with broken_log() as events:
+            await rescued(backend)
+        row = await backend.row()
+    assert "row_rescued" in events
+    assert (row.status, row.attempts) == ("todo", 1)
+
+
+async def test_a_log_that_raises_loses_no_row_that_could_not_be_written(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """It is written later."""
+    service.answers(job(), job(COMPLETED))
+    recorder = RecordingHandler()
+    backend = Backend(session, Flaky(ConnectorException("lost")), recorder)
+    with broken_log() as events:
+        async with backend.app.open_async(), backend.working():
+            await backend.waits.defer(JOB_ID, on_done="note")
+            await recorder.called()
+            await backend.until(finished)
+    assert "row_unwritten" in events

@@ -28,7 +28,7 @@ from playai_async import (
 from playai_async.contrib import procrastinate as durable
 from playai_async.contrib.procrastinate import DurableWaits, Outcome
 from playai_async.contrib.procrastinate._rows import priority_of
-from tests.contrib.durable import EXACT, RecordingHandler, at, finished, in_memory, logged
+from tests.contrib.durable import EXACT, RecordingHandler, at, broken_log, finished, in_memory, logged
 from tests.support.scripted import (
     API_KEY,
     COMPLETED,
@@ -430,6 +430,27 @@ async def test_the_last_failure_of_a_handler_is_logged_as_an_error(
         await backend.until(finished)
     (record,) = [record for record in caplog.records if record.name == "playai_async" and record.levelname == "ERROR"]
     assert record.getMessage() == f"The handler 'note' failed (OSError) for job {JOB_ID}; it is not called again."
+
+
+async def test_a_log_that_raises_does_not_end_a_wait(session: PlayAISession, service: ScriptedService) -> None:
+    """Whatever is logged: a handler that failed, a handler that is unknown, a session that is closed."""
+    service.answers(job(COMPLETED))
+    recorder = RecordingHandler(OSError("the disk is full"))
+    async with in_memory(session, recorder) as backend:
+        await backend.waits.defer(JOB_ID, on_done="note")
+        handler = backend.waits._handlers.pop("note")
+        with broken_log() as events:
+            async with backend.working():
+                await backend.until(lambda row: row.attempts == 1)
+                backend.waits._handlers["note"] = handler
+                await recorder.called(2)
+                assert (await backend.until(finished)).status == "succeeded"
+            await session.aclose()
+            await backend.waits.defer(OTHER_ID, on_done="note")
+            async with backend.working():
+                rows = await backend.until_all(lambda rows: rows[-1].attempts == 1)
+    assert rows[-1].status == "todo"
+    assert {"handler_unknown", "handler_failed", "worker_misconfigured"} <= set(events)
 
 
 async def test_a_handler_that_raises_cancelled_error_has_failed(

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import logging
 from collections.abc import Awaitable, Callable
 from types import EllipsisType
 from typing import TypeAlias, TypeVar
@@ -20,6 +19,9 @@ from playai_async._exceptions import ConfigurationError, PlayAIError, SessionClo
 from playai_async._models import TtsJob, job_id_of
 from playai_async._session import PlayAISession
 from playai_async._settings import Polling, checked, wait_settings
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import DurableHandlerFailed, DurableHandlerUnknown, DurableWorkerMisconfigured
+from playai_async._telemetry.log import Log
 from playai_async.contrib.procrastinate._constants import MAX_HANDLER_FAILURES, MAX_POLL_TIME, QUEUE, RESCUE_CRON
 from playai_async.contrib.procrastinate._decisions import (
     before_request,
@@ -34,8 +36,6 @@ from playai_async.contrib.procrastinate._rows import ReschedulePolicy, now, prio
 from playai_async.contrib.procrastinate._values import Outcome, Reschedule, Row
 
 __all__ = ["DurableWaits"]
-
-logger = logging.getLogger("playai_async")
 
 Handler: TypeAlias = Callable[[Outcome], Awaitable[None]]
 HandlerT = TypeVar("HandlerT", bound=Handler)
@@ -89,7 +89,8 @@ class DurableWaits:
             raise ConfigurationError("max_handler_failures must be at least 1")
         self._max_handler_failures = max_handler_failures
         self._handlers: dict[str, Handler] = {}
-        self._write_retrier = WriteRetrier()
+        self._emitter = Emitter(Log())
+        self._write_retrier = WriteRetrier(self._emitter)
         self.blueprint = Blueprint()
         self.queue = queue
         self._wait_task = self.blueprint.task(name="wait", queue=queue, retry=ReschedulePolicy(), pass_context=True)(
@@ -212,8 +213,7 @@ class DurableWaits:
         """Poll the job, and call the handler if the wait has ended."""
         handler = self._handlers.get(row.on_done)
         if handler is None:
-            message = "Job %s needs the handler %r, which this worker does not have."
-            logger.error(message, row.job_id, row.on_done, extra=_log_fields("handler_unknown", row))
+            self._emitter.emit(DurableHandlerUnknown(row.job_id, row.on_done))
             return on_misconfigured_worker(row, now(), "this worker does not have its handler")
         outcome = await self._request(row)
         if isinstance(outcome, Reschedule):
@@ -225,12 +225,10 @@ class DurableWaits:
                 raise asyncio.CancelledError from error  # the worker shuts down, whatever the handler raised
             _uncancel()
             reschedule = on_handler_error(row, now(), self._max_handler_failures)
-            message, name = "The handler %r failed (%s) for job %s; %s.", type(error).__name__
-            fields = _log_fields("handler_failed", row, error)
+            plan = None if reschedule is None else reschedule.reason
+            self._emitter.emit(DurableHandlerFailed(row.job_id, row.on_done, error, plan))
             if reschedule is None:
-                logger.error(message, row.on_done, name, row.job_id, "it is not called again", extra=fields)  # noqa: TRY400 - procrastinate logs the traceback
                 raise
-            logger.warning(message, row.on_done, name, row.job_id, reschedule.reason, exc_info=error, extra=fields)
             return reschedule
         return None
 
@@ -252,18 +250,12 @@ class DurableWaits:
             return on_result(row, result, sent_at, now(), pause=self._playai.stats.paused_for, polling=self._polling)
         except (ConfigurationError, SessionClosedError) as error:
             # A mistake in one worker must not end waits: they continue when the worker is fixed.
-            fields = _log_fields("worker_misconfigured", row, error)
-            logger.error("This worker cannot wait for job %s: %s", row.job_id, error, extra=fields)  # noqa: TRY400 - the message says everything
+            self._emitter.emit(DurableWorkerMisconfigured(row.job_id, row.on_done, error))
             return on_misconfigured_worker(row, now(), "the settings of this worker are wrong")
 
     async def _rescue(self, context: JobContext, timestamp: int) -> None:  # noqa: ARG002 - procrastinate passes it
         """Reschedule the rows of dead workers. A periodic procrastinate task."""
-        await rescue(context.app.job_manager, self._wait_task.name, self._rescue_task.name)
-
-
-def _log_fields(event: str, row: Row, error: BaseException | None = None) -> dict[str, str]:
-    fields = {"playai_event": event, "playai_job_id": str(row.job_id), "playai_handler": row.on_done}
-    return fields if error is None else {**fields, "playai_error": type(error).__name__}
+        await rescue(context.app.job_manager, self._wait_task.name, self._rescue_task.name, self._emitter)
 
 
 def _is_cancelled() -> bool:

@@ -6,7 +6,6 @@ This module knows procrastinate. It must not know anything of polling or handler
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable
 from functools import partial
 from typing import Any
@@ -16,15 +15,15 @@ from procrastinate.exceptions import ConnectorException, ProcrastinateException
 from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
 
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import DurableRowRescued, DurableRowUnwritten
 from playai_async.contrib.procrastinate._constants import MAX_WRITE_RETRIES, WRITE_RETRY_PAUSE
 from playai_async.contrib.procrastinate._rows import is_unchanged
 
 __all__ = ["WriteRetrier", "rescue"]
 
-logger = logging.getLogger("playai_async")
 
-
-async def rescue(manager: JobManager, wait_task: str, rescue_task: str) -> None:
+async def rescue(manager: JobManager, wait_task: str, rescue_task: str, emitter: Emitter) -> None:
     """Reschedule the rows of dead workers, due at once.
 
     After a cancellation, the next rescue handles the remaining rows. Several rescues may run at once: each row is
@@ -34,23 +33,23 @@ async def rescue(manager: JobManager, wait_task: str, rescue_task: str) -> None:
         manager: The job manager of the app.
         wait_task: The name of the task that polls.
         rescue_task: The name of the task that calls this function.
+        emitter: Reports each row.
     """
     for job in await manager.get_stalled_jobs(task_name=wait_task):
         if await is_unchanged(manager, job):
-            fields = {"playai_event": "row_rescued", "playai_row": job.id}
-            logger.warning("Row %s belongs to a dead worker and is rescheduled.", job.id, extra=fields)
-            await _write(job.id, manager.retry_job(job))
+            emitter.emit(DurableRowRescued(job.id))
+            await _write(job.id, manager.retry_job(job), emitter)
     for job in await manager.get_stalled_jobs(task_name=rescue_task):
         # Later rescues have been scheduled already, so the row of a rescue that died is useless.
-        await _write(job.id, manager.finish_job(job, Status.FAILED, delete_job=True))
+        await _write(job.id, manager.finish_job(job, Status.FAILED, delete_job=True), emitter)
 
 
-async def _write(row: int | None, writing: Awaitable[None]) -> None:
+async def _write(row: int | None, writing: Awaitable[None], emitter: Emitter) -> None:
     """Write to one row. Ignore a failure, which usually means that another rescue wrote to the row first."""
     try:
         await writing
     except ConnectorException as error:
-        logger.debug("Row %s could not be rescheduled (%s).", row, error)
+        emitter.emit(DurableRowRescued(row, error))
 
 
 class WriteRetrier:
@@ -58,9 +57,13 @@ class WriteRetrier:
 
     procrastinate writes the result once. If the connection is lost at that moment, the row stays assigned to a worker
     that is alive. No rescue would find the row, and it would be lost.
+
+    Args:
+        emitter: Reports each row.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, emitter: Emitter) -> None:
+        self._emitter = emitter
         self._tasks: set[asyncio.Task[None]] = set()
 
     def watch(self, context: JobContext) -> None:
@@ -72,11 +75,10 @@ class WriteRetrier:
     def _on_task_done(self, context: JobContext, task: asyncio.Task[Any]) -> None:
         if task.cancelled() or not isinstance(task.exception(), ConnectorException):
             return
-        fields = {"playai_event": "row_unwritten", "playai_row": context.job.id}
-        logger.warning("Row %s could not be written and is rescheduled later.", context.job.id, extra=fields)
         retry = task.get_loop().create_task(_retry_write(context))
         self._tasks.add(retry)  # the event loop holds only weak references to tasks
         retry.add_done_callback(self._tasks.discard)
+        self._emitter.emit(DurableRowUnwritten(context.job.id))
 
 
 async def _retry_write(context: JobContext) -> None:
