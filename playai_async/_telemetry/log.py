@@ -6,7 +6,8 @@ Each record has extra fields (`extra`), which begin with `playai_`. They are doc
 from __future__ import annotations
 
 import logging
-from collections.abc import Hashable
+from collections.abc import Callable, Hashable, Mapping
+from typing import Any
 
 from playai_async._exceptions import about
 from playai_async._models import Unknown, as_job
@@ -34,64 +35,6 @@ __all__ = ["Log"]
 logger = logging.getLogger("playai_async")
 
 
-class Log:
-    """The listener that logs."""
-
-    kinds = frozenset[type](
-        {
-            ContentTypeMismatch,
-            CreationCancelled,
-            DownloadInterrupted,
-            DurableHandlerFailed,
-            DurableHandlerUnknown,
-            DurableRowRescued,
-            DurableRowUnwritten,
-            DurableWorkerMisconfigured,
-            JobChanged,
-            PauseEnded,
-            PauseStarted,
-            RequestFailed,
-            SharedQuotaLost,
-            SharedQuotaRegained,
-            UnknownStatus,
-        }
-    )
-
-    def __call__(self, event: Event) -> None:
-        """Log an event."""
-        match event:
-            case JobChanged():
-                _log_change(event)
-            case RequestFailed(job_id=job_id, error=error):
-                fields = {"playai_event": "request_failed", "playai_job_id": _text(job_id), "playai_error": error}
-                logger.debug("A request %s failed (%s).", about(job_id), error, extra=fields)
-            case CreationCancelled():
-                _log_cancelled_creation(event)
-            case PauseStarted():
-                _log_pause(event)
-            case PauseEnded(operation=operation):
-                pause = event.ended - event.started
-                record = {"playai_event": "pause_ended", "playai_operation": operation, "playai_pause": pause}
-                logger.info("Resumed %s after %.1f s.", operation, pause, extra=record)
-            case UnknownStatus(job_id=job_id, status=status):
-                fields = {"playai_event": "unknown_state", "playai_job_id": str(job_id), "playai_status": status}
-                logger.warning("Job %s has a status that the contract does not list: %r", job_id, status, extra=fields)
-            case DownloadInterrupted() | ContentTypeMismatch():
-                _log_audio(event)
-            case DurableHandlerUnknown() | DurableHandlerFailed() | DurableWorkerMisconfigured():
-                _log_durable_wait(event)
-            case DurableRowRescued() | DurableRowUnwritten():
-                _log_row(event)
-            case SharedQuotaLost(error=error):
-                fields = {"playai_event": "shared_quota_away", "playai_error": error}
-                logger.warning("Cannot reach the shared quota (%s): this process paces alone.", error, extra=fields)
-            case _:
-                logger.info("Reached the shared quota again.", extra={"playai_event": "shared_quota_back"})
-
-    def __str__(self) -> str:
-        return "Logging"
-
-
 def _log_change(event: JobChanged) -> None:
     if not logger.isEnabledFor(logging.DEBUG):
         return
@@ -107,6 +50,18 @@ def _log_change(event: JobChanged) -> None:
     logger.debug(words, event.job_id, extra=fields)
 
 
+def _log_failure(event: RequestFailed) -> None:
+    job_id, error = event.job_id, event.error
+    fields = {"playai_event": "request_failed", "playai_job_id": _text(job_id), "playai_error": error}
+    logger.debug("A request %s failed (%s).", about(job_id), error, extra=fields)
+
+
+def _log_unknown_status(event: UnknownStatus) -> None:
+    fields = {"playai_event": "unknown_state", "playai_job_id": str(event.job_id), "playai_status": event.status}
+    message = "Job %s has a status that the contract does not list: %r"
+    logger.warning(message, event.job_id, event.status, extra=fields)
+
+
 def _log_cancelled_creation(event: CreationCancelled) -> None:
     fields = {"playai_event": "creation_cancelled", "playai_job_id": _text(event.job_id)}
     if event.job_id is None:
@@ -115,7 +70,12 @@ def _log_cancelled_creation(event: CreationCancelled) -> None:
         logger.warning("create_job was cancelled, but job %s was created.", event.job_id, extra=fields)
 
 
-def _log_pause(event: PauseStarted) -> None:
+def _log_pause(event: PauseStarted | PauseEnded) -> None:
+    if isinstance(event, PauseEnded):
+        pause = event.ended - event.started
+        record = {"playai_event": "pause_ended", "playai_operation": event.operation, "playai_pause": pause}
+        logger.info("Resumed %s after %.1f s.", event.operation, pause, extra=record)
+        return
     fields = {
         "playai_event": "pause_began",
         "playai_operation": event.operation,
@@ -126,6 +86,14 @@ def _log_pause(event: PauseStarted) -> None:
         logger.info("Rate limited: no %s for %.1f s.", event.operation, event.pause, extra=fields)
     else:
         logger.info("Several failures in a row: %s go one at a time.", event.operation, extra=fields)
+
+
+def _log_shared_quota(event: SharedQuotaLost | SharedQuotaRegained) -> None:
+    if isinstance(event, SharedQuotaLost):
+        fields = {"playai_event": "shared_quota_away", "playai_error": event.error}
+        logger.warning("Cannot reach the shared quota (%s): this process paces alone.", event.error, extra=fields)
+    else:
+        logger.info("Reached the shared quota again.", extra={"playai_event": "shared_quota_back"})
 
 
 def _log_audio(event: DownloadInterrupted | ContentTypeMismatch) -> None:
@@ -171,3 +139,35 @@ def _log_row(event: DurableRowRescued | DurableRowUnwritten) -> None:
 
 def _text(job_id: Hashable | None) -> str | None:
     return None if job_id is None else str(job_id)
+
+
+_WRITERS: Mapping[type, Callable[[Any], None]] = {
+    ContentTypeMismatch: _log_audio,
+    CreationCancelled: _log_cancelled_creation,
+    DownloadInterrupted: _log_audio,
+    DurableHandlerFailed: _log_durable_wait,
+    DurableHandlerUnknown: _log_durable_wait,
+    DurableRowRescued: _log_row,
+    DurableRowUnwritten: _log_row,
+    DurableWorkerMisconfigured: _log_durable_wait,
+    JobChanged: _log_change,
+    PauseEnded: _log_pause,
+    PauseStarted: _log_pause,
+    RequestFailed: _log_failure,
+    SharedQuotaLost: _log_shared_quota,
+    SharedQuotaRegained: _log_shared_quota,
+    UnknownStatus: _log_unknown_status,
+}
+
+
+class Log:
+    """The listener that logs."""
+
+    kinds = frozenset[type](_WRITERS)
+
+    def __call__(self, event: Event) -> None:
+        """Log an event."""
+        _WRITERS[type(event)](event)
+
+    def __str__(self) -> str:
+        return "Logging"
