@@ -31,6 +31,7 @@ from playai_async._audio.speech import Speech
 from playai_async._exceptions import (
     APIStatusError,
     ConfigurationError,
+    InvalidResponseError,
     NotFoundError,
     PlayAIError,
     RateLimitedError,
@@ -255,6 +256,9 @@ class SessionErrors:
 
     def cut_short(self, job_id: Any) -> Exception:
         return TransportError(f"The request {about(job_id)} was cancelled from outside.", job_id=job_id)
+
+    def is_answer(self, error: Exception) -> bool:
+        return isinstance(error, APIStatusError | InvalidResponseError)
 
     def wrap(self, error: Exception, job_id: Any) -> Exception:
         if isinstance(error, PlayAIError):

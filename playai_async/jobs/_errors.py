@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+from typing import Any
 
 from playai_async._exceptions import ConfigurationError, JobTimeoutError, PollerClosedError, copied
 from playai_async.jobs._scheduling.request import JobId
 
 __all__ = ["JobErrors"]
+
+_HTTP_STATUSES = range(100, 600)
 
 
 class JobErrors:
@@ -24,6 +27,14 @@ class JobErrors:
     def cut_short(self, job_id: JobId | None) -> Exception:
         """Something outside of the poller cancelled a request."""
         return RuntimeError(f"The request for job {job_id} was cancelled from outside.")
+
+    def is_answer(self, error: Exception) -> bool:
+        """Return whether the error has an HTTP status, as the exceptions of HTTP clients have."""
+        values: list[object] = []
+        with contextlib.suppress(Exception):  # a property of any library
+            sources: tuple[Any, ...] = (error, getattr(error, "response", None))
+            values = [getattr(source, name, None) for source in sources for name in ("status_code", "status")]
+        return any(isinstance(value, int) and value in _HTTP_STATUSES for value in values)
 
     def wrap(self, error: Exception, job_id: JobId | None) -> Exception:  # noqa: ARG002 - the signature of `Errors`
         """Return the error as it is."""

@@ -268,15 +268,16 @@ class Dispatcher:
         try:
             return Success(job, bool(request.is_done(job)))
         except Exception as error:  # noqa: BLE001 - an `is_done` of the caller's ends the waits of this job, and no others
-            return Failure(self._errors.wrap(error, request.job_id))
+            return Failure(self._errors.wrap(error, request.job_id), answered=True)
 
     def _failure(self, request: Request, error: Exception) -> Failure:
+        answered = self._errors.is_answer(error)
         try:
             verdict = self._classify(error)
             check_verdict(verdict)
         except Exception as broken:  # noqa: BLE001 - a `classify` of the caller's
             error, verdict = broken, None
-        return Failure(self._errors.wrap(error, request.job_id), verdict)
+        return Failure(self._errors.wrap(error, request.job_id), verdict, answered)
 
     def _start_pause(self, reason: PauseReason, now: float) -> None:
         if not self._lifecycle.closed:  # else nothing would end it
@@ -297,6 +298,8 @@ class Dispatcher:
                 self._emitter.emit(RequestFailed(request.job_id, type(error).__name__))
                 if closed:
                     self._start_pause("outage", now)
+            case Failure(answered=False):  # a mistake in the settings or a bug: nothing may have been sent
+                self.pacer.on_abandoned(now, request.sent_at)
             case _:
                 done = outcome.done if isinstance(outcome, Success) else True
                 self.pacer.on_accepted(now, request.sent_at, found=done if request.is_poll else None)

@@ -116,10 +116,13 @@ class Failure:
     Attributes:
         error: The error.
         verdict: What it means.
+        answered: Whether the service answered. If the error is final, only an answer shows that the service accepts
+            requests.
     """
 
     error: Exception
     verdict: Verdict = None
+    answered: bool = False
 
 
 Outcome: TypeAlias = Success | Failure
@@ -145,6 +148,10 @@ class Errors(Protocol):
 
     def cut_short(self, job_id: JobId | None) -> Exception:
         """Something outside of the client cancelled a request."""
+        ...
+
+    def is_answer(self, error: Exception) -> bool:
+        """Return whether an exception of a request shows that the service answered."""
         ...
 
     def wrap(self, error: Exception, job_id: JobId | None) -> Exception:
