@@ -46,7 +46,7 @@ class Emitter:
         self.untraced = untraced
 
     def emit(self, event: Event) -> None:
-        """Pass an event to each listener that wants it; never raise."""
+        """Pass an event to each listener that wants it; never raise while an event loop runs."""
         kind = type(event)
         if kind not in self.kinds:
             return
@@ -54,13 +54,36 @@ class Emitter:
             if kind in listener.kinds:
                 try:
                     listener(event)
-                except (Exception, asyncio.CancelledError) as error:  # noqa: BLE001 - a listener must not disturb
-                    self.report(str(listener), error)  # nothing is awaited here, so no cancellation is meant for us
+                except (SystemExit, KeyboardInterrupt) as error:
+                    _raise_later(error)
+                except BaseException as error:  # noqa: BLE001 - a listener must not disturb what it listens to
+                    self.report(str(listener), error)
 
     def report(self, listener: str, error: BaseException) -> None:
         """Log once that a listener raises; by the exception's class alone, since its message may quote anything."""
         if listener in self._broken:
             return
         self._broken.add(listener)
-        with contextlib.suppress(Exception, asyncio.CancelledError):  # the log itself may be what raises
+        try:
             logger.warning("%s raised %s; waits go on.", listener, type(error).__qualname__)
+        except (SystemExit, KeyboardInterrupt) as reason:
+            _raise_later(reason)
+        except BaseException:  # noqa: BLE001, S110 - the log itself may be what raises
+            pass
+
+
+def _raise_later(error: BaseException) -> None:
+    """Let an error end the program, but between two steps of the event loop: here it would leave a request half done.
+
+    Raises:
+        BaseException: The error, if no event loop runs.
+    """
+
+    def raise_it() -> None:
+        raise error
+
+    try:
+        loop = asyncio.get_running_loop()
+    except RuntimeError:
+        raise error from None
+    loop.call_soon(raise_it)

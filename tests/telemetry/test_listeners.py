@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Iterator
 from typing import Any
 
+import looptime
 import pytest
 from opentelemetry import trace
 
@@ -14,6 +16,7 @@ from playai_async import Pacing, PlayAISession, TtsParameters, WaitTimeoutError
 from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.events import JobChanged, RequestFailed, SharedQuotaRegained
 from playai_async._telemetry.log import Log
+from playai_async.jobs import JobPoller, Throttled
 from tests.support.memory_quota import MemoryQuota
 from tests.support.scripted import (
     API_KEY,
@@ -154,3 +157,62 @@ def test_a_job_whose_id_cannot_be_shown_is_not_logged(caplog: pytest.LogCaptureF
 
     Emitter(Log()).emit(JobChanged(Unprintable(), object(), None))
     assert caplog.messages == ["Logging raised BrokenError; waits go on."]
+
+
+@pytest.mark.parametrize("error", [asyncio.CancelledError(), GeneratorExit()], ids=lambda error: type(error).__name__)
+async def test_whatever_a_log_raises_is_ignored(service: ScriptedService, error: BaseException) -> None:
+    """Nothing is awaited while a record is logged, so no cancellation is meant for the session."""
+    service.answers(throttled("5"), job(), job(COMPLETED))
+    with raising_log(error):
+        async with PlayAISession(API_KEY, USER_ID) as session:
+            assert (await session.wait_for_completion(JOB_ID)).done
+            assert session.stats.in_flight == 0
+
+
+@contextlib.contextmanager
+def raising_log(error: BaseException) -> Iterator[None]:
+    """Let a log filter raise this for each record."""
+
+    def raise_it(_: object) -> bool:
+        raise error
+
+    logger.addFilter(raise_it)
+    try:
+        yield
+    finally:
+        logger.removeFilter(raise_it)
+
+
+@pytest.mark.parametrize("error", [SystemExit(3), KeyboardInterrupt()], ids=lambda error: type(error).__name__)
+def test_a_log_that_ends_the_program_leaves_no_request_half_done(error: BaseException) -> None:
+    """An event loop that runs on, as that of a notebook, goes on with the wait."""
+    answers: list[Exception | bool] = [BrokenError(), True]
+
+    async def fetch(_: str) -> bool:
+        answer = answers.pop(0)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
+
+    async def wait() -> bool:
+        async with JobPoller(fetch, is_done=bool, classify=lambda _: Throttled(5.0)) as poller:
+            done = await poller.wait_for_completion("a")
+            assert (poller.stats.in_flight, poller.stats.throttled) == (0, 1)
+            return done
+
+    with contextlib.closing(looptime.new_event_loop()) as loop:
+        task = loop.create_task(wait())
+        with raising_log(error), pytest.raises(type(error)):
+            logger.setLevel(logging.INFO)
+            loop.run_until_complete(task)
+        logger.setLevel(logging.NOTSET)
+        assert loop.run_until_complete(task)
+
+
+def test_a_report_may_end_the_program_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    """At once if no event loop runs."""
+    emitter = Emitter(Log())
+    with raising_log(SystemExit(3)), pytest.raises(SystemExit):
+        emitter.report("The listener", BrokenError())
+    with raising_log(GeneratorExit()):
+        emitter.report("Another listener", BrokenError())
