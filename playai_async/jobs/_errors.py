@@ -26,7 +26,7 @@ class JobErrors:
 
     def cut_short(self, job_id: JobId | None) -> Exception:
         """Something outside of the poller cancelled a request."""
-        return RuntimeError(f"The request for job {job_id} was cancelled from outside.")
+        return RuntimeError(f"The request for job {_shown(job_id)} was cancelled from outside.")
 
     def is_answer(self, error: Exception) -> bool:
         """Return whether the error has an HTTP status, as the exceptions of HTTP clients have."""
@@ -43,7 +43,7 @@ class JobErrors:
     def for_waiter(self, error: Exception, job_id: JobId) -> Exception:
         """Return a copy of an error with a note that names the job; the error itself if it cannot be copied."""
         twin = copied(error)
-        note = " ".join(f"While waiting for job {job_id}.".split())  # one line, whatever the id
+        note = " ".join(f"While waiting for job {_shown(job_id)}.".split())  # one line, whatever the id
         with contextlib.suppress(Exception):  # a frozen exception takes no note
             if note not in getattr(twin, "__notes__", ()):
                 twin.add_note(note)
@@ -62,10 +62,18 @@ class JobErrors:
         """The deadline of a wait passed."""
         seen = "no answer yet" if job is None else "not finished when last seen"
         return JobTimeoutError(
-            f"Job {job_id} was not finished after {elapsed:.1f} s (polls: {polls}; {seen}{why}).",
+            f"Job {_shown(job_id)} was not finished after {elapsed:.1f} s (polls: {polls}; {seen}{why}).",
             job_id=job_id,
             job=job,
             last_error=last_error,
             elapsed=elapsed,
             polls=polls,
         )
+
+
+def _shown(job_id: JobId | None) -> str:
+    """Return the text of an id of any class; the name of the class if the id raises."""
+    try:
+        return str(job_id)
+    except Exception:  # noqa: BLE001 - else a wait for this job would never end
+        return f"<{type(job_id).__name__}>"

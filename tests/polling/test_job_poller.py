@@ -449,3 +449,35 @@ async def test_the_log_names_the_job(
     tasks.answers["a"] = deque([RUNNING, DONE])
     await poller.wait_for_completion("a")
     assert caplog.messages == ["Job a changed.", "Job a changed."]
+
+
+class UnreadableId:
+    """An id that raises when it is shown."""
+
+    def __str__(self) -> str:
+        raise RuntimeError
+
+    __repr__ = __str__
+
+
+@pytest.mark.parametrize(
+    ("answer", "ending"),
+    [(GoneError(name="a"), GoneError), (RUNNING, JobTimeoutError), (asyncio.CancelledError(), RuntimeError)],
+    ids=["error", "timeout", "cancelled"],
+)
+async def test_an_id_that_cannot_be_shown_ends_its_wait_all_the_same(
+    answer: Task | BaseException, ending: type[Exception]
+) -> None:
+    """The message names its class."""
+
+    async def fetch(_: UnreadableId) -> Task:
+        if isinstance(answer, BaseException):
+            raise answer
+        return answer
+
+    async with JobPoller(fetch, is_done=is_done, classify=classify) as poller:
+        wait = asyncio.ensure_future(poller.wait_for_completion(UnreadableId(), timeout=5))
+        await asyncio.wait([wait], timeout=60)
+        with pytest.raises(ending) as caught:
+            wait.result()
+    assert "<UnreadableId>" in "".join([str(caught.value), *getattr(caught.value, "__notes__", ())])
