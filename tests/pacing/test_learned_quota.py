@@ -36,6 +36,14 @@ def accepting(pacer: Pacer, count: int, *, now: float = 0.0) -> float:
     return now
 
 
+def hinted_at(pacer: Pacer, now: float) -> float:
+    """Send a hinted request as soon as it may go, which is accepted at once; return its time."""
+    now += pacer.delay(now, hinted=True)
+    pacer.on_sent(now, hinted=True)
+    pacer.on_accepted(now)
+    return now
+
+
 def refused(pacer: Pacer, now: float, hint: float | None = None) -> float:
     """Send a request as soon as it may go, which meets a 429; return its time."""
     now += pacer.delay(now)
@@ -58,6 +66,25 @@ def test_sixteen_requests_go_at_once_and_then_one_a_second() -> None:
         times.append(now)
     assert times == pytest.approx([0.0] * 16 + [1.0, 2.0, 3.0, 4.0, 5.0, 6.0])
     assert pacer.quota is None
+
+
+def test_hinted_requests_keep_to_the_ramp() -> None:
+    """While no quota is known, the ramp is all that limits them."""
+    pacer = build_pacer(Pacing())
+    accepting(pacer, 16)
+    assert hinted_at(pacer, 0.0) > 0.0
+
+
+def test_hinted_requests_do_not_wait_for_the_spacing_of_a_learned_quota_but_for_the_quota() -> None:
+    """As for a known one."""
+    pacer = build_pacer(Pacing())
+    now = accepting(pacer, 40)
+    now = accepting(pacer, 1, now=refused(pacer, now))
+    limit = pacer.quota
+    assert limit == 38
+    later = now + 120.0
+    assert [hinted_at(pacer, later) for _ in range(limit)] == [later] * limit
+    assert pacer.delay(later, hinted=True) > 1.0
 
 
 @pytest.mark.parametrize(("window", "spacing"), [(60.0, 1.0), (6.0, 0.1)], ids=str)

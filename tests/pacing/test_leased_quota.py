@@ -67,6 +67,16 @@ def test_a_request_takes_a_permit(quota: LeasedQuota) -> None:
     assert quota.delay(1.0, 0.0) == math.inf
 
 
+def test_a_hinted_request_needs_a_permit_and_no_spacing_while_the_quota_is_away(quota: LeasedQuota) -> None:
+    """Only the even spacing is skipped."""
+    assert quota.delay(1.0, 0.0, hinted=True) == math.inf
+    quota.on_lost(1.0, asked(quota, 1.0, 1))
+    for _ in range(5):
+        quota.on_sent(1.0, 0.0, 0)
+        quota.on_accepted(1.0)
+    assert quota.delay(1.0, 0.0) > quota.delay(1.0, 0.0, hinted=True) == 0.0
+
+
 def test_the_end_of_a_request_is_told_as_how_long_it_still_counts(quota: LeasedQuota) -> None:
     """From the telling, since the clocks of two hosts have nothing in common."""
     first = granted(quota, 1.0, 1).first

@@ -39,6 +39,7 @@ class Arrival:
     found: bool | None = None
     waited: float = 0.0
     waiting: int = 0
+    hinted: bool = False
 
 
 def spend(pacer: Pacer, arrivals: Sequence[Arrival], *, now: float = 0.0, early: float = 0.0) -> list[Exchange]:
@@ -68,12 +69,12 @@ def spend(pacer: Pacer, arrivals: Sequence[Arrival], *, now: float = 0.0, early:
     for number, arrival in enumerate(arrivals):
         now += arrival.after
         settle(now)
-        while (delay := pacer.delay(now, arrival.waited)) > 0:
+        while (delay := pacer.delay(now, arrival.waited, hinted=arrival.hinted)) > 0:
             assert delay >= RESOLUTION  # or it would spin
             end = under_way[0][0] if under_way else math.inf
             now = min(end, now + delay - early)
             settle(now)
-        pacer.on_sent(now, arrival.waited, arrival.waiting)
+        pacer.on_sent(now, arrival.waited, arrival.waiting, hinted=arrival.hinted)
         exchanges.append(Exchange(now, now + arrival.takes))
         heapq.heappush(under_way, (now + arrival.takes, now, number, arrival))
     settle(math.inf)
@@ -279,6 +280,29 @@ def test_what_has_long_been_due_waits_its_turn_where_polls_find_nothing(finds: i
     assert times(exchanges) == [30.0] * 5 + seconds(31, 33)
 
 
+# Hints
+
+
+def test_a_hinted_request_does_not_wait_for_the_even_spacing_and_the_others_make_up_for_it() -> None:
+    """The rate stays that of the quota."""
+    pacer = build_pacer(Pacing(requests_per_window=60))
+    exchanges = spend(pacer, [Arrival()] * 5 + [Arrival(hinted=True)] * 3 + [Arrival()] * 2)
+    assert times(exchanges) == [0.0] * 8 + [4.0, 5.0]
+
+
+def test_a_hinted_request_waits_for_the_quota() -> None:
+    """Hints add no requests."""
+    pacer = build_pacer(Pacing(requests_per_window=60))
+    assert times(spend(pacer, [Arrival(hinted=True)] * 65)) == [0.0] * 60 + [60.0] * 5
+
+
+def test_a_hinted_request_costs_no_more_during_a_slow_start() -> None:
+    """A hinted poll is likely to find its job finished, so there is nothing to save."""
+    pacer = build_pacer(Pacing(requests_per_window=60))
+    hinted = attrs.evolve(FLEET, hinted=True)
+    assert times(spend(pacer, [hinted] * 5 + [FLEET] * 2)) == [0.0] * 5 + [1.0, 7.0]
+
+
 # Whatever arrives
 
 PATTERNS = {
@@ -293,6 +317,7 @@ PATTERNS = {
     "finding": lambda dice, window: Arrival(
         0.0, 0.02 * window * dice.random(), found=dice.random() < 0.9, waited=dice.choice((0.0, window))
     ),
+    "hinted": lambda dice, window: Arrival(0.0, 0.02 * window * dice.random(), hinted=dice.random() < 0.5),
     "fleet": lambda dice, window: Arrival(
         1.5 * window if dice.random() < 0.02 else 0.0, 0.01 * window, found=dice.random() < 0.2, waiting=1_000
     ),

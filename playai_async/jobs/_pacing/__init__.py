@@ -22,7 +22,8 @@ A `Quota` says how many requests may go, and how fast. There are three of them:
 - `LearnedQuota`: nothing is known. The rate starts low, grows while no 429 comes, and follows 429s down.
 - `LeasedQuota`: processes share the quota. Each request needs a permit that was granted first.
 
-Within a quota, a `TokenBucket` spaces requests evenly, apart from a small burst.
+Within a quota, a `TokenBucket` spaces requests evenly, apart from a small burst. A `hinted` request does not
+wait for this spacing, only for the quota. It takes its token all the same, so the requests after it make up for it.
 
 The gate
 --------

@@ -102,10 +102,11 @@ class LeasedQuota:
         left_queue = self._queued and not wanted
         return bool(left_queue or self._unreported or self._unused or self._throttled or self._reopened is not None)
 
-    def delay(self, now: float, waited: float) -> float:
+    def delay(self, now: float, waited: float, *, hinted: bool = False) -> float:
         """Return the seconds until a request may go; infinite if it needs a permit first."""
         if self.away:
-            return max(self._known.delay(now, waited), self._learned.delay(now, waited))
+            known = self._known.delay(now, waited, hinted=hinted)
+            return max(known, self._learned.delay(now, waited, hinted=hinted))
         return 0.0 if self._granted else math.inf
 
     def probe_delay(self, now: float) -> float:
@@ -119,10 +120,10 @@ class LeasedQuota:
         self._probed = self._closing
         self._use_permit(now)
 
-    def on_sent(self, now: float, waited: float, waiting: int) -> None:
+    def on_sent(self, now: float, waited: float, waiting: int, *, hinted: bool = False) -> None:
         """Record that a request was sent."""
-        self._known.on_sent(now, waited, waiting)
-        self._learned.on_sent(now, waited, waiting)
+        self._known.on_sent(now, waited, waiting, hinted=hinted)
+        self._learned.on_sent(now, waited, waiting, hinted=hinted)
         self._use_permit(now)
 
     def on_ended(self, now: float, *, late: bool = False) -> None:

@@ -43,15 +43,16 @@ class Pacer:
         """Why the gate is closed, or None if it is open."""
         return self._gate.reason
 
-    def delay(self, now: float, waited: float = 0.0) -> float:
+    def delay(self, now: float, waited: float = 0.0, *, hinted: bool = False) -> float:
         """Return the seconds until a request may go; infinite if that depends on a request in flight.
 
         Args:
             now: The time.
             waited: Seconds for which the first request in the queue has been due.
+            hinted: Whether the request follows a hint that is trusted: it skips the even spacing, never the quota.
         """
         if self._gate.reason is None:
-            delay = self._quota.delay(now, waited)
+            delay = self._quota.delay(now, waited, hinted=hinted)
         else:
             closed, probe = self._gate.probe_delay(now, self._quota.in_flight), self._quota.probe_delay(now)
             # The permit for a probe is asked for only once the gate lets the probe through.
@@ -68,18 +69,19 @@ class Pacer:
             return requests
         return 0 if self._gate.probe_delay(now, self._quota.in_flight) >= RESOLUTION else min(requests, 1)
 
-    def on_sent(self, now: float, waited: float = 0.0, waiting: int = 0) -> None:
+    def on_sent(self, now: float, waited: float = 0.0, waiting: int = 0, *, hinted: bool = False) -> None:
         """Record that a request was sent.
 
         Args:
             now: The time.
             waited: Seconds for which the first request in the queue has been due.
             waiting: How many more polls are scheduled, due now or later.
+            hinted: As for `delay`.
         """
         if self._gate.on_sent(now):
             self._quota.on_probe_sent(now)
         else:
-            self._quota.on_sent(now, waited, waiting)
+            self._quota.on_sent(now, waited, waiting, hinted=hinted)
 
     def on_accepted(self, now: float, sent: float = math.inf, *, found: bool | None = None) -> None:
         """Record an answer that is not a 429.

@@ -57,8 +57,11 @@ class Quota(Protocol):
         """The requests that were sent and have not ended."""
         ...
 
-    def delay(self, now: float, waited: float) -> float:
-        """Return the seconds until a request may go; infinite if that depends on a request in flight or a permit."""
+    def delay(self, now: float, waited: float, *, hinted: bool = False) -> float:
+        """Return the seconds until a request may go; infinite if that depends on a request in flight or a permit.
+
+        A hinted request does not wait for the even spacing.
+        """
         ...
 
     def probe_delay(self, now: float) -> float:
@@ -69,8 +72,8 @@ class Quota(Protocol):
         """Record that a probe was sent."""
         ...
 
-    def on_sent(self, now: float, waited: float, waiting: int) -> None:
-        """Record that a request was sent while `waiting` polls are scheduled."""
+    def on_sent(self, now: float, waited: float, waiting: int, *, hinted: bool = False) -> None:
+        """Record that a request was sent while `waiting` polls are scheduled, and whether it was hinted."""
         ...
 
     def on_ended(self, now: float, *, late: bool = False) -> None:
@@ -120,11 +123,13 @@ class KnownQuota:
         """The requests that were sent and have not ended."""
         return self._sliding.in_flight
 
-    def delay(self, now: float, waited: float) -> float:
+    def delay(self, now: float, waited: float, *, hinted: bool = False) -> float:
         """Return the seconds until a request may go."""
         if self._sliding.count(now) >= self._requests:
             return self._sliding.next_expiry() - now
-        return 0.0 if self._bucket.sends_at_once(waited) else self._bucket.delay(now, self._spacing, self._burst)
+        return (
+            0.0 if hinted or self._bucket.sends_at_once(waited) else self._bucket.delay(now, self._spacing, self._burst)
+        )
 
     def probe_delay(self, now: float) -> float:
         """Return the seconds until a probe may go: the quota holds for probes, too."""
@@ -138,14 +143,14 @@ class KnownQuota:
         """Record that a probe was sent."""
         self.on_sent(now, 0.0, 0)
 
-    def on_sent(self, now: float, waited: float, waiting: int) -> None:
+    def on_sent(self, now: float, waited: float, waiting: int, *, hinted: bool = False) -> None:
         """Record that a request was sent."""
         self._sliding.count(now)  # forgets what no longer counts, where nobody asks for the delay
         self._sliding.on_sent()
         if self._bucket.sends_at_once(waited):
             self._bucket.on_sent_at_once(now)
         else:
-            self._bucket.on_sent(now, self._spacing, self._burst, slow_start=waiting >= self._requests)
+            self._bucket.on_sent(now, self._spacing, self._burst, slow_start=waiting >= self._requests and not hinted)
 
     def on_ended(self, now: float, *, late: bool = False) -> None:
         """Record that a request ended."""
@@ -203,7 +208,7 @@ class LearnedQuota:
         """The requests that were sent and have not ended."""
         return self._sliding.in_flight
 
-    def delay(self, now: float, waited: float) -> float:
+    def delay(self, now: float, waited: float, *, hinted: bool = False) -> float:
         """Return the seconds until a request may go; infinite if that depends on a request in flight."""
         self._review(now)
         limit = self.limit
@@ -216,7 +221,7 @@ class LearnedQuota:
             return self._next_free(now) - now
         if counted >= self._proven and self._sliding.in_flight:
             return math.inf
-        if self._bucket.sends_at_once(waited):
+        if hinted or self._bucket.sends_at_once(waited):
             return 0.0
         return self._bucket.delay(now, self._spacing(now, counted), self._burst)
 
@@ -228,7 +233,7 @@ class LearnedQuota:
         """Record that a probe was sent."""
         self._sliding.on_sent()
 
-    def on_sent(self, now: float, waited: float, waiting: int) -> None:
+    def on_sent(self, now: float, waited: float, waiting: int, *, hinted: bool = False) -> None:
         """Record that a request was sent."""
         limit = self._limit
         spacing = self._spacing(now) if limit is None else self._spacing(now, self._counted(now))
@@ -236,7 +241,7 @@ class LearnedQuota:
         if limit is not None and self._bucket.sends_at_once(waited):
             self._bucket.on_sent_at_once(now)
         else:
-            slow_start = limit is not None and waiting >= limit
+            slow_start = limit is not None and waiting >= limit and not hinted
             self._bucket.on_sent(now, spacing, self._burst, slow_start=slow_start)
 
     def on_ended(self, now: float, *, counted: bool = True, late: bool = False) -> None:
