@@ -134,6 +134,11 @@ class Runtime:
         """
         return self._open(job_id).poller
 
+    def opened(self, job_id: JobId | None) -> Poller | None:
+        """Return what waits for jobs, or None before the first use; raises what `open` raises, and binds nothing."""
+        self._lifecycle.check_usable(job_id)
+        return None if self._parts is None else self._parts.poller
+
     def parse(self, job: Any) -> tuple[JobId, object | None]:
         """Return a job's id, and the job itself if it is finished.
 

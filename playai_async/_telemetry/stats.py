@@ -26,6 +26,8 @@ class SessionStats:
         queued: Calls and polls that are due and wait for the quota, a pause or a connection.
         pause_reason: Why the session sends nothing, or one request at a time: "throttled" after a 429, "outage" after
             transient failures in a row; None if it is not paused.
+        hints_followed: Hints for which `hint` returned True: the poll of the job went first.
+        hints_ignored: Hints for which `hint` returned False: nobody waited for the job, or the last hints were false.
     """
 
     requests: int
@@ -38,6 +40,8 @@ class SessionStats:
     quota: int | None
     queued: int = 0
     pause_reason: PauseReason | None = None
+    hints_followed: int = 0
+    hints_ignored: int = 0
 
     @classmethod
     def before_use(cls, quota: int | None) -> SessionStats:

@@ -36,6 +36,10 @@ class Host(Protocol):
         """Return the poller, which is built at the first use; raise if closed or in another loop."""
         ...
 
+    def opened(self, job_id: JobId | None) -> Poller | None:
+        """Return the poller if it was built; raise if closed or in another loop, and bind nothing to this loop."""
+        ...
+
     def parse(self, job: Any) -> tuple[JobId, object | None]:
         """Return a job's id, and the job itself if the caller has it and it is finished."""
         ...
@@ -273,6 +277,34 @@ class JobPoller(Generic[_IdT, _JobT]):
         """
         return await self._group(job_ids, polling, timeout, return_errors=return_exceptions).results()
 
+    def hint(self, job_id: _IdT) -> bool:
+        """Tell the poller that a job may have finished, for example from a webhook handler.
+
+        If somebody waits for the job, its next poll goes ahead of other polls, under the same rate limit. While hints
+        prove true, it does not wait for the even spacing of polls either. A pause after a 429 or a failure is not
+        shortened. If a poll of the job is in flight, one more follows it.
+
+        A hint changes the order of polls, never a result. While fewer than half of the last ten hinted polls found
+        their job finished, only one hint in ten is followed.
+
+        Args:
+            job_id: The job's id.
+
+        Returns:
+            Whether the hint is followed. False if nobody waits for the job: the hint is dropped.
+
+        Raises:
+            PollerClosedError: The poller was closed.
+            ConfigurationError: The poller belongs to another event loop. From another thread, use
+                `loop.call_soon_threadsafe`.
+            TypeError: The id is not hashable.
+
+        Does not block. May be called at any time in the poller's event loop.
+        """
+        name, finished = self._host.parse(job_id)
+        poller = self._host.opened(name)
+        return poller is not None and finished is None and poller.hint(name)
+
     @property
     def stats(self) -> SessionStats:
         """A snapshot of what the poller did and is doing; may be taken at any time."""
@@ -354,6 +386,10 @@ class _OwnHost:
             in_flight = InFlightLimiter(self._pacing.max_in_flight)
             client = Client(self._lifecycle, self.errors, self._classify, Emitter(Log()), in_flight)
             self._poller = build_poller(client, self._fetch, self._is_done, self._pacing)
+        return self._poller
+
+    def opened(self, job_id: JobId | None) -> Poller | None:
+        self._lifecycle.check_usable(job_id)
         return self._poller
 
     def parse(self, job: Any) -> tuple[JobId, object | None]:

@@ -92,7 +92,7 @@ def test_the_methods_of_a_session_are_the_documented_ones() -> None:
     """No other name of the one mutable object looks public."""
     public = {name for name in dir(playai_async.PlayAISession) if not name.startswith("_")}
     assert public == {
-        *("aclose", "as_completed", "create_job", "download", "get_job", "speak", "stats", "wait_for_all"),
+        *("aclose", "as_completed", "create_job", "download", "get_job", "hint", "speak", "stats", "wait_for_all"),
         *("wait_for_completion", "watch"),
     }
 

@@ -319,3 +319,56 @@ def test_it_does_what_naive_lists_would(steps: list[tuple[str, int, int]]) -> No
         assert queue.waited(now) == max(0.0, now - min((due for due, _, _ in naive.polls), default=math.inf))
         assert len(queue) == len(naive.calls) + queue.polls == len(naive.calls) + len(naive.polls)
         assert queue.queued(now) == len(naive.calls) + sum(first or due <= now for due, first, _ in naive.polls)
+
+
+# Polls that follow a hint
+
+
+async def test_a_poll_that_follows_a_hint_goes_after_calls_and_before_other_polls() -> None:
+    """Also ahead of polls that have been due for longer."""
+    queue, (old, hinted) = older(1.0, 50.0)
+    (call,) = await calls_of(7)
+    queue.put_first(hinted, 10.0)
+    assert (queue.polls, queue.queued(10.0), queue.next_due(0.0)) == (2, 2, 1.0)
+    assert queue.skips_spacing(10.0)
+    queue.add_direct(call)
+    assert not queue.skips_spacing(10.0)
+    assert list(taken(queue, 10.0)) == [call, hinted, old]
+
+
+def test_a_poll_that_follows_a_hint_is_not_taken_before_it_is_due() -> None:
+    """After a failure, a hint does not shorten the pause."""
+    queue, (old, hinted) = older(1.0, 50.0)
+    queue.put_first(hinted, 20.0)
+    assert not queue.skips_spacing(10.0)
+    assert list(taken(queue, 10.0)) == [old]
+    assert (queue.next_due(10.0), queue.queued(10.0), queue.waited(25.0)) == (20.0, 0, 5.0)
+    assert list(taken(queue, 20.0)) == [hinted]
+
+
+def test_while_hints_are_not_trusted_their_polls_go_first_and_wait_for_the_spacing() -> None:
+    queue, (old, hinted) = older(1.0, 50.0)
+    queue.put_first(hinted, 10.0)
+    queue.trusts_hints = False
+    assert not queue.skips_spacing(10.0)
+    assert list(taken(queue, 10.0)) == [hinted, old]
+
+
+def test_a_poll_that_follows_a_hint_can_be_removed() -> None:
+    queue, (old, hinted) = older(1.0, 50.0)
+    queue.put_first(hinted, 10.0)
+    queue.remove(hinted)
+    assert list(taken(queue, 100.0)) == [old]
+
+
+def test_polls_whose_hints_are_forgotten_return_to_their_places() -> None:
+    """Answered or not."""
+    queue, (old, hinted) = older(1.0, 50.0)
+    first = a_watch(3)
+    queue.add_first(first, 0.0)
+    for poll in (hinted, first):
+        queue.put_first(poll, 2.0)
+    assert len(list(queue.forgetting_hints())) == 2
+    assert (hinted.hinted, hinted.due, first.hinted, first.due) == (False, 50.0, False, YIELD)
+    assert list(taken(queue, 10.0)) == [old, first]
+    assert queue.next_due(10.0) == 50.0

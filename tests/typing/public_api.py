@@ -60,6 +60,7 @@ async def match_any_output(playai: PlayAISession) -> str:
     """A job that was merely asked for holds any of four."""
     job = await playai.get_job(str(JOB_ID))
     assert_type(job, TtsJob)
+    assert_type(playai.hint(job), bool)
     match job.output:
         case Completed(url, content_type, file_size, duration):
             return f"{url} {content_type} {file_size + duration}"
@@ -226,6 +227,8 @@ def read_stats(stats: SessionStats) -> None:
     assert_type(stats.quota, int | None)
     assert_type(stats.queued, int)
     assert_type(stats.pause_reason, Literal["throttled", "outage"] | None)
+    assert_type(stats.hints_followed, int)
+    assert_type(stats.hints_ignored, int)
 
 
 def make_parameters() -> TtsParameters:

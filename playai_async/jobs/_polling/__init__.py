@@ -5,6 +5,7 @@
 - `Waiter`: one caller of a watch, with a deadline. A `FutureWaiter` awaits the end of one job, a `ChangeWaiter` wants
   each change, and a `GroupWaiter` is one of several jobs of a caller.
 - `Poller`: opens and closes watches, keeps the deadlines, and decides what follows from the outcome of a poll.
+- `HintGuard`: which hints to follow.
 - `iteration`: the changes of one job, and the ends of several jobs, as async generators.
 
 A wait is a small object and a future. It has no task, no connection and no timer, so ten thousand waits are
@@ -21,6 +22,10 @@ callers that wait for one job send the requests of one. The dispatcher sends the
 - `Throttled` changes nothing: the poll stays due, and goes when the gate opens. A 429 neither ends a wait nor counts
   as a failure.
 - Anything else schedules the next poll after tenacity's pause, or earlier: the last poll goes just before a deadline.
+
+A hint that a job may have finished (`Poller.hint`) puts its queued poll first; a poll in flight gets one more after it.
+`HintGuard` decides whether to follow the hint, by what the last hinted polls found. When it stops trusting hints, the
+polls that were put first lose their place. A hint is no evidence of anything: the poll's answer is.
 
 A deadline ends its waiter, whatever the watch is doing. When the last waiter is gone, the watch stops: its queued poll
 is removed, and a poll in flight is cancelled.

@@ -17,6 +17,7 @@ from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.events import JobChanged, WaitEnded, WaitStarted
 from playai_async._telemetry.stats import SessionStats
 from playai_async.jobs._polling.backoff import Backoff, poll_rule
+from playai_async.jobs._polling.hints import HintGuard
 from playai_async.jobs._polling.watch import Fetch, FutureWaiter, IsDone, Waiter, WaitSpec, Watch, WatchRegistry
 from playai_async.jobs._scheduling.delay_queue import DelayQueue
 from playai_async.jobs._scheduling.dispatcher import Dispatcher
@@ -75,6 +76,8 @@ class Poller:
         self._watches = WatchRegistry()
         self._open_waits = 0
         self._deadlines: DelayQueue[Waiter] = DelayQueue()
+        self._guard = HintGuard()
+        self._hints_followed = self._hints_ignored = 0
         self._rules: WeakValueDictionary[Polling, AsyncRetrying] = WeakValueDictionary()
         self._on_result = self.on_poll_result  # one bound method for all watches
 
@@ -140,9 +143,36 @@ class Poller:
         if workers:
             await asyncio.wait(workers)
 
+    def hint(self, job_id: JobId) -> bool:
+        """Let the next poll of a job go first, because it may have finished; return whether that is done.
+
+        A poll in flight may have been sent before the job finished, so one more follows it at once.
+        """
+        watches = self._watches.find_all(job_id)
+        # One that was not followed is not asked about again before the next poll: a flood would pass the guard.
+        trusted = self._guard.trusted
+        fresh = [watch for watch in watches if not watch.goes_first and (trusted or watch.hint is None)]
+        follows, now = bool(fresh) and self._guard.follows(), self._loop.time()
+        for watch in fresh:
+            watch.hint = follows
+            if follows and watch.entry is not None:
+                self._put_first(watch, now)
+        followed = any(watch.goes_first for watch in watches)
+        self._hints_followed += followed
+        self._hints_ignored += not followed
+        if follows:
+            self._dispatcher.pump()
+        return followed
+
     def stats(self) -> SessionStats:
         """Return a snapshot of what was done and is being done."""
-        return attrs.evolve(self._dispatcher.stats(), open_waits=self._open_waits, distinct_jobs=len(self._watches))
+        return attrs.evolve(
+            self._dispatcher.stats(),
+            open_waits=self._open_waits,
+            distinct_jobs=len(self._watches),
+            hints_followed=self._hints_followed,
+            hints_ignored=self._hints_ignored,
+        )
 
     def end_all(self) -> None:
         """End every wait and every call, since the client is closed."""
@@ -175,18 +205,38 @@ class Poller:
             if isinstance(outcome.verdict, Throttled):
                 watch.throttled += 1
                 self._queue.schedule(watch, watch.due)  # still due, for when the gate opens
+                if watch.hint and not watch.hinted:
+                    self._put_first(watch, now)
                 return True
+        if watch.hinted and isinstance(outcome, Success):
+            self._judge_hints(found=outcome.done)
         watch.answered, watch.due = True, math.inf  # until it is scheduled again
         changed = isinstance(outcome, Success) and self._record_job(watch, outcome.job)
         pause = watch.backoff.pause_after(outcome)
         if pause is None:
             return False
         due = watch.due_after(now, pause)
-        watch.last_poll = due < now + pause
+        watch.last_poll, watch.hinted = due < now + pause, False
         self._queue.schedule(watch, due)
+        if watch.hint:
+            self._put_first(watch, now)
         if changed:
             self._slicer.run(_changing(list(watch.waiters), watch.job))
         return True
+
+    def _put_first(self, watch: Watch, now: float) -> None:
+        """Let the queued poll of a watch go first: now, or after a failure when the pause is over."""
+        # Else a flood of hints would use up `max_failures` within seconds.
+        due = watch.due if watch.backoff.failures else min(watch.due, now)
+        watch.last_poll = watch.last_poll and due > now
+        self._queue.put_first(watch, due)
+
+    def _judge_hints(self, *, found: bool) -> None:
+        trusted = self._guard.trusted
+        self._guard.on_polled(found=found)
+        self._queue.trusts_hints = self._guard.trusted
+        if trusted and not self._guard.trusted:
+            self._slicer.run(self._queue.forgetting_hints())
 
     def _kept(self, error: Exception, job_id: JobId) -> Exception:
         """Return an error to keep for as long as a wait lasts: without a traceback, whose frames hold the reply."""
@@ -220,6 +270,7 @@ class Poller:
         waiter.lead = min(LAST_POLL_LEAD, LAST_POLL_FRACTION * timeout)
         waiter.last_poll_at = now + timeout - waiter.lead
         waiter.deadline = self._deadlines.add(now + timeout, waiter)
+        watch.regular_due = min(watch.regular_due, max(now, waiter.last_poll_at))
         if watch.entry is not None and now < waiter.last_poll_at < watch.due:
             watch.last_poll = watch.answered
             self._queue.schedule(watch, waiter.last_poll_at)

@@ -74,6 +74,9 @@ class Watch:
     waiters: set[Waiter] = attrs.field(factory=set["Waiter"])
     due: float = 0.0
     last_poll: bool = False  # whether the queued poll is the last before a deadline
+    hint: bool | None = None  # whether the hint that came since the last poll was sent is followed; None: none came
+    hinted: bool = False  # whether the poll that is queued or in flight follows a hint
+    regular_due: float = math.inf  # when that poll would be due without the hint
     sent_at: float = 0.0
     returned_at: float = 0.0  # when the last poll came back, or when the watch was opened
     answered: bool = False  # by anything but a 429
@@ -93,6 +96,11 @@ class Watch:
         """Whether anybody still waits."""
         return bool(self.waiters)
 
+    @property
+    def goes_first(self) -> bool:
+        """Whether the next poll goes ahead of others, because of a hint."""
+        return bool(self.hint) if self.entry is None else self.hinted
+
     def send(self) -> Awaitable[object]:
         """Poll."""
         return self.fetch(self.job_id)
@@ -101,6 +109,7 @@ class Watch:
         """Record that a poll is sent now."""
         self._queued = self.queued_for(now)
         self.sent_at = now
+        self.hint = None
         self.polls += 1
 
     def deliver(self, outcome: Outcome) -> None:
@@ -158,14 +167,18 @@ class WatchRegistry:
 
     def find(self, job_id: JobId, polling: Polling) -> Watch | None:
         """Return the watch of a job under equal settings, or None."""
-        for watch in self._by_job.get(job_id, ()):
+        for watch in self.find_all(job_id):
             if watch.polling is polling or watch.polling == polling:
                 return watch
         return None
 
+    def find_all(self, job_id: JobId) -> tuple[Watch, ...]:
+        """Return the watches of a job."""
+        return self._by_job.get(job_id, ())
+
     def add(self, watch: Watch) -> None:
         """Add a watch."""
-        self._by_job[watch.job_id] = (*self._by_job.get(watch.job_id, ()), watch)
+        self._by_job[watch.job_id] = (*self.find_all(watch.job_id), watch)
 
     def remove(self, watch: Watch) -> None:
         """Remove a watch that was added."""

@@ -3,7 +3,8 @@
 One `Dispatcher` serves one operation of a service, such as status requests, because each operation has a quota of its
 own. It brings four parts together:
 
-- `RequestQueue`: what is to be sent, in order. Direct requests go first, then the poll that has been due longest.
+- `RequestQueue`: what is to be sent, in order. Direct requests go first, then polls that follow a hint, then the poll
+  that has been due longest.
 - `Pacer` (`jobs/_pacing`): when the next request may go.
 - `InFlightLimiter`: how many requests may be in flight. All operations of a session share it.
 - Workers: a few tasks that send requests one after another and end when nothing is due. A poll that waits in the queue

@@ -203,13 +203,14 @@ class Dispatcher:
             self._timer.set(due)
             return None
         waited = self.queue.waited(now)
-        delay = self.pacer.delay(now, waited)
+        hinted = self.queue.skips_spacing(now + RESOLUTION)
+        delay = self.pacer.delay(now, waited, hinted=hinted)
         if delay > 0:
             self._blocked_until = now + delay
             self._timer.set(self._blocked_until)
             return None
         request = cast("Request", self.queue.take(now + RESOLUTION))  # there is one: something is due
-        self.pacer.on_sent(now, waited, self.queue.polls)
+        self.pacer.on_sent(now, waited, self.queue.polls, hinted=hinted)
         self._requests += 1
         request.on_sent(now)
         return request

@@ -33,9 +33,13 @@ class Lifecycle:
         Raises:
             Exception: The client is closed, or belongs to another loop.
         """
+        self.check_usable(job_id)
+        self._loop = asyncio.get_running_loop()
+
+    def check_usable(self, job_id: JobId | None) -> None:
+        """Raise what `use` raises, also if no loop runs in this thread; do not bind the client."""
         self._check_loop(job_id)
         self.check_open(job_id)
-        self._loop = asyncio.get_running_loop()
 
     def check_open(self, job_id: JobId | None) -> None:
         """Raise the error of a closed client if it is closed."""
@@ -58,5 +62,12 @@ class Lifecycle:
         return True
 
     def _check_loop(self, job_id: JobId | None) -> None:
-        if self._loop is not None and self._loop is not asyncio.get_running_loop():
+        if self._loop is not None and self._loop is not _running_loop():
             raise self._errors.wrong_loop(job_id)
+
+
+def _running_loop() -> asyncio.AbstractEventLoop | None:
+    try:
+        return asyncio.get_running_loop()
+    except RuntimeError:
+        return None

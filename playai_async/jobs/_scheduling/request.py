@@ -223,6 +223,10 @@ class Poll(Request, Protocol):
     entry: Entry | None
     answered: bool
     """Whether anything but a 429 has come yet."""
+    hinted: bool
+    """Whether it goes ahead of other polls, because of a hint that its job may have finished."""
+    regular_due: float
+    """When it would be due without that hint."""
 
 
 @attrs.define(eq=False)
