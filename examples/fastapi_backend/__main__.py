@@ -28,6 +28,8 @@ def main() -> int:
                     "PLAYAI_USER_ID": "any-user",
                     "PLAYAI_BASE_URL": emulator.base_url,
                 }
+                if port:  # with port 0, the system chooses the port when the server starts
+                    os.environ["WEBHOOK_BASE_URL"] = f"http://127.0.0.1:{port}"
                 print(
                     "PLAYAI_API_KEY is not set: using an emulator, which returns a tune instead of speech.", flush=True
                 )

@@ -2,19 +2,24 @@
 
 All requests share one session, which lives as long as the app. Only the session sends requests to PlayAI. It reads its
 key and user id from `PLAYAI_API_KEY` and `PLAYAI_USER_ID`. Under another name than localhost, set `ALLOWED_HOSTS`.
+If PlayAI can reach this server, set `WEBHOOK_BASE_URL` to its address, such as https://speech.example. PlayAI calls the
+server when a job is done, so its end is noticed sooner.
 """
 
 import asyncio
 import contextlib
+import json
 import logging
 import math
 import os
+import secrets
+from collections import deque
 from collections.abc import AsyncGenerator, AsyncIterable, AsyncIterator, Coroutine, Mapping
 from pathlib import Path
-from typing import Annotated, Any, Self, TypeVar
+from typing import Annotated, Any, Literal, Self, TypeVar
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, FastAPI, Query, Request, Response
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.middleware.trustedhost import TrustedHostMiddleware
 from fastapi.responses import FileResponse, JSONResponse
@@ -44,6 +49,9 @@ ALLOWED_HOSTS = os.environ.get("ALLOWED_HOSTS", "localhost,127.0.0.1,[::1]").rep
 
 VOICE = "s3://voice-cloning-zero-shot/d9ff78ba-d016-47f6-b0ef-dd630f59414e/female-cs/manifest.json"
 
+MAX_WEBHOOK_BODY = 65_536
+"""Bytes. The body of a webhook is a few hundred bytes."""
+
 PAGE = Path(__file__).with_name("index.html")
 
 T = TypeVar("T")
@@ -66,8 +74,14 @@ async def lifespan(_: FastAPI) -> AsyncIterator[Mapping[str, Any]]:
     """Keep one session open while the app runs."""
     # This process's share of the quota. Without it, the session learns the quota.
     share = os.environ.get("PLAYAI_REQUESTS_PER_MINUTE")
+    base, secret = os.environ.get("WEBHOOK_BASE_URL"), secrets.token_urlsafe(32)
     async with PlayAISession(pacing=Pacing(requests_per_window=int(share) if share else None)) as playai:
-        yield {"playai": playai}
+        yield {
+            "playai": playai,
+            "webhook_secret": secret,
+            "webhook_url": f"{base.rstrip('/')}/webhooks/{secret}" if base else None,
+            "told": deque[UUID](maxlen=1_000),  # the jobs whose webhook was called while somebody waited for them
+        }
 
 
 async def session_of(request: Request) -> PlayAISession:
@@ -95,6 +109,7 @@ class Speech(BaseModel):
     url: str | None = None
     content_type: str | None = None
     duration: float | None = None
+    noticed_by: Literal["webhook", "polling"] | None = None
 
     @classmethod
     def of(cls, job: TtsJob) -> Self:
@@ -144,7 +159,8 @@ async def page() -> FileResponse:
 async def speak(wanted: SpeechRequest, request: Request, response: Response, playai: Session) -> Speech:
     """Create a job."""
     # Not cancelled when the client disconnects: the request may have created a job, which costs the same anyway.
-    job = await playai.create_job(TtsParameters(wanted.text, wanted.voice), timeout=MAX_WAIT)
+    parameters = TtsParameters(wanted.text, wanted.voice, web_hook_url=request.state.webhook_url)
+    job = await playai.create_job(parameters, timeout=MAX_WAIT)
     response.headers["Location"] = request.url_for("state", job_id=job.id).path
     return Speech.of(job)
 
@@ -211,15 +227,36 @@ async def watched(job_id: UUID, playai: Session) -> AsyncIterator[AsyncGenerator
 
 @router.get("/speech/{job_id}/events", response_class=EventSourceResponse, responses=INVALID_SCHEMA)
 async def events(
-    states: Annotated[AsyncGenerator[TtsJob, None], Depends(watched)],
+    states: Annotated[AsyncGenerator[TtsJob, None], Depends(watched)], request: Request
 ) -> AsyncIterable[ServerSentEvent]:
     """Stream the states of a job up to the final one; an error is sent as a last event, `problem`."""
     try:
         async for job in states:
-            yield ServerSentEvent(data=Speech.of(job))
+            speech = Speech.of(job)
+            if job.done:
+                speech.noticed_by = "webhook" if job.id in request.state.told else "polling"
+            yield ServerSentEvent(data=speech)
     except PlayAIError as error:  # the response has started, so its status cannot change
         status, detail = problem(error)
         yield ServerSentEvent(event="problem", data={"status": status, "detail": detail})
+
+
+@router.post("/webhooks/{secret}", status_code=204, include_in_schema=False)
+async def webhook(secret: str, request: Request, playai: Session) -> None:
+    """Take a hint that a job may be done. Only its id is read: anybody could have sent the rest."""
+    if not secrets.compare_digest(secret.encode(), request.state.webhook_secret.encode()):
+        raise HTTPException(404)
+    body = bytearray()
+    async with asyncio.timeout(MAX_WAIT):
+        async for chunk in request.stream():
+            body += chunk
+            if len(body) > MAX_WEBHOOK_BODY:
+                raise HTTPException(413)
+    # Whatever the body is, the response is the same, so that nobody learns which jobs there are.
+    with contextlib.suppress(ValueError, TypeError, KeyError, RecursionError, SessionClosedError):
+        job_id = json.loads(body)["id"]
+        if playai.hint(job_id):
+            request.state.told.append(UUID(job_id))
 
 
 BUSY = (503, "The service is busy. Try again later.")

@@ -17,6 +17,7 @@ from examples.fastapi_backend.server import Server
 from playai_async import PlayAISession
 from playai_async.emulator import Emulator
 from tests.support.scripted import API_KEY, USER_ID
+from tools.servers.machine import free_port
 
 SECONDS = 60
 
@@ -31,7 +32,7 @@ class Live:
         self._loop = asyncio.new_event_loop()
         self._thread = threading.Thread(target=self._loop.run_forever)
         self._server: Server | None = None
-        self._port = 0
+        self._port = free_port()
 
     def __enter__(self) -> Self:
         self._thread.start()
@@ -81,6 +82,10 @@ class Live:
         """Let a job that was created be done."""
         self.call(self._finish, job_id)
 
+    def call_webhook(self, job_id: UUID) -> None:
+        """Let the service call the webhook of a job that is done."""
+        self.call(self.emulator._webhooks.on_change, job_id)
+
     def _finish(self, job_id: UUID) -> None:
         jobs = self.emulator._jobs_api.jobs
         jobs[job_id] = attrs.evolve(jobs[job_id], duration=self._loop.time() - jobs[job_id].began)
@@ -100,7 +105,6 @@ class Live:
         self._serving = asyncio.create_task(server.serve())
         while not server.started:
             await asyncio.sleep(0.01)
-        self._port = server.servers[0].sockets[0].getsockname()[1]
 
     async def _stop(self) -> None:
         if self._server:

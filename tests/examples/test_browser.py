@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from collections.abc import Iterator
 from typing import Literal
 from uuid import UUID
@@ -42,6 +43,7 @@ def live(monkeypatch: pytest.MonkeyPatch) -> Iterator[Live]:
         monkeypatch.setenv("PLAYAI_API_KEY", API_KEY)
         monkeypatch.setenv("PLAYAI_USER_ID", USER_ID)
         monkeypatch.setenv("PLAYAI_BASE_URL", live.emulator.base_url)
+        monkeypatch.setenv("WEBHOOK_BASE_URL", live.url)
         live.start()
         yield live
 
@@ -104,6 +106,27 @@ def test_a_text_is_spoken_shown_and_heard(live: Live, page: Page) -> None:
     assert page.evaluate("document.querySelector('audio').currentTime > 0")
     assert page.evaluate("document.notReloaded")
     assert live.playai.stats.open_waits == 0
+
+
+def test_a_job_whose_webhook_is_called_is_shown_within_a_second(live: Live, page: Page) -> None:
+    """However long the pause before the next poll would have been."""
+    job = speak(page, "Hello.")
+    live.wait_until(lambda: len(live.emulator.arrivals) >= 5)  # a creation and four polls: the next is 3 s away
+    began = time.monotonic()
+    live.finish(job)
+    live.call_webhook(job)
+    shows(page, "IN_PROGRESS", "COMPLETED")
+    assert time.monotonic() - began < 1.0
+    expect(page.locator("li").last).to_contain_text("Told by webhook.")
+    live.wait_until(lambda: live.emulator.webhook_calls[0].status == 204)
+    assert live.playai.stats.hints_followed == 1
+
+
+def test_a_job_whose_webhook_is_lost_is_found_by_polling(live: Live, page: Page) -> None:
+    """Polling is the safety net."""
+    live.finish(speak(page, "Hello."))
+    shows(page, "IN_PROGRESS", "COMPLETED")
+    expect(page.locator("li").last).to_contain_text("Found by polling.")
 
 
 def test_two_tabs_on_one_job_cost_one_poll_loop(live: Live, context: BrowserContext, page: Page) -> None:

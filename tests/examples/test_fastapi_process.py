@@ -17,6 +17,8 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tools.servers.machine import free_port
+
 ROOT = Path(__file__).parent.parent.parent
 PROGRAM = [sys.executable, "-W", "error", "-m", "examples.fastapi_backend"]
 SECONDS = 30
@@ -31,11 +33,16 @@ def _sigint_is_heard() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(**settings: str) -> Iterator[tuple[subprocess.Popen[str], http.client.HTTPConnection]]:
+def running(port: int = 0, **settings: str) -> Iterator[tuple[subprocess.Popen[str], http.client.HTTPConnection]]:
     """The program on a free port, and a connection to it."""
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")} | settings
     with subprocess.Popen(  # noqa: S603 - its arguments are ours
-        [*PROGRAM, "--port", "0"], cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        [*PROGRAM, "--port", str(port)],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stderr
@@ -71,6 +78,16 @@ def test_without_a_key_it_speaks_on_an_emulator_and_ctrl_c_ends_it() -> None:
         assert time.monotonic() - began < 5  # less than it grants to what does not end
     assert "PLAYAI_API_KEY is not set" in out
     assert "Traceback" not in errors
+
+
+def test_the_emulator_calls_the_webhook() -> None:
+    """So the page shows that it works."""
+    with running(free_port()) as (process, connection):
+        job = json.load(ask(connection, "POST", "/speech", {"text": "Hello. " * 30}))
+        events = ask(connection, "GET", f"/speech/{job['id']}/events").read()
+        assert b'"noticed_by":"webhook"' in events
+        process.send_signal(signal.SIGINT)
+        process.communicate(timeout=SECONDS)
 
 
 def test_with_a_key_it_asks_the_service() -> None:
