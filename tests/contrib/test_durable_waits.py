@@ -652,7 +652,7 @@ def test_the_public_names_are_two() -> None:
     """`DurableWaits` and `Outcome`."""
     assert durable.__all__ == ["DurableWaits", "Outcome"]
     assert {name for name in vars(durable) if not name.startswith("_")} == set(durable.__all__)
-    assert {name for name in dir(DurableWaits) if not name.startswith("_")} == {"defer", "on_done"}
+    assert {name for name in dir(DurableWaits) if not name.startswith("_")} == {"defer", "hint", "on_done"}
 
 
 @pytest.mark.parametrize("public", [DurableWaits, Outcome])

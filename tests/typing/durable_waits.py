@@ -37,6 +37,7 @@ async def begin(job: TtsJob) -> None:
     assert_type(await waits.defer(job, on_done="store_audio"), int)
     await waits.defer(job.id, on_done="store_audio", timeout=60.0)
     await waits.defer(str(job.id), on_done="store_audio", timeout=None)
+    assert_type(await waits.hint(job), bool)
 
 
 def mistakes() -> None:

@@ -18,6 +18,9 @@ When a worker fetches a row that is due, it does the following:
 The priority of a row is the time at which it became due, so the row that has waited longest is fetched first. A row
 that was due but got no reply keeps its priority.
 
+`DurableWaits.hint` makes the next poll of a job due now, from any process (`_hints`). It changes the row and nothing
+else, and stores the time of the hint in the row's argument `hinted`, so that a row comes forward at most once a second.
+
 A row can be left behind in two ways, and `_rescue` handles both. If a worker dies, a periodic task of any other worker
 reschedules its rows. If a worker is alive but could not write the result of a task because the database was
 unreachable, it retries to write the result itself.

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 __all__ = [
     "HANDLER_PAUSE",
+    "HINT_INTERVAL",
     "MAX_HANDLER_FAILURES",
     "MAX_HANDLER_PAUSE",
     "MAX_OVERTIME",
@@ -41,6 +42,9 @@ MAX_OVERTIME = 3_600.0
 After a night without workers, thousands of waits are past their deadline at once, and each of their jobs may be done.
 At 60 requests a minute, an hour is enough for 3,600 polls.
 """
+
+HINT_INTERVAL = 1.0
+"""Seconds between two hints that bring one row forward, at least. Each hint may add a poll, and may be false."""
 
 MISCONFIGURED_PAUSE = 30.0
 """Seconds until the next attempt at a row that this worker cannot poll. Usually a deployment fixes the worker."""

@@ -31,6 +31,7 @@ from playai_async.contrib.procrastinate._decisions import (
     on_result,
     on_worker_shutdown,
 )
+from playai_async.contrib.procrastinate._hints import bring_forward
 from playai_async.contrib.procrastinate._rescue import WriteRetrier, rescue
 from playai_async.contrib.procrastinate._rows import ReschedulePolicy, now, priority_of, save_and_reschedule
 from playai_async.contrib.procrastinate._values import Outcome, Reschedule, Row
@@ -168,6 +169,32 @@ class DurableWaits:
             started=started,
             deadline=None if seconds is None else started + seconds,
         )
+
+    async def hint(self, job: UUID | str | TtsJob) -> bool:
+        """Tell the workers that a job may have finished, for example from a webhook handler in any process.
+
+        The next poll of the job becomes due now. It takes its turn after the polls that have been due for longer, and
+        is sent when a worker fetches the row. A hint is never believed, and brings a row forward at most once per
+        second. The pauses after a failure of the service and after a handler that raised are not shortened.
+
+        The app must be open. May be called from many tasks at once.
+
+        Args:
+            job: The job, its id, or the text of its id.
+
+        Returns:
+            Whether a poll was brought forward. False if no wait for the job is stored, or its poll is due already, is
+            being sent, or was brought forward less than a second ago.
+
+        Raises:
+            ValueError: The text is not a UUID.
+            TypeError: The argument is not a job, a job id or its text.
+            procrastinate.exceptions.ProcrastinateException: A database error, an app that is not open, or a blueprint
+                that was not added to an app.
+        """
+        job_id = job_id_of(job)
+        task = self._wait_task.configure()
+        return await bring_forward(task.job_manager.connector, task.job.task_name, job_id)
 
     async def _poll(
         self,
