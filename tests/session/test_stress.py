@@ -117,7 +117,7 @@ class Caller:
         timeout = self.dice.choice([None, 0.01, 1.0, 5.0, 30.0, 90.0])
         job_ids = self.dice.choices(list(self.storm.ends), k=self.dice.randint(1, 6))
         ways: list[Callable[..., Coroutine[Any, Any, None]]]
-        ways = [self.wait, self.wait, self.watch, self.gather, self.each, self.get, self.create]
+        ways = [self.wait, self.wait, self.watch, self.gather, self.each, self.get, self.create, self.hint]
         way = self.dice.choice(ways)
         began = now()
         leaves = self.dice.choice([math.inf, math.inf, self.dice.uniform(0, 30)])
@@ -131,7 +131,7 @@ class Caller:
             assert now() - left <= LATE, "a cancellation passes through at once"
         if not task.cancelled():
             task.result()
-        if timeout is not None and way not in (self.get, self.each):
+        if timeout is not None and way not in (self.get, self.each, self.hint):
             assert now() - began <= timeout + LATE, way.__name__
 
     def polling(self) -> Polling:
@@ -205,6 +205,15 @@ class Caller:
         except PlayAIError as error:
             answered = {error.job_id}
         assert answered == {job_ids[0]}
+
+    async def hint(self, job_ids: list[UUID], _: float | None) -> None:
+        """Hint at some jobs again and again, whether they have ended or not."""
+        for _ in range(30):
+            try:
+                self.session.hint(self.dice.choice(job_ids))
+            except SessionClosedError:
+                return
+            await asyncio.sleep(self.dice.choice([0.0, 0.1, 2.0]))
 
     async def create(self, _: list[UUID], timeout: float | None) -> None:
         """Create a job."""
