@@ -12,9 +12,10 @@ from playai_async._shared_quota import QuotaLink
 from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.pauses import PauseReporter
 from playai_async.jobs._pacing.gate import Gate
+from playai_async.jobs._pacing.known_quota import KnownQuota
+from playai_async.jobs._pacing.learned_quota import LearnedQuota
 from playai_async.jobs._pacing.leased_quota import LeasedQuota
-from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._pacing.quotas import KnownQuota, LearnedQuota, Quota
+from playai_async.jobs._pacing.pacer import Pacer, Quota
 from playai_async.jobs._pacing.windows import WindowClock
 from playai_async.jobs._polling.poller import Poller
 from playai_async.jobs._polling.watch import Fetch, IsDone
@@ -76,10 +77,10 @@ def build_pacer(
     if leased is not None:
         quota = leased
     elif pacing.requests_per_window is None:
-        quota = LearnedQuota(pacing.window, windows, may_be_uncounted=first_probe is not None)
+        quota = LearnedQuota(pacing.window, windows)
     else:
-        quota = KnownQuota(pacing.requests_per_window, pacing.window)
-    return Pacer(quota, Gate(pacing.window / probes, windows, first_probe=first_probe))
+        quota = KnownQuota(pacing.requests_per_window, pacing.window, windows)
+    return Pacer(quota, Gate(pacing.window / probes, windows, first_pause=first_probe))
 
 
 def build_dispatcher(

@@ -17,6 +17,7 @@ import pytest
 from playai_async import Pacing, PlayAISession
 from playai_async._shared_quota import Ask, QuotaLink, SharedQuota, Terms
 from playai_async.emulator import Emulator, Status
+from playai_async.jobs._pacing.gate import Reopening
 from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
 from tests.contrib.virtual_quota import VirtualQuota
 from tests.support.clock import now
@@ -81,7 +82,7 @@ class Process:
         if how == "throttled":
             self._quota.on_throttled(now(), first=True)
         elif how == "reopened":
-            self._quota.on_reopened(now(), refuted=False)
+            self._quota.on_reopened(now(), Reopening(1.0, refused=False))
             self._quota.on_accepted(now())
         else:
             self._quota.on_accepted(now())

@@ -8,6 +8,7 @@ import pytest
 
 from playai_async._settings import Pacing
 from playai_async._shared_quota import Answer, Ask, Terms
+from playai_async.jobs._pacing.gate import Reopening
 from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
 
 TERMS = Terms("a", requests=60, window=60.0, burst=5, lease=20.0, ask_again=1.0)
@@ -226,7 +227,7 @@ def test_a_429_is_told_once_and_so_is_its_end(quota: LeasedQuota) -> None:
     quota.on_probe_sent(32.0)
     ask = asked(quota, 32.5, 1)
     quota.on_answer(32.5, 32.5, ask, Answer(0, 1.0, 0.0, "e", closing=8))  # one that the probe is not about
-    quota.on_reopened(33.0, refuted=False)
+    quota.on_reopened(33.0, Reopening(1.0, refused=False))
     quota.on_accepted(33.0)
     ask = asked(quota, 33.0)
     assert (ask.pause, ask.reopened) == (None, 7)
@@ -249,7 +250,7 @@ def test_a_429_that_was_not_heard_of_is_told_again(quota: LeasedQuota, *, again:
 
 def test_an_end_that_was_not_heard_of_is_told_again(quota: LeasedQuota) -> None:
     """Or all would be held for a 429 that is over."""
-    quota.on_reopened(2.0, refuted=False)
+    quota.on_reopened(2.0, Reopening(1.0, refused=False))
     quota.on_lost(3.0, asked(quota, 2.0))
     assert asked(quota, 3.0, 1).reopened == 0
 

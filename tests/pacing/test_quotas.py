@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from playai_async import Pacing
 from playai_async._settings import RESOLUTION
 from playai_async.jobs._engine import build_pacer
+from playai_async.jobs._pacing.known_quota import KnownQuota
 from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._pacing.quotas import KnownQuota
 from tests.support.dice import Dice
 
 

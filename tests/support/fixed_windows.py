@@ -140,10 +140,10 @@ class _Run:
 
     def pump(self, session: Session, now: float) -> None:
         while (next_at := _next_at(session, now)) <= now:
-            session.pacer.on_sent(now, session.waited, session.waiting)
+            sent = session.pacer.on_sent(now, session.waited, session.waiting)
             session.wishes += 1
             session.under_way += 1
-            self.send(session, now, session.latency())
+            self.send(session, sent, session.latency())
         session.note(now)
         self.wake(session, next_at)
 
@@ -158,7 +158,7 @@ class _Run:
         session.under_way -= 1
         session.sent.append(sent)
         if sent.accepted:
-            session.pacer.on_accepted(now, found=session.found)
+            session.pacer.on_accepted(now, sent.at, found=session.found)
         else:
             session.pacer.on_throttled(now, sent.at, None)
         self.pump(session, now)

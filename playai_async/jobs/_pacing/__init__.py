@@ -15,15 +15,30 @@ Two parts can hold a request back: the quota and the gate.
 
 The quota
 ---------
-The service counts requests in fixed windows. Once a window's quota is spent, it answers 429 until the window is over.
 A `Quota` says how many requests may go, and how fast. There are three of them:
 
 - `KnownQuota`: the caller passed `requests_per_window`. It is never exceeded over any span of one window.
-- `LearnedQuota`: nothing is known. The rate starts low, grows while no 429 comes, and follows 429s down.
+- `LearnedQuota`: nothing is known. The rate starts low, grows while no 429 comes, and follows 429s down. A known
+  quota that meets 429s learns in the same way what the service really allows.
 - `LeasedQuota`: processes share the quota. Each request needs a permit that was granted first.
 
 Within a quota, a `TokenBucket` spaces requests evenly, apart from a small burst. A `hinted` request does not
 wait for this spacing, only for the quota. It takes its token all the same, so the requests after it make up for it.
+
+How the service counts
+----------------------
+Services and the proxies in front of them limit requests in many ways. How this one does is a hypothesis, and every 429
+and every accepted probe is evidence:
+
+- *Fixed windows*: once a window's quota is spent, the service answers 429 until the window is over. `WindowClock`
+  knows where windows begin. An answer in the middle of a window that was spent speaks against windows. So edges are
+  tested by one early probe until one test has shown that the service refuses requests before an edge, and from time to
+  time after that.
+- *A sliding log*: the service refuses a request while the last window has taken the quota, and accepts one as soon as
+  an older request is a window ago. `SlidingLog` weighs the evidence.
+- *Neither*, as with a leaky bucket, a token bucket or several limits at once: `RateControl` looks for the rate.
+- *A limit on concurrency*: a request is refused while more are in flight than beside any that was accepted.
+  `ConcurrencyLimit` lowers the number in flight.
 
 The gate
 --------
@@ -35,8 +50,9 @@ The gate is open at first. A 429 closes it for the whole operation, because all 
                         └──────────429, failed──────────────────────┘
 
 `t` comes from the server's `Retry-After`, lengthened a little and never shortened. Without a hint, `t` is the next edge
-of the service's windows if one is known, and otherwise the next probe interval. The probe waits until the requests that
-were sent before the 429 have ended, but no longer than two seconds: one of them may hang.
+of the service's windows if that is known and tested, and otherwise the next probe interval; later probes go less often.
+Where the service does not count per window, the gate learns how soon a probe is accepted. The probe waits until the
+requests that were sent before the 429 have ended, but no longer than two seconds: one of them may hang.
 
 The result of a request that was sent before the probe can only delay `t`: the service counted that request before the
 quota was spent, so its success says nothing about now. An abandoned probe says nothing either, and the next one may go

@@ -5,11 +5,13 @@ from __future__ import annotations
 import math
 import random
 
+import attrs
+
 from playai_async._settings import OUTAGE_GROWTH, OUTAGE_PAUSE
 from playai_async._telemetry.events import PauseReason
 from playai_async.jobs._pacing.windows import WindowClock
 
-__all__ = ["Gate"]
+__all__ = ["Gate", "Reopening"]
 
 _STRETCH_FRACTION = 0.05
 """A pause is lengthened by at most this fraction, so that the processes behind one key do not return all at once."""
@@ -20,8 +22,41 @@ _MAX_STRETCH = 1.0
 _MAX_STRAGGLER_DELAY = 2.0
 """Seconds for which a probe waits for requests that were sent before the gate closed, and may hang."""
 
+_PAUSE_FACTOR = 2.0
+"""A refused probe makes the next pause longer by this factor. Where the service does not count per window, the pause
+before the first probe is learned: it gets shorter by this factor each time that the first probe was accepted."""
+
+_LONGEST_PAUSE = 1.25
+"""Probe intervals: the longest pause between probes during the first window after a 429."""
+
+_LONGEST_WINDOWS = 2.0
+"""Windows: the longest pause after that. The service may count what it refuses, and must be let alone to recover."""
+
+_SHORTEST_FRACTION = 1 / 16
+"""Of the probe interval: the shortest pause that is learned (0.3 s of 5 s)."""
+
+_RETEST_EVERY = 4
+"""Every so many 429s that a known edge would answer with a long pause, an early probe tests the edges once more: a
+session that spends all at each edge, and then waits for the next, would never see that the service has no edges."""
+
+_LONG_FRACTION = 1 / 4
+"""Of a window: a pause that is long enough for such a test."""
+
 _MAX_GROWTH_STEPS = 100
 """By then a pause has reached its bound, and further steps would only overflow."""
+
+
+@attrs.frozen
+class Reopening:
+    """How a pause after a 429 ended.
+
+    Attributes:
+        seconds: From the 429 to the accepted probe.
+        refused: Whether the service refused an earlier probe.
+    """
+
+    seconds: float
+    refused: bool
 
 
 class Gate:
@@ -30,25 +65,24 @@ class Gate:
     Args:
         probe_interval: Seconds between probes after a 429 without a hint; also the longest pause of an outage.
         windows: Where the service's windows begin; the gate reports what it sees of them.
-        first_probe: Seconds from a 429 without a hint to the first probe, whatever is known of windows; each further
-            probe doubles the pause. None: there is no such first probe.
+        first_pause: Seconds from such a 429 to the first probe; None: the probe interval.
 
     Attributes:
         probing: Whether a probe is in flight.
         reason: Why the gate is closed, or None.
-        refuted: Whether the service accepted the first probe after a 429, so that it does not count per window.
     """
 
-    def __init__(self, probe_interval: float, windows: WindowClock, *, first_probe: float | None = None) -> None:
+    def __init__(self, probe_interval: float, windows: WindowClock, *, first_pause: float | None = None) -> None:
         self._probe_interval = probe_interval
-        self._first_probe = first_probe
-        self._refused_probes = 0
-        self.refuted = False
+        self._first_pause = self._pause = probe_interval if first_pause is None else first_pause
         self._windows = windows
         self._closed_until = -math.inf
+        self._throttled_at = -math.inf
         self._refused_at = -math.inf  # send time of the latest request that got a 429
+        self._untested = 0  # long pauses since the last test
+        self._refused_probes = 0  # since `_throttled_at`
         self._probe_sent_at = -math.inf
-        self._awaits_edge = False
+        self._awaits_edge = self._hinted = self._spent = False
         self.probing = False
         self.reason: PauseReason | None = None
 
@@ -79,18 +113,23 @@ class Gate:
         """Return whether a request that was sent at this time is the probe in flight."""
         return self.probing and sent >= self._probe_sent_at
 
-    def on_accepted(self, now: float, sent: float) -> bool:
-        """Open the gate if the probe was accepted; return whether that ends a 429's pause."""
+    def on_accepted(self, now: float, sent: float) -> Reopening | None:
+        """Open the gate if the probe was accepted; return how that ends a 429's pause, if it does."""
         if not self.is_probe(sent):
-            return False
-        throttled = self.reason == "throttled"
-        if throttled:
-            self._judge_windows(now)
+            return None
+        reopening = self._judge(now) if self.reason == "throttled" else None
         self.probing, self.reason, self._closed_until = False, None, -math.inf
-        return throttled
+        return reopening
 
-    def on_throttled(self, now: float, sent: float, retry_after: float | None) -> bool:
-        """Close the gate for a 429; return whether it was not closed for one before."""
+    def on_throttled(self, now: float, sent: float, retry_after: float | None, *, spent: bool) -> bool:
+        """Close the gate for a 429; return whether it was not closed for one before.
+
+        Args:
+            now: The time.
+            sent: When the request was sent.
+            retry_after: Seconds that the server asked for, or None.
+            spent: Whether a window may have been spent, as far as its requests show.
+        """
         closes = self.reason != "throttled"  # an outage closes the gate for too short a time
         probe = self.is_probe(sent)
         if self.probing and not probe:  # a straggler: the probe in flight shows more
@@ -99,10 +138,15 @@ class Gate:
         if probe and self._awaits_edge:
             self._windows.forget()  # the edge should have passed by now
         self._refused_at = max(self._refused_at, sent)
+        if closes:
+            self._throttled_at, self._refused_probes, self._spent = now, 0, spent
+        elif probe:
+            self._refused_probes += 1
+        self._hinted = retry_after is not None
         if retry_after is not None:
             self._close(now, "throttled", self._stretched(retry_after))
         elif closes or probe:
-            self._close_without_hint(now, first=closes)
+            self._close_without_hint(now)
         return closes
 
     def on_failed(self, now: float, sent: float, outage: int, retry_after: float | None) -> bool:
@@ -142,25 +186,37 @@ class Gate:
         if self.is_probe(sent):
             self.probing = False
 
-    def _judge_windows(self, now: float) -> None:
-        """Learn from an accepted probe where the service's windows begin, or that they do not."""
-        # A window hardly ever ends just between a 429 and the first probe.
-        self.refuted = self._first_probe is not None and not self._refused_probes
-        if self.refuted:
-            self._windows.forget()
-        else:
-            self._windows.on_edge_between(self._refused_at, now)
+    def _judge(self, now: float) -> Reopening:
+        """Learn from an accepted probe where the service's windows begin, or that it has none."""
+        refused = self._refused_probes > 0
+        self._windows.on_reopened(
+            self._refused_at, now, refused=refused, predicted=self._awaits_edge or self._hinted, spent=self._spent
+        )
+        if not refused:
+            self._pause = max(self._pause / _PAUSE_FACTOR, self._probe_interval * _SHORTEST_FRACTION)
+        return Reopening(now - self._throttled_at, refused)
 
-    def _close_without_hint(self, now: float, *, first: bool) -> None:
-        self._refused_probes = 0 if first else self._refused_probes + 1
-        known = self._windows.known
-        if self._first_probe is not None and (first or not known):
-            pause = min(self._first_probe * 2.0 ** min(self._refused_probes, _MAX_GROWTH_STEPS), self._probe_interval)
-            self._close(now, "throttled", self._stretched(pause))
-        elif known:
-            self._close(now, "throttled", self._windows.next_edge(now) - now, awaits_edge=True)
-        else:
-            self._close(now, "throttled", self._stretched(self._probe_interval))
+    def _close_without_hint(self, now: float) -> None:
+        windows = self._windows
+        to_edge = windows.next_edge(now) - now
+        if windows.known and not self._tests_edges(to_edge):
+            self._close(now, "throttled", to_edge, awaits_edge=True)
+            return
+        if self._refused_probes:
+            window = self._windows.window
+            long = now - self._throttled_at > window
+            longest = _LONGEST_WINDOWS * window if long else _LONGEST_PAUSE * self._probe_interval
+            self._pause = min(self._pause * _PAUSE_FACTOR, longest)
+        elif not windows.refuted:
+            self._pause = self._first_pause
+        self._close(now, "throttled", self._stretched(self._pause))
+
+    def _tests_edges(self, to_edge: float) -> bool:
+        """Return whether an early probe shall show whether the service has edges at all."""
+        if self._refused_probes or to_edge < _LONG_FRACTION * self._windows.window:
+            return False
+        self._untested = self._untested % _RETEST_EVERY + 1
+        return not self._windows.trusted or self._untested == _RETEST_EVERY
 
     def _close(self, now: float, reason: PauseReason, pause: float, *, awaits_edge: bool = False) -> None:
         self._closed_until = max(self._closed_until, now + pause)

@@ -21,7 +21,10 @@ from collections import deque
 
 from playai_async._settings import LATE_FRACTION, Pacing
 from playai_async._shared_quota import Answer, Ask, Terms
-from playai_async.jobs._pacing.quotas import KnownQuota, LearnedQuota, burst_of
+from playai_async.jobs._pacing.gate import Reopening
+from playai_async.jobs._pacing.known_quota import KnownQuota
+from playai_async.jobs._pacing.learned_quota import LearnedQuota
+from playai_async.jobs._pacing.token_bucket import burst_of
 from playai_async.jobs._pacing.windows import WindowClock
 
 __all__ = ["LeasedQuota", "terms_for"]
@@ -70,7 +73,7 @@ class LeasedQuota:
         self._terms = terms
         self._late_margin = terms.window * LATE_FRACTION
         self._drift = terms.window * _DRIFT_FRACTION
-        self._known = KnownQuota(terms.requests, terms.window)
+        self._known = KnownQuota(terms.requests, terms.window, WindowClock(terms.window))
         self._learned = LearnedQuota(terms.window, self.windows)
         self._next_number = 0
         self._granted: deque[int] = deque()
@@ -132,22 +135,27 @@ class LeasedQuota:
         self._learned.on_ended(now, late=late)
         self._end_permit(now, late=late)
 
-    def on_accepted(self, now: float) -> None:
+    def spent(self, now: float) -> bool:
+        """Return whether a window may have been spent, if the service refuses a request now."""
+        return self._known.spent(now)
+
+    def on_accepted(self, now: float, others: int = 0) -> None:
         """Record an answer that is not a 429."""
-        self._known.on_accepted(now)
-        self._learned.on_accepted(now)
+        self._known.on_accepted(now, others)
+        self._learned.on_accepted(now, others)
         self._end_permit(now)
 
-    def on_throttled(self, now: float, *, first: bool) -> None:
+    def on_throttled(self, now: float, others: int = 0, *, first: bool) -> None:
         """Record a 429, which is reported to all processes."""
-        self._known.on_throttled(now, first=first)
-        self._learned.on_throttled(now, first=first)
+        self._known.on_throttled(now, others, first=first)
+        self._learned.on_throttled(now, others, first=first)
         self._end_permit(now)
         self._throttled, self._reopened = True, None
 
-    def on_reopened(self, now: float, *, refuted: bool) -> None:
+    def on_reopened(self, now: float, reopening: Reopening) -> None:
         """Record that the service accepts requests again, which is reported to all processes."""
-        self._learned.on_reopened(now, refuted=refuted)
+        self._known.on_reopened(now, reopening)
+        self._learned.on_reopened(now, reopening)
         self._throttled, self._reopened = False, self._probed
 
     def on_polled(self, *, found: bool) -> None:

@@ -6,13 +6,70 @@ The wing's `__init__` has the theory of operation.
 from __future__ import annotations
 
 import math
+from typing import Protocol
 
 from playai_async._settings import OUTAGE_FAILURES, RESOLUTION
 from playai_async._telemetry.events import PauseReason
-from playai_async.jobs._pacing.gate import Gate
-from playai_async.jobs._pacing.quotas import Quota
+from playai_async.jobs._pacing.gate import Gate, Reopening
 
-__all__ = ["Pacer"]
+__all__ = ["Pacer", "Quota"]
+
+
+class Quota(Protocol):
+    """How many requests may go, and how fast."""
+
+    @property
+    def limit(self) -> int | None:
+        """The requests per window that are kept to, or None while unknown."""
+        ...
+
+    @property
+    def in_flight(self) -> int:
+        """The requests that were sent and have not ended."""
+        ...
+
+    def delay(self, now: float, waited: float, *, hinted: bool = False) -> float:
+        """Return the seconds until a request may go; infinite if that depends on a request in flight or a permit.
+
+        A hinted request does not wait for the even spacing.
+        """
+        ...
+
+    def probe_delay(self, now: float) -> float:
+        """Return the seconds until a probe may go."""
+        ...
+
+    def spent(self, now: float) -> bool:
+        """Return whether a window may have been spent, if the service refuses a request now."""
+        ...
+
+    def on_probe_sent(self, now: float) -> None:
+        """Record that a probe was sent."""
+        ...
+
+    def on_sent(self, now: float, waited: float, waiting: int, *, hinted: bool = False) -> None:
+        """Record that a request was sent while `waiting` polls are scheduled, and whether it was hinted."""
+        ...
+
+    def on_ended(self, now: float, *, late: bool = False) -> None:
+        """Record that a request ended without a verdict; the service may count it late."""
+        ...
+
+    def on_accepted(self, now: float, others: int = 0) -> None:
+        """Record an answer that is not a 429, to a request that was sent while `others` were in flight."""
+        ...
+
+    def on_throttled(self, now: float, others: int = 0, *, first: bool) -> None:
+        """Record a 429 to a request that was sent while `others` were in flight, and whether it closed the gate."""
+        ...
+
+    def on_reopened(self, now: float, reopening: Reopening) -> None:
+        """Record that the service accepts requests again."""
+        ...
+
+    def on_polled(self, *, found: bool) -> None:
+        """Record whether a poll found its job finished."""
+        ...
 
 
 class Pacer:
@@ -27,6 +84,8 @@ class Pacer:
         self._quota = quota
         self._gate = gate
         self._failures = 0
+        self._sent_at = -math.inf
+        self._others: dict[float, int] = {}  # in flight when a request was sent
 
     @property
     def in_flight(self) -> int:
@@ -69,7 +128,7 @@ class Pacer:
             return requests
         return 0 if self._gate.probe_delay(now, self._quota.in_flight) >= RESOLUTION else min(requests, 1)
 
-    def on_sent(self, now: float, waited: float = 0.0, waiting: int = 0, *, hinted: bool = False) -> None:
+    def on_sent(self, now: float, waited: float = 0.0, waiting: int = 0, *, hinted: bool = False) -> float:
         """Record that a request was sent.
 
         Args:
@@ -77,11 +136,17 @@ class Pacer:
             waited: Seconds for which the first request in the queue has been due.
             waiting: How many more polls are scheduled, due now or later.
             hinted: As for `delay`.
+
+        Returns:
+            When the request counts as sent: later than every request before it.
         """
-        if self._gate.on_sent(now):
+        sent = self._sent_at = max(now, math.nextafter(self._sent_at, math.inf))
+        self._others[sent] = self._quota.in_flight
+        if self._gate.on_sent(sent):
             self._quota.on_probe_sent(now)
         else:
             self._quota.on_sent(now, waited, waiting, hinted=hinted)
+        return sent
 
     def on_accepted(self, now: float, sent: float = math.inf, *, found: bool | None = None) -> None:
         """Record an answer that is not a 429.
@@ -92,9 +157,10 @@ class Pacer:
             found: Whether the poll found its job finished; None for a direct call.
         """
         self._failures = 0
-        if self._gate.on_accepted(now, sent):
-            self._quota.on_reopened(now, refuted=self._gate.refuted)
-        self._quota.on_accepted(now)
+        reopening = self._gate.on_accepted(now, sent)
+        if reopening is not None:
+            self._quota.on_reopened(now, reopening)
+        self._quota.on_accepted(now, self._others_of(sent))
         if found is not None:
             self._quota.on_polled(found=found)
 
@@ -110,8 +176,8 @@ class Pacer:
             Whether this 429 closed the gate; False if the gate was closed for a 429 before.
         """
         self._failures = 0
-        closed = self._gate.on_throttled(now, sent, retry_after)
-        self._quota.on_throttled(now, first=closed)
+        closed = self._gate.on_throttled(now, sent, retry_after, spent=self._quota.spent(now))
+        self._quota.on_throttled(now, self._others_of(sent), first=closed)
         return closed
 
     def on_failed(self, now: float, sent: float = math.inf, *, shared: bool, retry_after: float | None = None) -> bool:
@@ -128,12 +194,14 @@ class Pacer:
         """
         if self._gate.reason is None or self._gate.is_probe(sent):  # else it was sent before the gate closed
             self._failures += 1
+        self._others_of(sent)
         self._quota.on_ended(now, late=True)
         outage = self._failures - OUTAGE_FAILURES if shared else -1
         return self._gate.on_failed(now, sent, outage, retry_after)
 
     def on_abandoned(self, now: float, sent: float = math.inf) -> None:
         """Record a request that was cancelled."""
+        self._others_of(sent)
         self._quota.on_ended(now, late=True)
         self._gate.on_abandoned(sent)
 
@@ -148,3 +216,7 @@ class Pacer:
             Whether this closed the gate.
         """
         return self._gate.hold(now, pause)
+
+    def _others_of(self, sent: float) -> int:
+        """Return, and forget, how many requests were in flight when this one was sent."""
+        return self._others.pop(min(sent, self._sent_at), 0)

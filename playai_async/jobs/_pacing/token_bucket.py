@@ -12,7 +12,9 @@ from __future__ import annotations
 
 import math
 
-__all__ = ["TokenBucket"]
+from playai_async._settings import BURST_FRACTION
+
+__all__ = ["TokenBucket", "burst_of"]
 
 _SLOW_START_FRACTION = 1 / 6
 """Of a window, the slow start after idleness: 10 s of 60."""
@@ -74,3 +76,8 @@ class TokenBucket:
     @property
     def _mostly_found(self) -> bool:
         return self._found > 1 / 2
+
+
+def burst_of(requests: float) -> int:
+    """Return how many requests of a quota may go back to back."""
+    return max(1, math.floor(requests * BURST_FRACTION + 1e-9))  # a twelfth of 60 is five, also in floats

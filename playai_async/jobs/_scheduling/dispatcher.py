@@ -210,9 +210,8 @@ class Dispatcher:
             self._timer.set(self._blocked_until)
             return None
         request = cast("Request", self.queue.take(now + RESOLUTION))  # there is one: something is due
-        self.pacer.on_sent(now, waited, self.queue.polls, hinted=hinted)
         self._requests += 1
-        request.on_sent(now)
+        request.on_sent(self.pacer.on_sent(now, waited, self.queue.polls, hinted=hinted))
         return request
 
     def _assign(self, worker: Worker, request: Request) -> None:
