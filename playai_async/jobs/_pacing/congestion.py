@@ -40,6 +40,9 @@ _MEASURED = 30
 _PEAK_MEASURED = 9
 """The latest accepted requests among which a burst is looked for."""
 
+_FIRST_BURST = 4
+"""Requests that may go back to back until a burst is refused, so that a stray 429 does not slow a few waits."""
+
 _BURST_RATIO = 1.5
 """A request is one of a burst if the latest requests came this much faster than the rate."""
 
@@ -68,7 +71,7 @@ class RateControl:
         self._throttled_at = now
         self._accepted_at: deque[float] = deque(maxlen=_MEASURED)
         self._bucket = TokenBucket(window)
-        self._burst = 1
+        self._burst = _FIRST_BURST
         self._quiet = 0
         self._patience = _BURST_PATIENCE
         self._holds = self._held = False

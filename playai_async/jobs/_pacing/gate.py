@@ -29,8 +29,12 @@ before the first probe is learned: it gets shorter by this factor each time that
 _LONGEST_PAUSE = 1.25
 """Probe intervals: the longest pause between probes during the first window after a 429."""
 
-_LONGEST_WINDOWS = 2.0
-"""Windows: the longest pause after that. The service may count what it refuses, and must be let alone to recover."""
+_LONG_PAUSE_FACTOR = 1.25
+"""The same after that, where others may keep the service busy."""
+
+_LONGEST_FRACTION = 0.205
+"""Of a window: the longest pause then (12.3 s of 60). The service may count what it refuses: so seldom, probes do not
+use up a quota of five requests per window."""
 
 _SHORTEST_FRACTION = 1 / 16
 """Of the probe interval: the shortest pause that is learned (0.3 s of 5 s)."""
@@ -39,7 +43,7 @@ _RETEST_EVERY = 4
 """Every so many 429s that a known edge would answer with a long pause, an early probe tests the edges once more: a
 session that spends all at each edge, and then waits for the next, would never see that the service has no edges."""
 
-_LONG_FRACTION = 1 / 4
+_TESTED_FRACTION = 1 / 4
 """Of a window: a pause that is long enough for such a test."""
 
 _MAX_GROWTH_STEPS = 100
@@ -205,15 +209,15 @@ class Gate:
         if self._refused_probes:
             window = self._windows.window
             long = now - self._throttled_at > window
-            longest = _LONGEST_WINDOWS * window if long else _LONGEST_PAUSE * self._probe_interval
-            self._pause = min(self._pause * _PAUSE_FACTOR, longest)
+            longest = _LONGEST_FRACTION * window if long else _LONGEST_PAUSE * self._probe_interval
+            self._pause = min(self._pause * (_LONG_PAUSE_FACTOR if long else _PAUSE_FACTOR), longest)
         elif not windows.refuted:
             self._pause = self._first_pause
         self._close(now, "throttled", self._stretched(self._pause))
 
     def _tests_edges(self, to_edge: float) -> bool:
         """Return whether an early probe shall show whether the service has edges at all."""
-        if self._refused_probes or to_edge < _LONG_FRACTION * self._windows.window:
+        if self._refused_probes or to_edge < _TESTED_FRACTION * self._windows.window:
             return False
         self._untested = self._untested % _RETEST_EVERY + 1
         return not self._windows.trusted or self._untested == _RETEST_EVERY
