@@ -33,7 +33,7 @@ from playai_async._api.transport import Transport
 from tests.support.clock import now
 from tests.support.scripted import API_KEY, USER_ID
 
-SEEDS, GROUPS = 208, 16
+SEEDS, GROUPS = 104, 8
 CALLERS = 30
 SECONDS = 120.0
 LATE = 0.01
