@@ -1,5 +1,6 @@
 """Fixtures: an emulator, an environment for it, and a shell that runs commands in the event loop of the test."""
 
+import contextlib
 import io
 import json
 import os
@@ -156,15 +157,24 @@ async def emulator(credentials: None, monkeypatch: pytest.MonkeyPatch) -> AsyncI
         yield emulator
 
 
-@pytest.fixture
-def emulate_process() -> Iterator[tuple[subprocess.Popen[str], dict[str, str], list[str]]]:
+@attrs.frozen
+class EmulateProcess:
     """A process that runs `emulate`, the settings it prints, and its test jobs."""
+
+    process: subprocess.Popen[str]
+    settings: dict[str, str]
+    jobs: list[str]
+
+
+@contextlib.contextmanager
+def emulating() -> Iterator[EmulateProcess]:
+    """Run `emulate` for the length of the block."""
     with subprocess.Popen(  # noqa: S603 - fixed arguments
         [*PROGRAM, "emulate"], env=environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         assert process.stdout
         lines = [process.stdout.readline().strip() for _ in range(8)]
         settings = dict(line.removeprefix("export ").split("=", 1) for line in lines[:3])
-        yield process, settings, [line.split()[0] for line in lines[3:]]
+        yield EmulateProcess(process, settings, [line.split()[0] for line in lines[3:]])
         if process.poll() is None:
             process.kill()

@@ -110,7 +110,7 @@ class Backend:
     @contextlib.asynccontextmanager
     async def working(self, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
         """Run a worker for the duration of the block."""
-        options = {"concurrency": 8, "fetch_job_polling_interval": 0.01, **options}
+        options = {"concurrency": 8, "fetch_job_polling_interval": 0.05, **options}
         run = self.app.run_worker_async(queues=["playai"], install_signal_handlers=False, **options)
         worker = asyncio.create_task(run)
         try:

@@ -1,4 +1,4 @@
-"""PostgreSQL for tests: one cluster for all tests, and one database with procrastinate's schema for each test."""
+"""PostgreSQL for tests: one cluster for each module, and one database with procrastinate's schema for each test."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from tools.servers.postgres import Cluster
 _numbers = itertools.count()
 
 
-@pytest.fixture(scope="session")
+@pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """A PostgreSQL cluster for tests, with a template database."""
     found = program(find_initdb(), "initdb", "postgresql")

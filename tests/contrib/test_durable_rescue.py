@@ -209,7 +209,7 @@ async def test_a_closed_app_ends_the_retries(session: PlayAISession, service: Sc
     service.answers(job())
     connector = Flaky(ConnectorException("lost"), AppNotOpen(), ConnectorException("never met"))
     backend = Backend(session, connector, RecordingHandler())
-    async with backend.app.open_async(), backend.working():
+    async with backend.app.open_async(), backend.working(fetch_job_polling_interval=1.0):
         await backend.waits.defer(JOB_ID, on_done="note")
         await asyncio.sleep(60)
     assert len(connector.errors) == 1

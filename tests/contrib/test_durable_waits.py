@@ -197,7 +197,7 @@ async def test_the_last_poll_is_sent_just_before_the_deadline(session: PlayAISes
     async with in_memory(session, recorder) as backend, backend.working():
         await backend.waits.defer(JOB_ID, on_done="note", timeout=20)
         outcome = await recorder.called()
-    assert tenths(service.arrivals) == [0.0, 1.0, 2.5, 4.8, 8.1, 13.2, 19.0]
+    assert tenths(service.arrivals) == [0.0, 1.0, 2.5, 4.8, 8.2, 13.2, 19.0]
     assert recorder.calls[0][0] <= 20
     assert isinstance(outcome.error, WaitTimeoutError)
     assert outcome.error.polls == 7

@@ -42,7 +42,7 @@ SAME_EVERY_TIME = hypothesis.settings(
     derandomize=True,
     database=None,
     deadline=None,
-    max_examples=40,
+    max_examples=20,
     suppress_health_check=list(HealthCheck),
 )
 

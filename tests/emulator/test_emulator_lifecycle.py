@@ -99,7 +99,7 @@ async def test_start_while_running_is_an_error(emulator: Emulator) -> None:
 
 @pytest.fixture
 def listeners(monkeypatch: pytest.MonkeyPatch) -> Callable[[], int]:
-    """Count the listening sockets that were opened since the test began, whoever opened them."""
+    """Count the listening sockets that were opened since the test began."""
     opened: list[socket.socket] = []
 
     class Recorded(socket.socket):

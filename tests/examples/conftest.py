@@ -1,12 +1,14 @@
-"""A service on loopback that the environment leads to."""
+"""A service on loopback that the environment leads to, and a place for copies of the examples."""
 
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 import pytest
 
 from playai_async.emulator import Emulator
+from tests.examples.copies import Site
 from tests.support.scripted import API_KEY, USER_ID
 
 
@@ -23,3 +25,9 @@ async def emulator(credentials: None, monkeypatch: pytest.MonkeyPatch) -> AsyncI
     async with Emulator(api_key=API_KEY, user_id=USER_ID) as emulator:
         monkeypatch.setenv("PLAYAI_BASE_URL", emulator.base_url)
         yield emulator
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Site:
+    """A place for a copy of an example."""
+    return Site.below(tmp_path)

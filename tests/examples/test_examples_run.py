@@ -1,35 +1,35 @@
-"""The examples as programs: a client that goes, and a signal that ends them. In real time."""
+"""The single-file examples as programs, copied out of the repository, in real time."""
 
 from __future__ import annotations
 
 import asyncio
 import math
-import os
 import signal
 import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from pathlib import Path
 
 import aiohttp
 import pytest
 
 from playai_async.emulator import Emulator, Hang
+from tests.examples.copies import Site
 
-EXAMPLES = Path(__file__).parent.parent.parent / "examples"
 ENDS = {"aiohttp_backend.py": 0, "starlette_backend.py": -signal.SIGTERM}
 """The exit status of each after a SIGTERM, as its server has it."""
 
 
 @pytest.mark.parametrize("name", ENDS)
-def test_a_program_lets_go_of_waits_and_ends_its_streams(name: str) -> None:
-    """Whatever its server does by default."""
-    asyncio.run(_used_and_ended(name))
+def test_a_program_makes_speech_and_ends_waits_and_streams(name: str, site: Site) -> None:
+    """When a client disconnects, and on SIGTERM."""
+    site.copy(name)
+    asyncio.run(_used_and_ended(name, site))
 
 
-async def _used_and_ended(name: str) -> None:
-    async with Emulator() as emulator, asyncio.timeout(30.0), _running(name, emulator) as (process, client):
+async def _used_and_ended(name: str, site: Site) -> None:
+    async with Emulator() as emulator, asyncio.timeout(30.0), _running(name, site, emulator) as (process, client):
+        assert math.isclose(await _spoken(client), 0.4)
         hung, endless = emulator.add_job(), emulator.add_job(math.inf)
         emulator.inject(Hang(), job_id=hung)
         for path in (f"/speech/{hung}", f"/speech/{hung}/events"):
@@ -47,6 +47,20 @@ async def _used_and_ended(name: str) -> None:
                 assert await process.wait() == ENDS[name]
 
 
+async def _spoken(client: aiohttp.ClientSession) -> float:
+    """Post a text, wait until its speech is completed, and return its duration in seconds."""
+    async with client.post("/speech", json={"text": "Hello.", "voice": "a-voice"}) as created:
+        assert created.status in {201, 202}
+        path = created.headers["Location"]
+    while True:
+        async with client.get(path) as answer:
+            speech = await answer.json()
+        if "COMPLETED" in {speech.get("status"), speech.get("state")}:
+            seconds: float = speech.get("seconds") or speech.get("duration")
+            return seconds
+        await asyncio.sleep(0.05)
+
+
 async def _until(emulator: Emulator, *, in_flight: int) -> None:
     while emulator.stats.in_flight != in_flight:
         await asyncio.sleep(0.01)
@@ -54,14 +68,15 @@ async def _until(emulator: Emulator, *, in_flight: int) -> None:
 
 @asynccontextmanager
 async def _running(
-    name: str, emulator: Emulator
+    name: str, site: Site, emulator: Emulator
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, aiohttp.ClientSession]]:
     with socket.create_server(("127.0.0.1", 0)) as free:
         port = free.getsockname()[1]
     settings = {"PLAYAI_API_KEY": "key", "PLAYAI_USER_ID": "user", "PLAYAI_BASE_URL": emulator.base_url}
     process = await asyncio.create_subprocess_exec(
-        *(sys.executable, "-W", "error", str(EXAMPLES / name)),
-        env={**os.environ, **settings, "PORT": str(port)},
+        *(sys.executable, "-W", "error", name),
+        cwd=site.directory,
+        env={**site.environment, **settings, "PORT": str(port)},
         stdout=asyncio.subprocess.DEVNULL,
     )
     try:

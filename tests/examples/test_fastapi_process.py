@@ -1,4 +1,4 @@
-"""The FastAPI example as the process that `make example` starts, in real time."""
+"""The FastAPI example as a process, as `make example` starts it and as a copy, in real time."""
 
 from __future__ import annotations
 
@@ -17,10 +17,11 @@ from urllib.parse import urlsplit
 
 import pytest
 
+from tests.examples.copies import ROOT, Site
 from tools.servers.machine import free_port
 
-ROOT = Path(__file__).parent.parent.parent
-PROGRAM = [sys.executable, "-W", "error", "-m", "examples.fastapi_backend"]
+PROGRAM = [sys.executable, "-W", "error", "-m"]
+COPIED = "fastapi_backend"
 SECONDS = 30
 
 
@@ -33,16 +34,13 @@ def _sigint_is_heard() -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def running(port: int = 0, **settings: str) -> Iterator[tuple[subprocess.Popen[str], http.client.HTTPConnection]]:
+def running(
+    module: str, directory: Path, environment: dict[str, str], *, port: int = 0
+) -> Iterator[tuple[subprocess.Popen[str], http.client.HTTPConnection]]:
     """The program on a free port, and a connection to it."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")} | settings
+    command = [*PROGRAM, module, "--port", str(port)]
     with subprocess.Popen(  # noqa: S603 - its arguments are ours
-        [*PROGRAM, "--port", str(port)],
-        cwd=ROOT,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
+        command, cwd=directory, env=environment, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
     ) as process:
         try:
             assert process.stderr
@@ -64,9 +62,16 @@ def ask(
     return connection.getresponse()
 
 
-def test_without_a_key_it_speaks_on_an_emulator_and_ctrl_c_ends_it() -> None:
-    """With an open stream, too: the stream has a last event, and the program status 130 and nothing to complain of."""
-    with running() as (process, connection):
+def test_without_a_key_a_copy_speaks_on_an_emulator_and_ctrl_c_ends_it(site: Site) -> None:
+    """With an open stream, too: the stream has a last event, and the program status 130 and no traceback."""
+    site.copy(COPIED)
+    with running(COPIED, site.directory, site.environment) as (process, connection):
+        speech = json.load(ask(connection, "POST", "/speech", {"text": "Hello."}))
+        ends = time.monotonic() + SECONDS
+        while speech.get("status") != "COMPLETED":
+            assert time.monotonic() < ends
+            time.sleep(0.05)
+            speech = json.load(ask(connection, "GET", f"/speech/{speech['id']}"))
         job = json.load(ask(connection, "POST", "/speech", {"text": "Hello. " * 700}))  # it takes half a minute
         stream = ask(connection, "GET", f"/speech/{job['id']}/events")
         assert b"IN_PROGRESS" in stream.readline()
@@ -82,7 +87,8 @@ def test_without_a_key_it_speaks_on_an_emulator_and_ctrl_c_ends_it() -> None:
 
 def test_the_emulator_calls_the_webhook() -> None:
     """So the page shows that it works."""
-    with running(free_port()) as (process, connection):
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")}
+    with running("examples.fastapi_backend", ROOT, environment, port=free_port()) as (process, connection):
         job = json.load(ask(connection, "POST", "/speech", {"text": "Hello. " * 30}))
         events = ask(connection, "GET", f"/speech/{job['id']}/events").read()
         assert b'"noticed_by":"webhook"' in events
@@ -91,8 +97,9 @@ def test_the_emulator_calls_the_webhook() -> None:
 
 
 def test_with_a_key_it_asks_the_service() -> None:
-    """Where the environment says that is; here is none, which is not the client's affair."""
-    with running(PLAYAI_API_KEY="k", PLAYAI_USER_ID="u", PLAYAI_BASE_URL="http://127.0.0.1:9") as (process, connection):
+    """At the address in the environment, where nothing listens: the example answers 502."""
+    settings = {"PLAYAI_API_KEY": "k", "PLAYAI_USER_ID": "u", "PLAYAI_BASE_URL": "http://127.0.0.1:9"}
+    with running("examples.fastapi_backend", ROOT, {**os.environ, **settings}) as (process, connection):
         assert ask(connection, "GET", "/speech/00000000-1111-4222-8333-444444444444").status == 502
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=SECONDS)

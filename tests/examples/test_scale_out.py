@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import argparse
+import asyncio
 import contextlib
 import http.client
 import json
@@ -21,10 +23,11 @@ import pytest
 
 from examples.scale_out import __main__ as script
 from tests.contrib.servers import program
+from tests.examples.copies import ROOT, Site
 from tools.servers.machine import find_initdb, find_redis_server
 
-ROOT = Path(__file__).parent.parent.parent
-PROGRAM = [sys.executable, "-W", "error", "-m", "examples.scale_out"]
+PROGRAM = [sys.executable, "-W", "error", "-m"]
+COPIED = "scale_out"
 
 PATIENCE = 120.0
 """Seconds for a run, before it is taken to hang."""
@@ -47,11 +50,10 @@ class Running:
         said: What it printed.
     """
 
-    def __init__(self, *arguments: str) -> None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")}
+    def __init__(self, *arguments: str, directory: Path, environment: dict[str, str]) -> None:
         self._process = subprocess.Popen(  # noqa: S603 - its arguments are ours
             [*PROGRAM, *arguments],
-            cwd=ROOT,
+            cwd=directory,
             env=environment | {"PYTHONUNBUFFERED": "1"},
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -118,9 +120,14 @@ def descendants(root: int) -> set[int]:
 
 
 @contextlib.contextmanager
-def running(*arguments: str) -> Iterator[Running]:
-    """The script, for the length of the block."""
-    it = Running(*arguments)
+def running(*arguments: str, site: Site | None = None) -> Iterator[Running]:
+    """The script, for the length of the block: a copy of it on a site, or else that of the repository."""
+    if site is None:
+        environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")}
+        it = Running(f"examples.{COPIED}", *arguments, directory=ROOT, environment=environment)
+    else:
+        site.copy(COPIED)
+        it = Running(COPIED, *arguments, directory=site.directory, environment=site.environment)
     try:
         yield it
     finally:
@@ -157,9 +164,9 @@ def test_each_text_is_stored_once_though_a_worker_is_killed(programs: None) -> N
     assert status == 0
 
 
-def test_it_serves_until_ctrl_c(programs: None) -> None:
-    """What one web process was asked for, the other tells; then all ends, and nothing is complained of."""
-    with running("--serve") as script:
+def test_a_copy_serves_until_ctrl_c(programs: None, site: Site) -> None:
+    """Each web process reports the speech that the other one created. All processes end, without any complaint."""
+    with running("--serve", site=site) as script:
         first, second = (script.until(rf"^{name} +(http://\S+)")[1] for name in ("web 1", "web 2"))
         script.until("Ctrl-C")
         assert ask(first, "POST", "/speech", {"text": " "})[0] == 422
@@ -175,6 +182,18 @@ def test_it_serves_until_ctrl_c(programs: None) -> None:
         assert answer[1]["url"].startswith("http://127.0.0.1:")
         script.signal(signal.SIGINT)
         assert script.ended() == (130, "")
+
+
+def test_sigterm_ends_it_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As from a process manager. The exit status names the signal."""
+
+    async def run(_: object) -> int:
+        os.kill(os.getpid(), signal.SIGTERM)
+        await asyncio.Event().wait()
+        raise AssertionError
+
+    monkeypatch.setattr(script, "run", run)
+    assert asyncio.run(script.until_signalled(argparse.Namespace())) == 128 + signal.SIGTERM
 
 
 @pytest.mark.parametrize(

@@ -54,7 +54,7 @@ Served = Callable[[], Any]
 
 @pytest.fixture(params=[with_aiohttp, with_starlette], ids=["aiohttp", "starlette"])
 def served(request: pytest.FixtureRequest, emulator: Emulator) -> Served:
-    """Serves one of them; in the test, since uvicorn looks around by the clock of whoever starts it."""
+    """Serves one of them, inside the test: uvicorn uses the clock of the event loop that it is started in."""
     served: Served = request.param
     return served
 

@@ -31,7 +31,7 @@ from tests.fuzz.fuzzed import (
 )
 from tests.support.scripted import API_KEY, COMPLETED, JOB_ID, USER_ID, job_json
 
-SAME_EVERY_TIME = settings(derandomize=True, database=None, deadline=None, max_examples=150)
+SAME_EVERY_TIME = settings(derandomize=True, database=None, deadline=None, max_examples=100)
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=30)
 WILD_TEXT = st.text(st.characters(codec=None, categories=None), max_size=20) | st.sampled_from([API_KEY, USER_ID])

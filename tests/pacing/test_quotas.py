@@ -324,7 +324,7 @@ PATTERNS = {
 }
 
 
-@settings(derandomize=True, database=None, deadline=None, max_examples=1_000)
+@settings(derandomize=True, database=None, deadline=None, max_examples=300)
 @given(
     pattern=st.sampled_from(sorted(PATTERNS)),
     seed=st.integers(0, 2**32),

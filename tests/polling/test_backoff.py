@@ -348,7 +348,7 @@ def test_a_strategy_that_returns_no_number_is_a_configuration_error(result: obje
 
 
 def test_what_a_strategy_returned_is_named_by_its_type() -> None:
-    """In the cause: whoever wrote it knows where to look."""
+    """In the cause, so that its author knows where to look."""
     with pytest.raises(ConfigurationError) as caught:
         a_wait(Polling(wait=lambda _: "soon")).pause_after(came(GOING_ON))  # type: ignore[arg-type]  # the point
     assert str(caught.value.__cause__) == "seconds must be a number, not str"

@@ -257,7 +257,7 @@ async def test_a_generator_of_jobs_is_read_once_and_at_the_call(
 
 
 async def test_the_wait_begins_with_the_first_step(session: PlayAISession) -> None:
-    """An iteration that never began holds nothing, whoever closes it."""
+    """An iteration that never began holds nothing."""
     ended = session.as_completed([A, B])
     await asyncio.sleep(100)
     assert session.stats.open_waits == session.stats.requests == 0
@@ -902,7 +902,7 @@ async def test_one_answer_that_ends_thousands_of_waits_blocks_nobody(waiting: Wa
 
 @pytest.mark.parametrize("going", [0, 300, MANY], ids=["none", "some", "all"])
 async def test_thousands_of_callers_of_one_job_are_woken_in_slices(going: int, crowd: Crowd) -> None:
-    """And whoever among them goes while the others are woken is simply gone."""
+    """A caller that leaves while the others are woken is skipped."""
     crowd.done_from = 30.0
     async with PlayAISession(API_KEY, USER_ID) as session:
         waits = [asyncio.create_task(session.wait_for_completion(A, polling=STEADY)) for _ in range(MANY)]

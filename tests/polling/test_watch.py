@@ -82,7 +82,7 @@ def test_an_unexpected_error_becomes_a_documented_one() -> None:
 
 
 @pytest.mark.parametrize("kind", ["call", "caller"], ids=str)
-async def test_whoever_awaits_is_told_once_unless_they_have_gone(kind: str) -> None:
+async def test_a_waiter_gets_one_result_unless_it_was_cancelled(kind: str) -> None:
     """A future that was cancelled, or told already, is left as it is."""
     for gone in (False, True):
         future: asyncio.Future[Outcome] = asyncio.get_running_loop().create_future()

@@ -167,22 +167,22 @@ def test_modules_and_functions_are_short(path: Path) -> None:
 def lines_of_code(path: Path, node: ast.Module | ast.FunctionDef | ast.AsyncFunctionDef) -> set[int]:
     """Number the lines with code or a comment; docstrings and blank lines do not count."""
     first, last = (1, sys.maxsize) if isinstance(node, ast.Module) else (node.lineno, node.end_lineno or 0)
-    strings = {
-        line
-        for inner in ast.walk(node)
-        if isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Constant) and isinstance(inner.value.value, str)
-        for line in range(inner.lineno, (inner.end_lineno or 0) + 1)
-    }
-    return {line for line in lines_with_tokens(path) - strings if first <= line <= last}
+    return {line for line in lines_that_count(path) if first <= line <= last}
 
 
 @functools.cache
-def lines_with_tokens(path: Path) -> frozenset[int]:
-    """Number the lines that are not blank."""
+def lines_that_count(path: Path) -> frozenset[int]:
+    """Number the lines of a file that are neither blank nor part of a docstring."""
+    strings = {
+        line
+        for inner in ast.walk(parsed(path))
+        if isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Constant) and isinstance(inner.value.value, str)
+        for line in range(inner.lineno, (inner.end_lineno or 0) + 1)
+    }
     blank = {tokenize.NL, tokenize.NEWLINE, tokenize.INDENT, tokenize.DEDENT, tokenize.ENDMARKER, tokenize.ENCODING}
     with path.open("rb") as file:
         tokens = [token for token in tokenize.tokenize(file.readline) if token.type not in blank]
-    return frozenset(line for token in tokens for line in range(token.start[0], token.end[0] + 1))
+    return frozenset(line for token in tokens for line in range(token.start[0], token.end[0] + 1)) - strings
 
 
 def test_wings_are_small() -> None:

@@ -44,7 +44,7 @@ class Bell:
 
 
 async def test_an_alarm_rings_once_at_its_time() -> None:
-    """In its own context, whoever set it."""
+    """In the context of the timer, not of the code that set it."""
     WHO.set("a caller")
     bell = Bell()
     bell.set(5.0)
@@ -109,7 +109,7 @@ async def test_an_alarm_for_no_time_at_all_does_not_ring() -> None:
 
 
 async def test_an_alarm_for_a_time_that_has_passed_rings_in_the_next_round() -> None:
-    """Not at once: whoever sets it is in the middle of something."""
+    """Not at once: the code that sets the timer is in the middle of something."""
     bell = Bell()
     bell.set(-1.0)
     assert bell.rang == []
@@ -223,7 +223,7 @@ async def test_done_waits_until_nothing_is_left() -> None:
     assert (bench.count("a"), bench.count("b")) == (500, 2_000)
 
 
-async def test_work_goes_on_when_whoever_waits_for_it_is_cancelled() -> None:
+async def test_work_goes_on_when_a_task_that_waits_for_it_is_cancelled() -> None:
     """It is on others' behalf."""
     bench = Bench()
     bench.slicer.run(bench.work("a", 2_000))
@@ -247,7 +247,7 @@ async def test_no_virtual_time_passes_while_work_is_done() -> None:
 
 
 async def test_what_is_left_is_done_in_a_context_of_its_own() -> None:
-    """Only the first slice is a plain call of whoever asks for it."""
+    """Only the first slice is a plain call by the code that asks for the work."""
     WHO.set("a caller")
     bench = Bench()
     bench.slicer.run(bench.work("a", 1_000))
@@ -285,7 +285,7 @@ async def test_work_that_raises_holds_up_no_other() -> None:
 
 @pytest.mark.parametrize("seconds", [0.0001, 0.004, 1.0], ids=str)
 async def test_slow_steps_end_a_round_early(seconds: float, monkeypatch: pytest.MonkeyPatch) -> None:
-    """After a hundredth of a second, or one step; whoever else is in the loop has their turn then."""
+    """After a hundredth of a second, or one step. Then other tasks of the loop run."""
     loop = asyncio.get_running_loop()
     spent = 0.0
     real = loop.time

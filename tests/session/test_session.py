@@ -174,7 +174,7 @@ def test_an_argument_that_is_not_known_is_refused_and_nothing_else_is_said() -> 
 
 
 async def test_requests_run_in_nobodys_context(emulator: Emulator) -> None:
-    """A poll serves whoever waits: what one caller set for itself is not seen by it, and not kept alive."""
+    """A poll serves all callers: it neither sees nor keeps alive the context variables of one."""
     seen: list[str] = []
 
     async def look(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:

@@ -99,7 +99,7 @@ def answer(status: int, **headers: str) -> Answer:
 
 
 def redirect(location: str, status: int = 302) -> Answer:
-    """Send whoever asks elsewhere; a location may be relative."""
+    """Redirect each request; a location may be relative."""
     return answer(status, Location=location)
 
 

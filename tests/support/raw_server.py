@@ -29,7 +29,7 @@ class RawServer:
 
 @contextlib.asynccontextmanager
 async def raw_server(answer: bytes) -> AsyncIterator[RawServer]:
-    """Serve some bytes to whoever asks, and then close the connection."""
+    """Send some bytes on each connection, and then close it."""
     raw = RawServer(answer)
     server = await asyncio.start_server(raw._serve, "127.0.0.1", 0)
     raw.base_url = f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"

@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Callable
 from types import TracebackType
 from typing import Any, Self
+from unittest.mock import patch
 from uuid import UUID
 
 import aiohttp
@@ -75,11 +76,23 @@ def lost() -> Answer:
     return Answer(exception=aiohttp.ServerDisconnectedError())
 
 
+class _Mock(aioresponses):
+    """Replaces `ClientSession._request` by a function, since the mock of aioresponses costs 2 ms for each test."""
+
+    def __init__(self) -> None:
+        super().__init__()
+
+        async def request(*args: Any, **kwargs: Any) -> aiohttp.ClientResponse:
+            return await self._request_mock(*args, **kwargs)
+
+        self.patcher = patch.object(aiohttp.ClientSession, "_request", request)  # type: ignore[assignment]  # a patch, too
+
+
 class ScriptedService:
     """Answers each job's requests in the order given, the last answer for ever; notes when each request came."""
 
     def __init__(self) -> None:
-        self._mock = aioresponses()
+        self._mock = _Mock()
         self.arrivals: list[float] = []
         self.requests: list[dict[str, Any]] = []
         self.under_way = 0
