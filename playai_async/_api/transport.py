@@ -8,13 +8,14 @@ from __future__ import annotations
 import asyncio
 import io
 import math
-from collections.abc import Mapping
+from collections.abc import Awaitable, Mapping
 from typing import Any, TypeAlias, cast
 
 import aiohttp
 import attrs
+from aiohttp import hdrs
 from aiohttp.abc import AbstractStreamWriter
-from multidict import CIMultiDict
+from multidict import CIMultiDict, istr
 from yarl import URL
 
 from playai_async._api.contract import Reply
@@ -51,6 +52,7 @@ aiohttp does not wake a request whose connection is closed from outside while it
 """
 
 _SUCCESS = range(200, 300)
+_REQUEST_ID = istr("X-Request-ID")
 
 
 class Transport:
@@ -103,7 +105,7 @@ class Transport:
         limits = [] if connector is None else [connector.limit, connector.limit_per_host]  # 0 means no limit
         self.connections = min([connections, *filter(None, limits)])
 
-    async def get(self, url: URL) -> Reply:
+    def get(self, url: URL) -> Awaitable[Reply]:
         """Send one GET request with the credentials. Redirects are not followed.
 
         Cancellation ends the exchange and closes its connection.
@@ -112,7 +114,8 @@ class Transport:
             url: The URL to request.
 
         Returns:
-            The reply. If the status is not 2xx, the status is enough: the body may be incomplete.
+            The exchange, which ends with the reply. If the status is not 2xx, the status is enough: the body may be
+            incomplete.
 
         Raises:
             TransportError: No reply, or only part of a 2xx reply, was received.
@@ -121,9 +124,9 @@ class Transport:
                 service in a netrc file.
         """
         self.check_usable()
-        return await self._exchange(_Request(self.http, "GET", url, self._headers, _NO_TIMEOUT), PartialReply())
+        return self._exchange(_Request(self.http, "GET", url, self._headers, _NO_TIMEOUT), PartialReply())
 
-    async def post(self, url: URL, body: bytes, partial: PartialReply) -> Reply:
+    def post(self, url: URL, body: bytes, partial: PartialReply) -> Awaitable[Reply]:
         """Send one POST request with a JSON body. `partial` has what came of a reply. All else is as in `get`."""
         self.check_usable()
         data: _Body
@@ -135,7 +138,7 @@ class Transport:
             request = _Request(
                 self.http, "POST", url, self._json_headers, self._connect_timeout, data, server_hostname=url.raw_host
             )
-        return await self._exchange(request, partial)
+        return self._exchange(request, partial)
 
     def check_usable(self) -> None:
         """Check that a request can be sent.
@@ -144,7 +147,8 @@ class Transport:
             SessionClosedError: The caller closed their client session.
             ConfigurationError: The caller's client session belongs to another event loop.
         """
-        check_http_session(self.http)
+        if self._post_http is None:  # the caller's client session, which the caller may close
+            check_http_session(self.http)
 
     async def close(self) -> None:
         """Close the client sessions that were created here."""
@@ -222,7 +226,7 @@ class _SeparateBody(aiohttp.BytesIOPayload):
 _Body: TypeAlias = bytes | io.BytesIO | _SeparateBody | None
 
 
-@attrs.frozen
+@attrs.define(eq=False)  # not frozen, which costs a call for each field of each request
 class _Request:
     """One request."""
 
@@ -360,9 +364,9 @@ class PartialReply:
     def reply(self, *, complete: bool) -> Reply:
         return Reply(
             self.status,
-            self.headers.get("Retry-After"),
+            self.headers.get(hdrs.RETRY_AFTER),
             b"".join(self.chunks),
             complete,
-            date=self.headers.get("Date"),
-            request_id=self.headers.get("X-Request-ID"),
+            date=self.headers.get(hdrs.DATE),
+            request_id=self.headers.get(_REQUEST_ID),
         )
