@@ -286,6 +286,8 @@ class Dispatcher:
         """Tell the pacer how a request ended, and report it."""
         now = self._loop.time()
         match outcome:
+            case Success(done=done):
+                self.pacer.on_accepted(now, request.sent_at, found=done if request.is_poll else None)
             case Failure(verdict=Throttled(retry_after=retry_after)):
                 self._throttled += 1
                 if self.pacer.on_throttled(now, request.sent_at, retry_after):
@@ -298,7 +300,6 @@ class Dispatcher:
                 if closed:
                     self._start_pause("outage", now)
             case _:
-                done = outcome.done if isinstance(outcome, Success) else True
-                self.pacer.on_accepted(now, request.sent_at, found=done if request.is_poll else None)
+                self.pacer.on_accepted(now, request.sent_at, found=True if request.is_poll else None)
         if self.pacer.pause_reason is None:
             self._pauses.end(now)
