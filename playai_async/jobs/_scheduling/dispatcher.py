@@ -160,7 +160,8 @@ class Dispatcher:
         """Return how many requests could go now, and the seconds for which the first in the queue has been due."""
         now = self._loop.time()
         free = 0 if self._lifecycle.closed else self._in_flight.free
-        return self.queue.due_up_to(free, now + RESOLUTION), self.queue.waited(now)
+        waited = max(0.0, now - self.queue.look(now).first_due)
+        return self.queue.due_up_to(free, now + RESOLUTION), waited
 
     def on_held(self, now: float) -> None:
         """Record that a 429 of another process closed the gate."""
@@ -197,18 +198,18 @@ class Dispatcher:
             self._blocked_until = math.inf  # until a request ends, which calls back
             self._in_flight.call_when_free(self.pump)
             return None
-        due = self.queue.next_due(now)
-        if due > now + RESOLUTION:
+        turn = self.queue.look(now + RESOLUTION)
+        if turn.line is None:
             self._blocked_until = -math.inf
-            self._timer.set(due)
+            self._timer.set(turn.due)
             return None
-        waited = self.queue.waited(now)
+        waited = max(0.0, now - turn.first_due)
         delay = self.pacer.delay(now, waited)
         if delay > 0:
             self._blocked_until = now + delay
             self._timer.set(self._blocked_until)
             return None
-        request = cast("Request", self.queue.take(now + RESOLUTION))  # there is one: something is due
+        request = cast("Request", self.queue.take(turn))  # there is one: nothing has changed since the look
         self.pacer.on_sent(now, waited, self.queue.polls)
         self._requests += 1
         request.on_sent(now)

@@ -7,12 +7,27 @@ request leaves no hole: the next one goes in its place.
 from __future__ import annotations
 
 import math
+from typing import NamedTuple
 
 from playai_async._settings import FIRST_POLL_FRACTION
 from playai_async.jobs._scheduling.delay_queue import DelayQueue
 from playai_async.jobs._scheduling.request import DirectRequest, Poll
 
-__all__ = ["RequestQueue"]
+__all__ = ["RequestQueue", "Turn"]
+
+
+class Turn(NamedTuple):
+    """What a look at the queue finds; true until the queue changes.
+
+    Attributes:
+        line: Where the next request waits; None if nothing may go.
+        due: From when something may go; infinity if the queue is empty.
+        first_due: Since when, or from when, the first poll is due; infinity if there is none.
+    """
+
+    line: DelayQueue[DirectRequest] | DelayQueue[Poll] | None
+    due: float
+    first_due: float
 
 
 class RequestQueue:
@@ -61,7 +76,8 @@ class RequestQueue:
     def take_all_direct(self) -> list[DirectRequest]:
         """Remove and return all direct requests."""
         requests: list[DirectRequest] = []
-        while (request := self._take_direct()) is not None:
+        while (request := self._direct.take(math.inf)) is not None:
+            request.entry = None
             requests.append(request)
         return requests
 
@@ -86,26 +102,21 @@ class RequestQueue:
             (self._polls if poll.answered else self._first_polls).discard(poll.entry)
             poll.entry = None
 
-    def take(self, now: float) -> DirectRequest | Poll | None:
-        """Remove and return the next request, or return None if nothing is due."""
+    def look(self, now: float) -> Turn:
+        """Look what is next."""
+        polls, first = self._polls.first_due(), self._first_polls.first_due()
+        first_due = min(polls, first)
         if self._direct:
-            return self._take_direct()
-        due, first = self._polls.first_due(), self._first_polls.first_due()
-        poll = self._polls.take(now) if due <= min(now, first) else self._first_polls.take(first)
-        if poll is not None:
-            poll.entry = None
-        return poll
+            return Turn(self._direct, now, first_due)
+        if polls <= now and polls <= first:
+            return Turn(self._polls, now, first_due)
+        if self._first_polls:
+            return Turn(self._first_polls, now, first_due)
+        return Turn(None, polls, first_due)
 
-    def next_due(self, now: float) -> float:
-        """Return the time from which something is due; infinity if the queue is empty."""
-        return now if self._direct or self._first_polls else self._polls.first_due()
-
-    def waited(self, now: float) -> float:
-        """Return the seconds for which the first poll has been due."""
-        return max(0.0, now - min(self._polls.first_due(), self._first_polls.first_due()))
-
-    def _take_direct(self) -> DirectRequest | None:
-        request = self._direct.take(math.inf)
+    def take(self, turn: Turn) -> DirectRequest | Poll | None:
+        """Remove and return the request that a look has just found; None if nothing may go."""
+        request = None if turn.line is None else turn.line.take(math.inf)
         if request is not None:
             request.entry = None
         return request
