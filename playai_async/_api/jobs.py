@@ -6,6 +6,7 @@ decide whether or when to retry.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections import OrderedDict
@@ -52,6 +53,7 @@ class JobsApi:
         self._transport = transport
         self._contract = contract
         self._emitter = emitter
+        self._request_ended = functools.cache(RequestEnded)  # nearly all are equal
         self._parsed_jobs: WeakValueDictionary[bytes, TtsJob] = WeakValueDictionary()
         self._reported_ids: OrderedDict[UUID, None] = OrderedDict()
 
@@ -111,12 +113,10 @@ class JobsApi:
         return self._contract.parse_created(reply, now=time.time())
 
     def _report(self, method: str, result: Reply | PlayAIError) -> None:
-        if RequestEnded not in self._emitter.kinds:
-            return
         if isinstance(result, PlayAIError):
-            self._emitter.emit(RequestEnded(method, None, type(result).__qualname__))
+            self._emitter.emit(self._request_ended(method, None, type(result).__qualname__))
         else:
-            self._emitter.emit(RequestEnded(method, result.status))
+            self._emitter.emit(self._request_ended(method, result.status))
 
     def _parse_or_reuse(self, reply: Reply, job_id: UUID) -> TtsJob:
         digest = hashlib.blake2b(reply.body, digest_size=_DIGEST_SIZE).digest()
