@@ -6,6 +6,7 @@ decide whether or when to retry.
 
 from __future__ import annotations
 
+import functools
 import hashlib
 import time
 from collections import OrderedDict
@@ -52,6 +53,7 @@ class JobsApi:
         self._transport = transport
         self._contract = contract
         self._emitter = emitter
+        self._request_ended = functools.cache(RequestEnded)  # nearly all are equal
         self._parsed_jobs: WeakValueDictionary[bytes, TtsJob] = WeakValueDictionary()
         self._reported_ids: OrderedDict[UUID, None] = OrderedDict()
 
@@ -64,10 +66,12 @@ class JobsApi:
         try:
             # The fastest way to build the URL: yarl keeps what it has parsed of the host.
             url = self._base_url.with_path(f"{self._jobs_path}/{job_id}", encoded=True)
-            reply = await self._send("GET", self._transport.get(url))
+            reply = await self._transport.get(url)
         except PlayAIError as error:
+            self._report("GET", error)
             error.job_id = job_id
             raise
+        self._report("GET", reply)
         job = self._parse_or_reuse(reply, job_id)
         if isinstance(job.output, Unknown):
             self._report_once(job_id, job.output.status)
@@ -100,21 +104,19 @@ class JobsApi:
         url = self._base_url.with_path(self._jobs_path, encoded=True)
         partial = PartialReply()
         try:
-            reply = await self._send("POST", self._transport.post(url, body, partial))
+            reply = await self._transport.post(url, body, partial)
         except PlayAIError as error:
+            self._report("POST", error)
             self._contract.name_created(error, partial.reply(complete=False))
             raise
+        self._report("POST", reply)
         return self._contract.parse_created(reply, now=time.time())
 
-    async def _send(self, method: str, exchange: Awaitable[Reply]) -> Reply:
-        try:
-            reply = await exchange
-        except PlayAIError as error:
-            self._emitter.emit(RequestEnded(method, None, type(error).__qualname__))
-            raise
-        if RequestEnded in self._emitter.kinds:
-            self._emitter.emit(RequestEnded(method, reply.status))
-        return reply
+    def _report(self, method: str, result: Reply | PlayAIError) -> None:
+        if isinstance(result, PlayAIError):
+            self._emitter.emit(self._request_ended(method, None, type(result).__qualname__))
+        else:
+            self._emitter.emit(self._request_ended(method, result.status))
 
     def _parse_or_reuse(self, reply: Reply, job_id: UUID) -> TtsJob:
         digest = hashlib.blake2b(reply.body, digest_size=_DIGEST_SIZE).digest()

@@ -40,24 +40,20 @@ class Emitter:
         *listeners: Listener,
         untraced: Callable[[], AbstractContextManager[None]] = contextlib.nullcontext,
     ) -> None:
-        self._listeners = listeners
         self._broken: set[str] = set()
         self.kinds = frozenset[type]().union(*(listener.kinds for listener in listeners))
+        self._listeners = {kind: [listener for listener in listeners if kind in listener.kinds] for kind in self.kinds}
         self.untraced = untraced
 
     def emit(self, event: Event) -> None:
         """Pass an event to each listener that wants it; never raise while an event loop runs."""
-        kind = type(event)
-        if kind not in self.kinds:
-            return
-        for listener in self._listeners:
-            if kind in listener.kinds:
-                try:
-                    listener(event)
-                except (SystemExit, KeyboardInterrupt) as error:
-                    _raise_later(error)
-                except BaseException as error:  # noqa: BLE001 - a listener must not disturb what it listens to
-                    self.report(str(listener), error)
+        for listener in self._listeners.get(type(event), ()):
+            try:
+                listener(event)
+            except (SystemExit, KeyboardInterrupt) as error:
+                _raise_later(error)
+            except BaseException as error:  # noqa: BLE001 - a listener must not disturb what it listens to
+                self.report(str(listener), error)
 
     def report(self, listener: str, error: BaseException) -> None:
         """Log once that a listener raises; by the exception's class alone, since its message may quote anything."""

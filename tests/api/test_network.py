@@ -13,6 +13,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 from aiohttp.abc import AbstractResolver, ResolveResult
+from yarl import URL
 
 from playai_async import (
     APIStatusError,
@@ -28,6 +29,8 @@ from playai_async import (
     TtsParameters,
     UnexpectedServiceError,
 )
+from playai_async._api.credentials import Credentials
+from playai_async._api.transport import Transport
 from playai_async.emulator import Emulator, Hang, Malformed, Reset, Slow, Status
 from tests.support.clock import now
 from tests.support.contract_checks import OpenAPIChecker
@@ -111,6 +114,20 @@ async def test_a_hanging_request_times_out_exactly(emulator: Emulator) -> None:
             await playai.get_job(emulator.add_job())
     assert now() - start == pytest.approx(6.3, abs=0.01)
     assert isinstance(caught.value.__cause__, TimeoutError)
+
+
+async def test_a_cancellation_at_the_very_time_of_the_timeout_is_a_cancellation(emulator: Emulator) -> None:
+    """As with `asyncio.timeout`: the timeout takes back its own request to cancel the task, and no other."""
+    emulator.inject(Hang())
+    transport = Transport(Credentials.checked(API_KEY, USER_ID), request_timeout=6.3, connections=1, http_session=None)
+    try:
+        request = asyncio.ensure_future(transport.get(URL(emulator.base_url) / "api/v1/tts" / str(JOB_ID)))
+        await asyncio.sleep(0)  # the clock of the request starts
+        asyncio.get_running_loop().call_later(6.3, request.cancel)
+        with pytest.raises(asyncio.CancelledError):
+            await request
+    finally:
+        await transport.close()
 
 
 async def test_queueing_does_not_count_towards_the_request_timeout(emulator: Emulator) -> None:

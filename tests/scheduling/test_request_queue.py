@@ -17,7 +17,7 @@ from playai_async import Polling, TtsJob
 from playai_async.jobs._polling.backoff import Backoff, poll_rule
 from playai_async.jobs._polling.watch import Watch
 from playai_async.jobs._scheduling.request import DirectRequest, Outcome
-from playai_async.jobs._scheduling.request_queue import RequestQueue
+from playai_async.jobs._scheduling.request_queue import RequestQueue, Turn
 
 POLLING = Polling()
 RULE = poll_rule(POLLING)
@@ -49,7 +49,7 @@ def older(*due: float) -> tuple[RequestQueue, list[Watch]]:
 
 def taken(queue: RequestQueue, now: float) -> Iterator[object]:
     """Take all queue that have come."""
-    while (errand := queue.take(now)) is not None:
+    while (errand := queue.take(queue.look(now))) is not None:
         yield errand
 
 
@@ -62,7 +62,8 @@ async def calls_of(*numbers: int) -> list[DirectRequest]:
 def test_where_nothing_is_put_down_it_is_nobodys_turn() -> None:
     """Nor will it be."""
     queue = RequestQueue(WINDOW)
-    assert (queue.take(1e9), queue.next_due(0.0), queue.waited(1e9)) == (None, math.inf, 0.0)
+    assert queue.look(1e9) == Turn(None, math.inf, math.inf)
+    assert queue.take(queue.look(1e9)) is None
     assert (len(queue), queue.polls, queue.queued(1e9)) == (0, 0, 0)
 
 
@@ -70,7 +71,7 @@ def test_the_poll_that_has_been_due_longest_is_first() -> None:
     """Whatever the order they were put down in, and none before it is due."""
     queue, (late, early, middle, not_yet) = older(3.0, 1.0, 2.0, 10.1)
     assert list(taken(queue, 10.0)) == [early, middle, late]
-    assert (queue.next_due(10.0), queue.take(10.1)) == (10.1, not_yet)
+    assert (queue.look(10.0).due, queue.take(queue.look(10.1))) == (10.1, not_yet)
 
 
 def test_polls_of_one_time_keep_their_order() -> None:
@@ -87,7 +88,7 @@ async def test_calls_come_before_polls_and_keep_their_order() -> None:
     calls = await calls_of(3, 1, 2)
     for call in calls:
         queue.add_direct(call)
-    assert queue.next_due(5.0) == 5.0
+    assert queue.look(5.0).due == 5.0
     assert list(taken(queue, 5.0)) == [*calls, overdue, first]
 
 
@@ -123,9 +124,9 @@ def test_a_first_poll_goes_at_once_where_nothing_else_is_due() -> None:
     watches = [a_watch(number) for number in range(1, 4)]
     for watch in watches:
         queue.add_first(watch, 0.0)
-    assert queue.next_due(0.0) == 0.0
+    assert queue.look(0.0).due == 0.0
     assert list(taken(queue, 0.0)) == watches
-    assert queue.take(1.0) is not_yet
+    assert queue.take(queue.look(1.0)) is not_yet
 
 
 @pytest.mark.parametrize(
@@ -146,7 +147,7 @@ def test_the_time_for_which_a_first_poll_gives_way_is_a_tenth_of_a_window() -> N
     queue, first = RequestQueue(10.0), a_watch()
     queue.add_first(first, 3.0)
     assert first.due == 4.0
-    assert (queue.waited(4.0), queue.waited(9.0)) == (0.0, 5.0)
+    assert queue.look(9.0).first_due == 4.0
 
 
 def test_first_polls_are_not_starved_by_polls() -> None:
@@ -156,7 +157,7 @@ def test_first_polls_are_not_starved_by_polls() -> None:
     queue.add_first(first, 0.0)
     order: list[object] = []
     for second in range(20):
-        watch = queue.take(float(second))
+        watch = queue.take(queue.look(float(second)))
         order.append(watch)
         if isinstance(watch, Watch) and watch is not first:
             queue.schedule(watch, second + 1.0)
@@ -168,17 +169,17 @@ def test_polls_are_not_starved_by_first_polls() -> None:
     queue, (poll,) = older(0.5)
     for number in range(100):
         queue.add_first(a_watch(number), 0.01 * number)
-    assert queue.take(1.0) is poll
+    assert queue.take(queue.look(1.0)) is poll
 
 
 def test_a_first_poll_that_is_put_down_again_stays_a_first_poll() -> None:
     """After a 429 it is still owed, as old as it was."""
     queue, watch = RequestQueue(WINDOW), a_watch()
     queue.add_first(watch, 0.0)
-    assert queue.take(0.0) is watch
+    assert queue.take(queue.look(0.0)) is watch
     queue.schedule(watch, watch.due)
-    assert (watch.due, queue.next_due(1.0), queue.queued(1.0)) == (YIELD, 1.0, 1)
-    assert queue.take(1.0) is watch
+    assert (watch.due, queue.look(1.0).due, queue.queued(1.0)) == (YIELD, 1.0, 1)
+    assert queue.take(queue.look(1.0)) is watch
 
 
 # Put down, and taken off
@@ -192,7 +193,7 @@ def test_a_poll_that_is_put_down_again_has_one_turn(answered: bool) -> None:
         queue.schedule(watch, due)
         assert (watch.due, queue.polls) == (due, 1)
     assert list(taken(queue, 7.0)) == [watch]
-    assert (watch.entry, queue.take(100.0)) == (None, None)
+    assert (watch.entry, queue.take(queue.look(100.0))) == (None, None)
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["first poll", "later poll"])
@@ -203,9 +204,9 @@ def test_a_poll_that_is_dropped_leaves_no_turn(answered: bool) -> None:
     queue.schedule(watch, 1.0)
     queue.remove(watch)
     queue.remove(watch)
-    assert (len(queue), queue.take(9.0), queue.next_due(9.0)) == (0, None, math.inf)
+    assert (len(queue), queue.take(queue.look(9.0)), queue.look(9.0).due) == (0, None, math.inf)
     queue.schedule(watch, 2.0)
-    assert queue.take(9.0) is watch
+    assert queue.take(queue.look(9.0)) is watch
     queue.remove(watch)
 
 
@@ -221,9 +222,9 @@ async def test_what_is_put_down_is_counted() -> None:
 def test_how_long_the_first_in_the_queue_has_been_due_is_known() -> None:
     """A first poll counts from when it counts as due."""
     queue, _ = older(10.0, 12.0)
-    assert [queue.waited(now) for now in (9.0, 10.0, 15.0)] == [0.0, 0.0, 5.0]
+    assert queue.look(9.0).first_due == 10.0
     queue.add_first(a_watch(9), 0.0)
-    assert queue.waited(15.0) == 9.0
+    assert queue.look(15.0).first_due == 6.0
 
 
 @pytest.mark.parametrize("answered", [False, True], ids=["first polls", "later polls"])
@@ -235,8 +236,8 @@ def test_thousands_that_are_cancelled_leave_no_hole(answered: bool) -> None:
         queue.schedule(watch, number * 5e-4)
     for watch in watches[:-1]:
         queue.remove(watch)
-    assert (len(queue), queue.queued(2.0), queue.waited(2.0)) == (1, 1, 1.0)
-    assert queue.take(2.0) is watches[-1]
+    assert (len(queue), queue.queued(2.0), queue.look(2.0).first_due) == (1, 1, 1.0)
+    assert queue.take(queue.look(2.0)) is watches[-1]
     assert (
         sum(len(heap.entries) for part in (queue._first_polls, queue._polls) for heap in (part._due, part._later))
         <= 200
@@ -273,7 +274,7 @@ class Naive:
     def when(self, now: float) -> float:
         if self.calls or any(first for _, first, _ in self.polls):
             return now
-        return min((due for due, _, _ in self.polls), default=math.inf)
+        return max(now, min((due for due, _, _ in self.polls), default=math.inf))
 
 
 STEPS = st.lists(
@@ -311,12 +312,11 @@ def test_it_does_what_naive_lists_would(steps: list[tuple[str, int, int]]) -> No
             queue.remove_direct(call)
             naive.calls = [other for other in naive.calls if other is not call]
         elif step == "next":
-            errand = queue.take(now)
+            errand = queue.take(queue.look(now))
             assert errand is naive.next(now)
             if isinstance(errand, Watch):
                 errand.answered = errand.answered or shift > 0
-        assert queue.next_due(now) == naive.when(now)
-        assert queue.waited(now) == max(0.0, now - min((due for due, _, _ in naive.polls), default=math.inf))
+        assert queue.look(now)[1:] == (naive.when(now), min((due for due, _, _ in naive.polls), default=math.inf))
         assert len(queue) == len(naive.calls) + queue.polls == len(naive.calls) + len(naive.polls)
         assert queue.queued(now) == len(naive.calls) + sum(first or due <= now for due, first, _ in naive.polls)
 

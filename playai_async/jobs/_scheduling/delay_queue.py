@@ -30,7 +30,7 @@ _FEW_GAPS = 64
 
 
 class _Heap:
-    """Entries by time, and how many of them are gaps."""
+    """Entries by time, and how many of them are gaps. The first entry is never a gap, so looking at it is cheap."""
 
     __slots__ = ("entries", "gaps")
 
@@ -41,77 +41,80 @@ class _Heap:
     def __len__(self) -> int:
         return len(self.entries) - self.gaps
 
-    def push(self, entry: Entry) -> None:
-        entry[_HEAP] = self
-        heapq.heappush(self.entries, entry)
+    def pop(self) -> Entry:
+        entry = heapq.heappop(self.entries)
+        if self.gaps:
+            self._drop_first_gaps()
+        return entry
 
-    def first(self) -> Entry | None:
-        entries = self.entries
-        while entries:
-            if entries[0][_ITEM] is not None:
-                return entries[0]
-            heapq.heappop(entries)
-            self.gaps -= 1
-        return None
-
-    def sweep(self) -> None:
+    def make_gap(self, entry: Entry) -> None:
+        entry[_ITEM] = None
+        self.gaps += 1
+        self._drop_first_gaps()
         if self.gaps > _FEW_GAPS and 2 * self.gaps > len(self.entries):
             self.entries = [kept for kept in self.entries if kept[_ITEM] is not None]
             heapq.heapify(self.entries)
             self.gaps = 0
 
+    def _drop_first_gaps(self) -> None:
+        while self.entries and self.entries[0][_ITEM] is None:
+            heapq.heappop(self.entries)
+            self.gaps -= 1
+
 
 class DelayQueue(Generic[_Item]):
     """Items by the time at which they are due; items due at the same time in the order they were added."""
 
-    __slots__ = ("_arrivals", "_due", "_later", "_now")
+    __slots__ = ("_arrivals", "_due", "_later", "_now", "_size")
 
     def __init__(self) -> None:
         self._due = _Heap()
         self._later = _Heap()
         self._now = -math.inf  # items up to this time are in the first heap
         self._arrivals = itertools.count()
+        self._size = 0
 
     def __len__(self) -> int:
         """Count the items."""
-        due, later = self._due, self._later
-        return len(due.entries) - due.gaps + len(later.entries) - later.gaps
+        return self._size
 
     def count(self, now: float) -> int:
         """Count the items that are due; the time must not go back."""
         self._now = max(self._now, now)
-        while (entry := self._later.first()) is not None and entry[_WHEN] <= self._now:
-            self._due.push(heapq.heappop(self._later.entries))
+        while self._later.entries and self._later.entries[0][_WHEN] <= self._now:
+            entry = self._later.pop()
+            entry[_HEAP] = self._due
+            heapq.heappush(self._due.entries, entry)
         return len(self._due)
 
     def add(self, when: float, item: _Item) -> Entry:
         """Add an item that is due at a time, and return its entry."""
-        entry: Entry = [when, next(self._arrivals), item, None]
-        (self._due if when <= self._now else self._later).push(entry)
+        heap = self._due if when <= self._now else self._later
+        entry: Entry = [when, next(self._arrivals), item, heap]
+        heapq.heappush(heap.entries, entry)
+        self._size += 1
         return entry
 
     def discard(self, entry: Entry) -> None:
         """Remove an item by its entry; an item that was taken already is ignored."""
         if entry[_ITEM] is not None:
-            entry[_ITEM] = None
-            entry[_HEAP].gaps += 1
-            entry[_HEAP].sweep()
+            entry[_HEAP].make_gap(entry)
+            self._size -= 1
 
     def first_due(self) -> float:
         """Return the time at which the first item is due; infinity if there is none."""
-        entry = self._first()
-        return math.inf if entry is None else float(entry[_WHEN])
+        # Whatever is in the first heap was due before anything in the second.
+        entries = self._due.entries or self._later.entries
+        when: float = entries[0][_WHEN] if entries else math.inf
+        return when
 
     def take(self, now: float) -> _Item | None:
         """Remove and return the item that has been due longest, or return None if nothing is due."""
-        entry = self._first()
-        if entry is None or entry[_WHEN] > now:
+        heap = self._due if self._due.entries else self._later
+        if not heap.entries or heap.entries[0][_WHEN] > now:
             return None
-        heapq.heappop(entry[_HEAP].entries)
+        entry = heap.pop()
         item: _Item = entry[_ITEM]
         entry[_ITEM] = None
+        self._size -= 1
         return item
-
-    def _first(self) -> Entry | None:
-        # Whatever is in the first heap was due before anything in the second.
-        return (self._due.first() if self._due.entries else None) or self._later.first()

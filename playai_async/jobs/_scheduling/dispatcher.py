@@ -160,7 +160,8 @@ class Dispatcher:
         """Return how many requests could go now, and the seconds for which the first in the queue has been due."""
         now = self._loop.time()
         free = 0 if self._lifecycle.closed else self._in_flight.free
-        return self.queue.due_up_to(free, now + RESOLUTION), self.queue.waited(now)
+        waited = max(0.0, now - self.queue.look(now).first_due)
+        return self.queue.due_up_to(free, now + RESOLUTION), waited
 
     def on_held(self, now: float) -> None:
         """Record that a 429 of another process closed the gate."""
@@ -197,21 +198,20 @@ class Dispatcher:
             self._blocked_until = math.inf  # until a request ends, which calls back
             self._in_flight.call_when_free(self.pump)
             return None
-        due = self.queue.next_due(now)
-        if due > now + RESOLUTION:
+        turn = self.queue.look(now + RESOLUTION)
+        if turn.line is None:
             self._blocked_until = -math.inf
-            self._timer.set(due)
+            self._timer.set(turn.due)
             return None
-        waited = self.queue.waited(now)
-        hinted = self.queue.skips_spacing(now + RESOLUTION)
-        delay = self.pacer.delay(now, waited, hinted=hinted)
+        waited = max(0.0, now - turn.first_due)
+        delay = self.pacer.delay(now, waited, hinted=turn.skips_spacing)
         if delay > 0:
             self._blocked_until = now + delay
             self._timer.set(self._blocked_until)
             return None
-        request = cast("Request", self.queue.take(now + RESOLUTION))  # there is one: something is due
+        request = cast("Request", self.queue.take(turn))  # there is one: nothing has changed since the look
         self._requests += 1
-        request.on_sent(self.pacer.on_sent(now, waited, self.queue.polls, hinted=hinted))
+        request.on_sent(self.pacer.on_sent(now, waited, self.queue.polls, hinted=turn.skips_spacing))
         return request
 
     def _assign(self, worker: Worker, request: Request) -> None:
@@ -287,6 +287,8 @@ class Dispatcher:
         """Tell the pacer how a request ended, and report it."""
         now = self._loop.time()
         match outcome:
+            case Success(done=done):
+                self.pacer.on_accepted(now, request.sent_at, found=done if request.is_poll else None)
             case Failure(verdict=Throttled(retry_after=retry_after)):
                 self._throttled += 1
                 if self.pacer.on_throttled(now, request.sent_at, retry_after):
@@ -301,7 +303,6 @@ class Dispatcher:
             case Failure(answered=False):  # a mistake in the settings or a bug: nothing may have been sent
                 self.pacer.on_abandoned(now, request.sent_at)
             case _:
-                done = outcome.done if isinstance(outcome, Success) else True
-                self.pacer.on_accepted(now, request.sent_at, found=done if request.is_poll else None)
+                self.pacer.on_accepted(now, request.sent_at, found=True if request.is_poll else None)
         if self.pacer.pause_reason is None:
             self._pauses.end(now)

@@ -8,12 +8,29 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import NamedTuple
 
 from playai_async._settings import FIRST_POLL_FRACTION
 from playai_async.jobs._scheduling.delay_queue import DelayQueue
 from playai_async.jobs._scheduling.request import DirectRequest, Poll
 
-__all__ = ["RequestQueue"]
+__all__ = ["RequestQueue", "Turn"]
+
+
+class Turn(NamedTuple):
+    """What a look at the queue finds; true until the queue changes.
+
+    Attributes:
+        line: Where the next request waits; None if nothing may go.
+        due: From when something may go; infinity if the queue is empty.
+        first_due: Since when, or from when, the first poll is due; infinity if there is none.
+        skips_spacing: Whether the next request is a poll that follows a hint, and hints are trusted.
+    """
+
+    line: DelayQueue[DirectRequest] | DelayQueue[Poll] | None
+    due: float
+    first_due: float
+    skips_spacing: bool = False
 
 
 class RequestQueue:
@@ -68,7 +85,8 @@ class RequestQueue:
     def take_all_direct(self) -> list[DirectRequest]:
         """Remove and return all direct requests."""
         requests: list[DirectRequest] = []
-        while (request := self._take_direct()) is not None:
+        while (request := self._direct.take(math.inf)) is not None:
+            request.entry = None
             requests.append(request)
         return requests
 
@@ -107,42 +125,29 @@ class RequestQueue:
             self.schedule(poll, poll.regular_due)
             yield
 
-    def take(self, now: float) -> DirectRequest | Poll | None:
-        """Remove and return the next request, or return None if nothing is due."""
+    def look(self, now: float) -> Turn:
+        """Look what is next."""
+        polls, first = self._polls.first_due(), self._first_polls.first_due()
+        hinted = self._hinted.first_due() if self._hinted else math.inf
+        first_due = min(polls, first, hinted)
         if self._direct:
-            return self._take_direct()
-        poll = (self._hinted.take(now) if self._hinted else None) or self._take_longest_due(now)
-        if poll is not None:
-            poll.entry = None
-        return poll
+            return Turn(self._direct, now, first_due)
+        if hinted <= now:
+            return Turn(self._hinted, now, first_due, self.trusts_hints)
+        if polls <= now and polls <= first:
+            return Turn(self._polls, now, first_due)
+        if self._first_polls:
+            return Turn(self._first_polls, now, first_due)
+        return Turn(None, min(polls, hinted), first_due)
 
-    def skips_spacing(self, now: float) -> bool:
-        """Return whether the next request is a poll that follows a hint, and hints are trusted."""
-        return self.trusts_hints and bool(self._hinted) and not self._direct and self._hinted.first_due() <= now
-
-    def next_due(self, now: float) -> float:
-        """Return the time from which something is due; infinity if the queue is empty."""
-        if self._direct or self._first_polls:
-            return now
-        due = self._polls.first_due()
-        return min(due, self._hinted.first_due()) if self._hinted else due
-
-    def waited(self, now: float) -> float:
-        """Return the seconds for which the first poll has been due."""
-        due = min(self._polls.first_due(), self._first_polls.first_due())
-        return max(0.0, now - (min(due, self._hinted.first_due()) if self._hinted else due))
+    def take(self, turn: Turn) -> DirectRequest | Poll | None:
+        """Remove and return the request that a look has just found; None if nothing may go."""
+        request = None if turn.line is None else turn.line.take(math.inf)
+        if request is not None:
+            request.entry = None
+        return request
 
     def _queue_of(self, poll: Poll) -> DelayQueue[Poll]:
         if poll.hinted:
             return self._hinted
         return self._polls if poll.answered else self._first_polls
-
-    def _take_longest_due(self, now: float) -> Poll | None:
-        due, first = self._polls.first_due(), self._first_polls.first_due()
-        return self._polls.take(now) if due <= min(now, first) else self._first_polls.take(first)
-
-    def _take_direct(self) -> DirectRequest | None:
-        request = self._direct.take(math.inf)
-        if request is not None:
-            request.entry = None
-        return request
