@@ -30,7 +30,9 @@ from playai_async import (
     UnexpectedServiceError,
 )
 from playai_async._api.credentials import Credentials
+from playai_async._api.tracing import TraceGuard
 from playai_async._api.transport import Transport
+from playai_async._telemetry.emitter import Emitter
 from playai_async.emulator import Emulator, Hang, Malformed, Reset, Slow, Status
 from tests.support.clock import now
 from tests.support.contract_checks import OpenAPIChecker
@@ -119,7 +121,13 @@ async def test_a_hanging_request_times_out_exactly(emulator: Emulator) -> None:
 async def test_a_cancellation_at_the_very_time_of_the_timeout_is_a_cancellation(emulator: Emulator) -> None:
     """As with `asyncio.timeout`: the timeout takes back its own request to cancel the task, and no other."""
     emulator.inject(Hang())
-    transport = Transport(Credentials.checked(API_KEY, USER_ID), request_timeout=6.3, connections=1, http_session=None)
+    transport = Transport(
+        Credentials.checked(API_KEY, USER_ID),
+        request_timeout=6.3,
+        connections=1,
+        http_session=None,
+        trace_guard=TraceGuard(Emitter()),
+    )
     try:
         request = asyncio.ensure_future(transport.get(URL(emulator.base_url) / "api/v1/tts" / str(JOB_ID)))
         await asyncio.sleep(0)  # the clock of the request starts

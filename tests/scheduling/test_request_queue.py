@@ -316,7 +316,7 @@ def test_it_does_what_naive_lists_would(steps: list[tuple[str, int, int]]) -> No
             assert errand is naive.next(now)
             if isinstance(errand, Watch):
                 errand.answered = errand.answered or shift > 0
-        assert queue.look(now)[1:] == (naive.when(now), min((due for due, _, _ in naive.polls), default=math.inf))
+        assert queue.look(now)[1:3] == (naive.when(now), min((due for due, _, _ in naive.polls), default=math.inf))
         assert len(queue) == len(naive.calls) + queue.polls == len(naive.calls) + len(naive.polls)
         assert queue.queued(now) == len(naive.calls) + sum(first or due <= now for due, first, _ in naive.polls)
 
@@ -329,10 +329,10 @@ async def test_a_poll_that_follows_a_hint_goes_after_calls_and_before_other_poll
     queue, (old, hinted) = older(1.0, 50.0)
     (call,) = await calls_of(7)
     queue.put_first(hinted, 10.0)
-    assert (queue.polls, queue.queued(10.0), queue.next_due(0.0)) == (2, 2, 1.0)
-    assert queue.skips_spacing(10.0)
+    assert (queue.polls, queue.queued(10.0), queue.look(0.0).due) == (2, 2, 1.0)
+    assert queue.look(10.0).skips_spacing
     queue.add_direct(call)
-    assert not queue.skips_spacing(10.0)
+    assert not queue.look(10.0).skips_spacing
     assert list(taken(queue, 10.0)) == [call, hinted, old]
 
 
@@ -340,9 +340,9 @@ def test_a_poll_that_follows_a_hint_is_not_taken_before_it_is_due() -> None:
     """After a failure, a hint does not shorten the pause."""
     queue, (old, hinted) = older(1.0, 50.0)
     queue.put_first(hinted, 20.0)
-    assert not queue.skips_spacing(10.0)
+    assert not queue.look(10.0).skips_spacing
     assert list(taken(queue, 10.0)) == [old]
-    assert (queue.next_due(10.0), queue.queued(10.0), queue.waited(25.0)) == (20.0, 0, 5.0)
+    assert (queue.look(10.0).due, queue.queued(10.0), queue.look(25.0).first_due) == (20.0, 0, 20.0)
     assert list(taken(queue, 20.0)) == [hinted]
 
 
@@ -350,7 +350,7 @@ def test_while_hints_are_not_trusted_their_polls_go_first_and_wait_for_the_spaci
     queue, (old, hinted) = older(1.0, 50.0)
     queue.put_first(hinted, 10.0)
     queue.trusts_hints = False
-    assert not queue.skips_spacing(10.0)
+    assert not queue.look(10.0).skips_spacing
     assert list(taken(queue, 10.0)) == [hinted, old]
 
 
@@ -371,4 +371,4 @@ def test_polls_whose_hints_are_forgotten_return_to_their_places() -> None:
     assert len(list(queue.forgetting_hints())) == 2
     assert (hinted.hinted, hinted.due, first.hinted, first.due) == (False, 50.0, False, YIELD)
     assert list(taken(queue, 10.0)) == [old, first]
-    assert queue.next_due(10.0) == 50.0
+    assert queue.look(10.0).due == 50.0
