@@ -11,6 +11,7 @@ from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling, check_numbe
 from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.log import Log
 from playai_async._telemetry.stats import SessionStats
+from playai_async.jobs._classify import classify_error
 from playai_async.jobs._engine import Client, build_poller, limited, transient_timeouts
 from playai_async.jobs._errors import JobErrors
 from playai_async.jobs._polling.iteration import Group, changes
@@ -62,7 +63,7 @@ class JobPoller(Generic[_IdT, _JobT]):
             is any object but None.
         is_done: Returns whether a job is finished.
         classify: Returns what an exception of `fetch` means: `Throttled` for a rate limit, `Transient` for what may
-            pass, None for a final error.
+            pass, None for a final error. The default knows the usual HTTP and gRPC clients.
         polling: How waits poll, unless a wait has its own.
         pacing: What is known of the quota.
         request_timeout: Seconds for one `fetch`, or None for no limit. After this time the fetch is cancelled, and
@@ -78,7 +79,7 @@ class JobPoller(Generic[_IdT, _JobT]):
         fetch: Callable[[_IdT], Awaitable[_JobT]],
         *,
         is_done: Callable[[_JobT], bool],
-        classify: Callable[[Exception], Throttled | Transient | None],
+        classify: Callable[[Exception], Throttled | Transient | None] = classify_error,
         polling: Polling = Polling(),  # noqa: B008 - a frozen value
         pacing: Pacing = Pacing(),  # noqa: B008 - a frozen value
         request_timeout: float | None = REQUEST_TIMEOUT,
