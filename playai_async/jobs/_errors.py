@@ -43,7 +43,7 @@ class JobErrors:
     def for_waiter(self, error: Exception, job_id: JobId) -> Exception:
         """Return a copy of an error with a note that names the job; the error itself if it cannot be copied."""
         twin = copied(error)
-        note = " ".join(f"While waiting for job {_shown(job_id)}.".split())  # one line, whatever the id
+        note = f"While waiting for job {_shown(job_id)}."
         with contextlib.suppress(Exception):  # a frozen exception takes no note
             if note not in getattr(twin, "__notes__", ()):
                 twin.add_note(note)
@@ -72,8 +72,8 @@ class JobErrors:
 
 
 def _shown(job_id: JobId | None) -> str:
-    """Return the text of an id of any class; the name of the class if the id raises."""
+    """Return the text of an id of any class on one line; the name of the class if the id raises."""
     try:
-        return str(job_id)
+        return " ".join(str(job_id).splitlines())
     except Exception:  # noqa: BLE001 - else a wait for this job would never end
         return f"<{type(job_id).__name__}>"

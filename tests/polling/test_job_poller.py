@@ -287,6 +287,48 @@ async def test_any_exception_reaches_each_of_its_waiters(tasks: SomeService, err
     assert [(type(end), str(end)) for end in ends] == [(type(error), str(error))] * 2
 
 
+@attrs.frozen
+class JobName:
+    """An id of the caller's own class."""
+
+    text: str | None
+
+    def __str__(self) -> str:
+        if self.text is None:
+            raise RuntimeError("no text")
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("job_id", "name"),
+    [
+        (7, "7"),
+        (JobName("a  b"), "a  b"),
+        (JobName("a\nforged"), "a forged"),
+        (JobName(None), "<JobName>"),
+        (("queue", 7), "('queue', 7)"),
+    ],
+    ids=["integer", "spaces", "two lines", "no text", "tuple"],
+)
+async def test_any_hashable_is_an_id_and_errors_name_it_on_one_line(job_id: object, name: str) -> None:
+    """An id whose text cannot be made disturbs no wait."""
+
+    async def fetch(_: object) -> Task:
+        if now() > 5.0:
+            raise ValueError("gone")
+        return RUNNING
+
+    async with JobPoller(fetch, is_done=is_done, classify=classify) as poller:
+        with pytest.raises(JobTimeoutError) as timeout:
+            await poller.wait_for_completion(job_id, timeout=2.0)
+        await asyncio.sleep(5.0)
+        with pytest.raises(ValueError, match="gone") as gone:
+            await poller.wait_for_completion(job_id)
+    assert timeout.value.job_id == job_id
+    assert str(timeout.value).startswith(f"Job {name} was not finished after 2.0 s")
+    assert gone.value.__notes__ == [f"While waiting for job {name}."]
+
+
 async def test_a_caller_that_comes_while_others_are_told_sends_a_poll(tasks: SomeService) -> None:
     """Neither the old error nor the old job is theirs."""
     tasks.answers["a"] = deque([ValueError("gone"), DONE])
