@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable
 from types import EllipsisType, TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar, cast, overload
@@ -61,7 +62,7 @@ class JobPoller(Generic[_IdT, _JobT]):
         fetch: Makes one status request with any client, and returns the job or raises. Switch the client's own retries
             off. It runs in a task and a `contextvars` context of the poller's, because many callers may share it. A job
             is any object but None.
-        is_done: Returns whether a job is finished.
+        is_done: Returns whether a job is finished. Like `classify`, a plain function.
         classify: Returns what an exception of `fetch` means: `Throttled` for a rate limit, `Transient` for what may
             pass, None for a final error. The default knows the usual HTTP and gRPC clients.
         polling: How waits poll, unless a wait has its own.
@@ -87,6 +88,9 @@ class JobPoller(Generic[_IdT, _JobT]):
         for name, value in (("fetch", fetch), ("is_done", is_done), ("classify", classify)):
             if not callable(value):
                 raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+        for name, value in (("is_done", is_done), ("classify", classify)):
+            if inspect.iscoroutinefunction(value):  # its coroutine would count as true, and nothing would await it
+                raise TypeError(f"{name} must be a plain function, not a coroutine function")
         if request_timeout is not None:
             check_number("request_timeout", request_timeout)
         if checked("pacing", pacing, Pacing).shared is not None:

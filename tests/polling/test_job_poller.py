@@ -329,6 +329,16 @@ async def test_any_hashable_is_an_id_and_errors_name_it_on_one_line(job_id: obje
     assert gone.value.__notes__ == [f"While waiting for job {name}."]
 
 
+async def test_all_ids_are_checked_before_anything_is_sent(tasks: SomeService, poller: JobPoller[Any, Task]) -> None:
+    """A mistake in the last one leaves no wait behind."""
+    for several in (poller.as_completed, poller.wait_for_all):
+        for wrong in (["a", ["b"]], "ab", b"ab"):
+            with pytest.raises(TypeError):
+                await several(wrong)  # type: ignore[misc]  # `as_completed` raises before it returns a generator
+    await asyncio.sleep(1.0)
+    assert tasks.requests == []
+
+
 async def test_a_caller_that_comes_while_others_are_told_sends_a_poll(tasks: SomeService) -> None:
     """Neither the old error nor the old job is theirs."""
     tasks.answers["a"] = deque([ValueError("gone"), DONE])
@@ -458,6 +468,7 @@ def test_a_poller_belongs_to_one_loop(tasks: SomeService) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
+        ({"fetch": None}, TypeError),
         ({"is_done": None}, TypeError),
         ({"classify": 5}, TypeError),
         ({"polling": 5}, TypeError),
@@ -470,7 +481,14 @@ def test_a_poller_belongs_to_one_loop(tasks: SomeService) -> None:
 def test_settings_are_checked_at_once(tasks: SomeService, arguments: dict[str, object], error: type[Exception]) -> None:
     """Not at the first use."""
     with pytest.raises(error):
-        JobPoller(tasks.fetch, **{"is_done": bool, "classify": classify, **arguments})  # type: ignore[arg-type]
+        JobPoller(**{"fetch": tasks.fetch, "is_done": bool, **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["is_done", "classify"])
+def test_a_coroutine_function_is_refused_where_nothing_awaits_it(tasks: SomeService, name: str) -> None:
+    """Its coroutine is true, so every job would be done."""
+    with pytest.raises(TypeError, match=f"{name} must be a plain function"):
+        JobPoller(tasks.fetch, **{"is_done": bool, name: asyncio.sleep})  # type: ignore[arg-type]
 
 
 async def test_a_wait_checks_its_arguments(tasks: SomeService, poller: JobPoller[str, Task]) -> None:
