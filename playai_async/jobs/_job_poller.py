@@ -34,6 +34,9 @@ class Host(Protocol):
     errors: Errors
     """The exceptions that it raises."""
 
+    resends_throttled: bool
+    """Whether `get` sends a request again that is throttled."""
+
     def open(self, job_id: JobId | None) -> Poller:
         """Return the poller, which is built at the first use; raise if closed or in another loop."""
         ...
@@ -102,8 +105,8 @@ class JobPoller(Generic[_IdT, _JobT]):
     async def get(self, job_id: _IdT) -> _JobT:
         """Fetch a job once, ahead of every poll.
 
-        The request waits for its turn under the rate limit. It has no deadline: a 429 or an outage may hold it. Put an
-        `asyncio.timeout` around it where that matters.
+        The request waits for its turn under the rate limit, and is sent again after a 429. It has no deadline: a 429 or
+        an outage may hold it. Put an `asyncio.timeout` around it where that matters.
 
         Args:
             job_id: The job's id.
@@ -112,7 +115,7 @@ class JobPoller(Generic[_IdT, _JobT]):
             The job as it is now.
 
         Raises:
-            Exception: What `fetch` raised, transient or not.
+            Exception: What `fetch` raised, transient or not, unless `classify` returns `Throttled` for it.
             PollerClosedError: The poller was closed, before the call or during it.
             ConfigurationError: The poller belongs to another event loop.
             TypeError: The id is not hashable.
@@ -120,7 +123,7 @@ class JobPoller(Generic[_IdT, _JobT]):
         A cancellation takes the request off the queue, or cancels it in flight.
         """
         name, _ = self._host.parse(job_id)
-        return cast("_JobT", await self._host.open(name).get(name))
+        return cast("_JobT", await self._host.open(name).get(name, resend=self._host.resends_throttled))
 
     async def wait_for_completion(
         self, job_id: _IdT, *, polling: Polling | None = None, timeout: float | EllipsisType | None = ...
@@ -344,6 +347,7 @@ class _OwnHost:
     """The host of a poller for any service."""
 
     errors: Errors = JobErrors()
+    resends_throttled = True
 
     def __init__(self, fetch: Fetch, is_done: IsDone, classify: Classify, pacing: Pacing) -> None:
         self._fetch = fetch

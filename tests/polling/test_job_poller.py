@@ -17,6 +17,7 @@ import pytest
 from playai_async import ConfigurationError, Pacing, Polling
 from playai_async.jobs import JobPoller, JobTimeoutError, PollerClosedError, Throttled, Transient
 from tests.support.clock import now
+from tests.support.dice import Dice
 from tests.support.memory_quota import MemoryQuota
 
 
@@ -327,6 +328,13 @@ async def test_any_hashable_is_an_id_and_errors_name_it_on_one_line(job_id: obje
     assert timeout.value.job_id == job_id
     assert str(timeout.value).startswith(f"Job {name} was not finished after 2.0 s")
     assert gone.value.__notes__ == [f"While waiting for job {name}."]
+
+
+async def test_a_throttled_get_is_sent_again(tasks: SomeService, poller: JobPoller[str, Task], dice: Dice) -> None:
+    """After the pause, like a poll."""
+    tasks.answers["a"] = deque([BusyError(), BusyError(), RUNNING])
+    assert await poller.get("a") == RUNNING
+    assert [at for at, _ in tasks.requests] == pytest.approx([0.0, 7.0, 14.0], abs=0.1)
 
 
 async def test_all_ids_are_checked_before_anything_is_sent(tasks: SomeService, poller: JobPoller[Any, Task]) -> None:
