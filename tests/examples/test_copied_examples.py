@@ -78,7 +78,11 @@ COMMANDS = {
 ADDRESS = re.compile(r"(?:[Rr]unning on|^web 1) +(http://[\w.:]+)")
 
 
-@pytest.mark.parametrize("name", sorted(path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"))
+NO_BACKENDS = {"__pycache__", "other_services"}
+"""Folders beside the web backends. `test_other_services` runs the files of the second, which import nothing here."""
+
+
+@pytest.mark.parametrize("name", sorted({path.name for path in EXAMPLES.iterdir()} - NO_BACKENDS))
 def test_an_example_runs_alone(name: str, site: Copy) -> None:
     """It makes a text into speech, and ends on SIGTERM."""
     if name == "scale_out":

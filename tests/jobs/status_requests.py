@@ -91,7 +91,7 @@ async def with_runwayml(url: str) -> None:
 async def with_replicate(url: str) -> None:
     """replicate: a prediction. Its client repeats some statuses unless its transport raises for them."""
     import httpx
-    from replicate import Client
+    from replicate.client import Client
 
     class Transport(httpx.AsyncHTTPTransport):
         async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
@@ -129,7 +129,7 @@ async def with_azure_core(url: str) -> None:
         response.raise_for_status()
 
 
-AWS: Mapping[str, str] = {
+AWS: Mapping[str, Any] = {
     "region_name": "us-east-1",
     "aws_access_key_id": "key",
     "aws_secret_access_key": "secret",
@@ -147,7 +147,9 @@ async def with_botocore(url: str) -> None:
     from botocore.config import Config
 
     def describe() -> None:
-        client = botocore.session.Session().create_client("batch", endpoint_url=url, config=aws_config(Config), **AWS)
+        client: Any = botocore.session.Session().create_client(
+            "batch", endpoint_url=url, config=aws_config(Config), **AWS
+        )
         try:
             client.describe_jobs(jobs=["a"])
         finally:
