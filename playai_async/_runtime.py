@@ -108,6 +108,7 @@ class Runtime:
         self._pacing = checked("pacing", pacing, Pacing)
         self._emitter = _emitter_for(self.base_url)
         self.errors: Errors = SessionErrors()
+        self.resends_throttled = False  # `get_job` promises one request
         self._lifecycle = Lifecycle(self.errors)
         self._parts: _Parts | None = None
         self.jobs: JobPoller[UUID | str | TtsJob, TtsJob] = poller_on(self, self._polling)

@@ -183,7 +183,7 @@ async def azure_core(service: Service) -> AsyncIterator[Wait]:
 @asynccontextmanager
 async def replicate(service: Service) -> AsyncIterator[Wait]:
     """replicate: a prediction, polled every 0.5 s."""
-    from replicate import Client
+    from replicate.client import Client
 
     client = Client(api_token="key", base_url=service.shaped_url)  # noqa: S106 - the service accepts any token
 

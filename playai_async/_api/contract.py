@@ -3,18 +3,15 @@
 Pure functions of bytes and numbers. This module must not perform I/O, wait, or read a clock: callers pass the time that
 an HTTP date is compared with.
 
-Sources: the service's public API description (`GET /api/v1/tts/{asyncTtsJobId}`, `POST /api/v1/tts`) and, for
-`Retry-After`, RFC 9110 section 10.2.3.
+Source: the service's public API description (`GET /api/v1/tts/{asyncTtsJobId}`, `POST /api/v1/tts`).
 """
 
 from __future__ import annotations
 
-import email.utils
 import json
 import math
 import re
 from collections.abc import Mapping
-from datetime import UTC
 from typing import Any, cast
 from uuid import UUID
 
@@ -35,9 +32,10 @@ from playai_async._exceptions import (
     about,
 )
 from playai_async._models import TtsJob, TtsParameters, job_converter
-from playai_async._settings import MAX_REPLY_BYTES, MAX_RETRY_AFTER
+from playai_async._retry_after import parse_retry_after
+from playai_async._settings import MAX_REPLY_BYTES
 
-__all__ = ["Contract", "Reply", "parse_retry_after"]
+__all__ = ["Contract", "Reply"]
 
 _OK, _CREATED, _ACCEPTED = 200, 201, 202
 _SERVER_ERRORS = 500
@@ -57,9 +55,6 @@ _MAX_TEXT = 65_536
 
 _MAX_TOKENS = 200_000
 """Brackets, braces, commas and colons. Each value has about one, and needs up to a hundred times its text in memory."""
-
-_SECONDS = re.compile(r"\d+(\.\d*)?|\.\d+", re.ASCII)
-"""Seconds in `Retry-After`, with or without a fraction."""
 
 _NAMED_ID = re.compile(r'"(id|jobId)"\s*:\s*"([0-9a-fA-F]{8}(?:-?[0-9a-fA-F]{4}){3}-?[0-9a-fA-F]{12})"', re.ASCII)
 """A UUID that a JSON text names as the id of a job."""
@@ -222,47 +217,6 @@ class Contract:
         # Redact before truncating, because half a key would not be found. The limit bounds the work on an 8 MiB body.
         text = reply.body[:_MAX_TEXT].decode("utf-8", "replace")
         return _truncate(self._credentials.redact(text.replace("\0", "")))  # UTF-16 has nulls between letters
-
-
-def parse_retry_after(value: str | None, *, now: float, date: str | None = None) -> float | None:
-    """Parse a `Retry-After` header: seconds, or an HTTP date (RFC 9110, 10.2.3).
-
-    A date is compared with the `Date` header of the same reply, so that it does not matter if the clocks of the service
-    and of this machine differ. A fraction of a second is not allowed by the RFC, but some servers send one: it is
-    rounded up.
-
-    Args:
-        value: The header, or None.
-        now: The current time in seconds since the epoch. Used if `date` is missing or unreadable.
-        date: The `Date` header of the reply, or None.
-
-    Returns:
-        Seconds to wait, more than 0 and at most `MAX_RETRY_AFTER`. None if the header is missing, unreadable, 0 or in
-        the past.
-    """
-    if value is None:
-        return None
-    text = value.strip()
-    if _SECONDS.fullmatch(text):
-        # float() accepts any number of digits, and returns infinity for too many. int() refuses thousands of digits.
-        seconds = float(math.ceil(min(float(text), MAX_RETRY_AFTER)))
-    else:
-        until, sent = _parse_date(text), _parse_date(date or "")
-        seconds = 0.0 if until is None else min(until - (now if sent is None else sent), MAX_RETRY_AFTER)
-    return seconds if seconds > 0 else None
-
-
-def _parse_date(text: str) -> float | None:
-    """Return an HTTP date in seconds since the epoch, or None if the text is not a date."""
-    if not text.isascii():
-        return None
-    try:
-        date = email.utils.parsedate_to_datetime(text)
-        if date.tzinfo is None:
-            date = date.replace(tzinfo=UTC)  # "-0000" means "no known zone" in e-mail, and UTC in HTTP
-        return date.timestamp()
-    except (ValueError, OverflowError):
-        return None
 
 
 def _is_success(reply: Reply) -> bool:

@@ -1,11 +1,12 @@
 """Wait for the jobs of any service: create, poll, 429.
 
-    async with JobPoller(fetch, is_done=is_done, classify=classify) as jobs:
+    async with JobPoller(fetch, is_done=is_done) as jobs:
         job = await jobs.wait_for_completion(job_id)
 
 The engine polls many jobs under one rate limit. It knows nothing of PlayAI, HTTP or JSON: `fetch` makes one status
 request with any client and returns the job or raises, `is_done` says whether the job is finished, and `classify` says
-what an exception means. `PlayAISession` holds a `JobPoller` for PlayAI's jobs.
+what an exception means. Its default, `classify_error`, knows HTTP and gRPC clients by the names and attributes of their
+exceptions. `PlayAISession` holds a `JobPoller` for PlayAI's jobs.
 
 The engine has three parts, and each imports only the ones below it:
 
@@ -23,6 +24,7 @@ in the event loop that uses them: the default host, or `_runtime.Runtime` for a 
 """
 
 from playai_async._exceptions import JobTimeoutError, PollerClosedError
+from playai_async.jobs._classify import classify_error
 from playai_async.jobs._job_poller import JobPoller
 from playai_async.jobs._scheduling.request import Throttled, Transient
 
@@ -32,6 +34,7 @@ __all__ = [
     "PollerClosedError",
     "Throttled",
     "Transient",
+    "classify_error",
 ]
 
 for _name in __all__:

@@ -3,14 +3,12 @@
 from __future__ import annotations
 
 import contextlib
-from typing import Any
 
 from playai_async._exceptions import ConfigurationError, JobTimeoutError, PollerClosedError, copied
+from playai_async.jobs._classify import status_of
 from playai_async.jobs._scheduling.request import JobId
 
 __all__ = ["JobErrors"]
-
-_HTTP_STATUSES = range(100, 600)
 
 
 class JobErrors:
@@ -30,11 +28,7 @@ class JobErrors:
 
     def is_answer(self, error: Exception) -> bool:
         """Return whether the error has an HTTP status, as the exceptions of HTTP clients have."""
-        values: list[object] = []
-        with contextlib.suppress(Exception):  # a property of any library
-            sources: tuple[Any, ...] = (error, getattr(error, "response", None))
-            values = [getattr(source, name, None) for source in sources for name in ("status_code", "status")]
-        return any(isinstance(value, int) and value in _HTTP_STATUSES for value in values)
+        return status_of(error) is not None
 
     def wrap(self, error: Exception, job_id: JobId | None) -> Exception:  # noqa: ARG002 - the signature of `Errors`
         """Return the error as it is."""
@@ -43,7 +37,7 @@ class JobErrors:
     def for_waiter(self, error: Exception, job_id: JobId) -> Exception:
         """Return a copy of an error with a note that names the job; the error itself if it cannot be copied."""
         twin = copied(error)
-        note = " ".join(f"While waiting for job {_shown(job_id)}.".split())  # one line, whatever the id
+        note = f"While waiting for job {_shown(job_id)}."
         with contextlib.suppress(Exception):  # a frozen exception takes no note
             if note not in getattr(twin, "__notes__", ()):
                 twin.add_note(note)
@@ -72,8 +66,8 @@ class JobErrors:
 
 
 def _shown(job_id: JobId | None) -> str:
-    """Return the text of an id of any class; the name of the class if the id raises."""
+    """Return the text of an id of any class on one line; the name of the class if the id raises."""
     try:
-        return str(job_id)
+        return " ".join(str(job_id).splitlines())
     except Exception:  # noqa: BLE001 - else a wait for this job would never end
         return f"<{type(job_id).__name__}>"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable
 from types import EllipsisType, TracebackType
 from typing import Any, Generic, Literal, Protocol, Self, TypeVar, cast, overload
@@ -11,6 +12,7 @@ from playai_async._settings import REQUEST_TIMEOUT, Pacing, Polling, check_numbe
 from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.log import Log
 from playai_async._telemetry.stats import SessionStats
+from playai_async.jobs._classify import classify_error
 from playai_async.jobs._engine import Client, build_poller, limited, transient_timeouts
 from playai_async.jobs._errors import JobErrors
 from playai_async.jobs._polling.iteration import Group, changes
@@ -31,6 +33,9 @@ class Host(Protocol):
 
     errors: Errors
     """The exceptions that it raises."""
+
+    resends_throttled: bool
+    """Whether `get` sends a request again that is throttled."""
 
     def open(self, job_id: JobId | None) -> Poller:
         """Return the poller, which is built at the first use; raise if closed or in another loop."""
@@ -64,9 +69,9 @@ class JobPoller(Generic[_IdT, _JobT]):
         fetch: Makes one status request with any client, and returns the job or raises. Switch the client's own retries
             off. It runs in a task and a `contextvars` context of the poller's, because many callers may share it. A job
             is any object but None.
-        is_done: Returns whether a job is finished.
+        is_done: Returns whether a job is finished. Like `classify`, a plain function.
         classify: Returns what an exception of `fetch` means: `Throttled` for a rate limit, `Transient` for what may
-            pass, None for a final error.
+            pass, None for a final error. The default knows the usual HTTP and gRPC clients.
         polling: How waits poll, unless a wait has its own.
         pacing: What is known of the quota.
         request_timeout: Seconds for one `fetch`, or None for no limit. After this time the fetch is cancelled, and
@@ -82,7 +87,7 @@ class JobPoller(Generic[_IdT, _JobT]):
         fetch: Callable[[_IdT], Awaitable[_JobT]],
         *,
         is_done: Callable[[_JobT], bool],
-        classify: Callable[[Exception], Throttled | Transient | None],
+        classify: Callable[[Exception], Throttled | Transient | None] = classify_error,
         polling: Polling = Polling(),  # noqa: B008 - a frozen value
         pacing: Pacing = Pacing(),  # noqa: B008 - a frozen value
         request_timeout: float | None = REQUEST_TIMEOUT,
@@ -90,6 +95,9 @@ class JobPoller(Generic[_IdT, _JobT]):
         for name, value in (("fetch", fetch), ("is_done", is_done), ("classify", classify)):
             if not callable(value):
                 raise TypeError(f"{name} must be callable, not {type(value).__name__}")
+        for name, value in (("is_done", is_done), ("classify", classify)):
+            if inspect.iscoroutinefunction(value):  # its coroutine would count as true, and nothing would await it
+                raise TypeError(f"{name} must be a plain function, not a coroutine function")
         if request_timeout is not None:
             check_number("request_timeout", request_timeout)
         if checked("pacing", pacing, Pacing).shared is not None:
@@ -101,8 +109,8 @@ class JobPoller(Generic[_IdT, _JobT]):
     async def get(self, job_id: _IdT) -> _JobT:
         """Fetch a job once, ahead of every poll.
 
-        The request waits for its turn under the rate limit. It has no deadline: a 429 or an outage may hold it. Put an
-        `asyncio.timeout` around it where that matters.
+        The request waits for its turn under the rate limit, and is sent again after a 429. It has no deadline: a 429 or
+        an outage may hold it. Put an `asyncio.timeout` around it where that matters.
 
         Args:
             job_id: The job's id.
@@ -111,7 +119,7 @@ class JobPoller(Generic[_IdT, _JobT]):
             The job as it is now.
 
         Raises:
-            Exception: What `fetch` raised, transient or not.
+            Exception: What `fetch` raised, transient or not, unless `classify` returns `Throttled` for it.
             PollerClosedError: The poller was closed, before the call or during it.
             ConfigurationError: The poller belongs to another event loop.
             TypeError: The id is not hashable.
@@ -119,7 +127,7 @@ class JobPoller(Generic[_IdT, _JobT]):
         A cancellation takes the request off the queue, or cancels it in flight.
         """
         name, _ = self._host.parse(job_id)
-        return cast("_JobT", await self._host.open(name).get(name))
+        return cast("_JobT", await self._host.open(name).get(name, resend=self._host.resends_throttled))
 
     async def wait_for_completion(
         self, job_id: _IdT, *, polling: Polling | None = None, timeout: float | EllipsisType | None = ...
@@ -371,6 +379,7 @@ class _OwnHost:
     """The host of a poller for any service."""
 
     errors: Errors = JobErrors()
+    resends_throttled = True
 
     def __init__(self, fetch: Fetch, is_done: IsDone, classify: Classify, pacing: Pacing) -> None:
         self._fetch = fetch

@@ -26,7 +26,11 @@ def test_only_the_package_can_be_imported_beside_a_copy(site: Site) -> None:
     assert found.stdout == "playai_async\n"
 
 
+ALONE = {"__pycache__", "other_services"}
+"""Folders beside the backends. `test_other_services` runs each file of the second, which imports the package alone."""
+
+
 def test_each_example_runs_as_a_copy() -> None:
     """A new example needs such a test."""
     copied = {*test_examples_run.ENDS, test_fastapi_process.COPIED, test_scale_out.COPIED}
-    assert copied == {path.name for path in EXAMPLES.iterdir() if path.name != "__pycache__"}
+    assert copied == {path.name for path in EXAMPLES.iterdir()} - ALONE

@@ -21,9 +21,10 @@ from playai_async import (
     RateLimitedError,
     TtsJob,
 )
-from playai_async._api.contract import Contract, Reply, parse_retry_after
+from playai_async._api.contract import Contract, Reply
 from playai_async._api.credentials import Credentials
 from playai_async._models import job_converter
+from playai_async._retry_after import parse_retry_after
 from tests.support.scripted import API_KEY, COMPLETED, FAILED, IN_PROGRESS, JOB_ID, USER_ID, job_json
 
 A_DAY = 86_400.0

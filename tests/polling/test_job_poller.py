@@ -17,6 +17,7 @@ import pytest
 from playai_async import ConfigurationError, Pacing, Polling
 from playai_async.jobs import JobPoller, JobTimeoutError, PollerClosedError, Throttled, Transient
 from tests.support.clock import now
+from tests.support.dice import Dice
 from tests.support.memory_quota import MemoryQuota
 
 
@@ -287,6 +288,65 @@ async def test_any_exception_reaches_each_of_its_waiters(tasks: SomeService, err
     assert [(type(end), str(end)) for end in ends] == [(type(error), str(error))] * 2
 
 
+@attrs.frozen
+class JobName:
+    """An id of the caller's own class."""
+
+    text: str | None
+
+    def __str__(self) -> str:
+        if self.text is None:
+            raise RuntimeError("no text")
+        return self.text
+
+
+@pytest.mark.parametrize(
+    ("job_id", "name"),
+    [
+        (7, "7"),
+        (JobName("a  b"), "a  b"),
+        (JobName("a\nforged"), "a forged"),
+        (JobName(None), "<JobName>"),
+        (("queue", 7), "('queue', 7)"),
+    ],
+    ids=["integer", "spaces", "two lines", "no text", "tuple"],
+)
+async def test_any_hashable_is_an_id_and_errors_name_it_on_one_line(job_id: object, name: str) -> None:
+    """An id whose text cannot be made disturbs no wait."""
+
+    async def fetch(_: object) -> Task:
+        if now() > 5.0:
+            raise ValueError("gone")
+        return RUNNING
+
+    async with JobPoller(fetch, is_done=is_done, classify=classify) as poller:
+        with pytest.raises(JobTimeoutError) as timeout:
+            await poller.wait_for_completion(job_id, timeout=2.0)
+        await asyncio.sleep(5.0)
+        with pytest.raises(ValueError, match="gone") as gone:
+            await poller.wait_for_completion(job_id)
+    assert timeout.value.job_id == job_id
+    assert str(timeout.value).startswith(f"Job {name} was not finished after 2.0 s")
+    assert gone.value.__notes__ == [f"While waiting for job {name}."]
+
+
+async def test_a_throttled_get_is_sent_again(tasks: SomeService, poller: JobPoller[str, Task], dice: Dice) -> None:
+    """After the pause, like a poll."""
+    tasks.answers["a"] = deque([BusyError(), BusyError(), RUNNING])
+    assert await poller.get("a") == RUNNING
+    assert [at for at, _ in tasks.requests] == pytest.approx([0.0, 7.0, 14.0], abs=0.1)
+
+
+async def test_all_ids_are_checked_before_anything_is_sent(tasks: SomeService, poller: JobPoller[Any, Task]) -> None:
+    """A mistake in the last one leaves no wait behind."""
+    for several in (poller.as_completed, poller.wait_for_all):
+        for wrong in (["a", ["b"]], "ab", b"ab"):
+            with pytest.raises(TypeError):
+                await several(wrong)  # type: ignore[misc]  # `as_completed` raises before it returns a generator
+    await asyncio.sleep(1.0)
+    assert tasks.requests == []
+
+
 async def test_a_caller_that_comes_while_others_are_told_sends_a_poll(tasks: SomeService) -> None:
     """Neither the old error nor the old job is theirs."""
     tasks.answers["a"] = deque([ValueError("gone"), DONE])
@@ -416,6 +476,7 @@ def test_a_poller_belongs_to_one_loop(tasks: SomeService) -> None:
 @pytest.mark.parametrize(
     ("arguments", "error"),
     [
+        ({"fetch": None}, TypeError),
         ({"is_done": None}, TypeError),
         ({"classify": 5}, TypeError),
         ({"polling": 5}, TypeError),
@@ -428,7 +489,14 @@ def test_a_poller_belongs_to_one_loop(tasks: SomeService) -> None:
 def test_settings_are_checked_at_once(tasks: SomeService, arguments: dict[str, object], error: type[Exception]) -> None:
     """Not at the first use."""
     with pytest.raises(error):
-        JobPoller(tasks.fetch, **{"is_done": bool, "classify": classify, **arguments})  # type: ignore[arg-type]
+        JobPoller(**{"fetch": tasks.fetch, "is_done": bool, **arguments})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("name", ["is_done", "classify"])
+def test_a_coroutine_function_is_refused_where_nothing_awaits_it(tasks: SomeService, name: str) -> None:
+    """Its coroutine is true, so every job would be done."""
+    with pytest.raises(TypeError, match=f"{name} must be a plain function"):
+        JobPoller(tasks.fetch, **{"is_done": bool, name: asyncio.sleep})  # type: ignore[arg-type]
 
 
 async def test_a_wait_checks_its_arguments(tasks: SomeService, poller: JobPoller[str, Task]) -> None:

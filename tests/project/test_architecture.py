@@ -17,7 +17,10 @@ import playai_async
 ROOT = Path(playai_async.__file__).parent
 PACKAGE = "playai_async"
 
-GROUND = ("_version", "_exceptions", "_outputs", "_parameters", "_converter", "_models", "_settings", "_shared_quota")
+GROUND = (
+    *("_version", "_exceptions", "_outputs", "_parameters", "_converter", "_models"),
+    *("_settings", "_shared_quota", "_retry_after"),
+)
 LEVELS: tuple[tuple[str, ...], ...] = (
     GROUND,
     ("_telemetry",),

@@ -81,15 +81,23 @@ class Poller:
         self._rules: WeakValueDictionary[Polling, AsyncRetrying] = WeakValueDictionary()
         self._on_result = self.on_poll_result  # one bound method for all watches
 
-    async def get(self, job_id: JobId) -> object:
+    async def get(self, job_id: JobId, *, resend: bool) -> object:
         """Fetch a job once, ahead of every poll.
+
+        Args:
+            job_id: The job's id.
+            resend: Whether a request that is throttled is sent again when its turn comes.
 
         Raises:
             Exception: What the request raised.
 
         A cancellation takes the request off the queue, or cancels it in flight.
         """
-        return await self._dispatcher.call(partial(self._fetch, job_id), job_id, self._loop.time())
+        send, rank = partial(self._fetch, job_id), self._loop.time()
+        outcome = await self._dispatcher.request(send, job_id, rank)
+        while resend and isinstance(outcome, Failure) and isinstance(outcome.verdict, Throttled):
+            outcome = await self._dispatcher.request(send, job_id, rank)
+        return unwrap(outcome)
 
     async def wait(self, spec: WaitSpec) -> object:
         """Wait until a job is finished, and return it.

@@ -113,7 +113,15 @@ class Dispatcher:
         )
 
     async def call(self, send: Send, job_id: JobId | None, rank: float) -> object:
-        """Make one request, ahead of every poll.
+        """Make one request, ahead of every poll, and return what it brought; the arguments are those of `request`.
+
+        Raises:
+            Exception: What the request raised, or the error of a closed client.
+        """
+        return unwrap(await self.request(send, job_id, rank))
+
+    async def request(self, send: Send, job_id: JobId | None, rank: float) -> Outcome:
+        """Make one request, ahead of every poll, and return its outcome.
 
         Args:
             send: Makes the request.
@@ -121,7 +129,7 @@ class Dispatcher:
             rank: Its rank among direct requests: the lowest goes first.
 
         Raises:
-            Exception: What the request raised, or the error of a closed client.
+            Exception: The client is closed.
 
         A cancellation takes the request off the queue, or cancels it in flight.
         """
@@ -130,12 +138,11 @@ class Dispatcher:
         self.queue.add_direct(request)
         self.pump()
         try:
-            outcome = await request.future
+            return await request.future
         except asyncio.CancelledError:
             self.queue.remove_direct(request)
             await join_worker(cancel_worker(request))
             raise
-        return unwrap(outcome)
 
     def pump(self) -> None:
         """Send what is due and allowed, and set a timer for the next time at which something may go."""

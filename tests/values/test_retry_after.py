@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from playai_async._api.contract import parse_retry_after
+from playai_async._retry_after import parse_retry_after
 
 NOW = 784_111_777.0
 """Sun, 06 Nov 1994 08:49:37 GMT: the moment that RFC 9110 writes its examples of."""
