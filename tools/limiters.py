@@ -24,10 +24,13 @@ from playai_async.emulator._service.limiters import (
 )
 
 __all__ = [
+    "CONCURRENT",
     "KINDS",
+    "SERVICE_FRACTION",
     "CountingSlidingLogLimiter",
     "FirstRequestLimiter",
     "Kind",
+    "Setting",
     "SharedLimiter",
     "SlidingCounterLimiter",
     "TieredLimiter",
@@ -176,7 +179,21 @@ class SharedLimiter(Limiter):
         return self._limiter.seconds_left(key, now)
 
 
-Make = Callable[[int, float, random.Random], Limiter]
+@attrs.frozen
+class Setting:
+    """What a limiter is made for.
+
+    Attributes:
+        quota: Requests per window.
+        window: Seconds.
+        phase: Seconds of the first window that have passed at time 0, where windows do not begin with a request.
+        rng: Decides what strangers do.
+    """
+
+    quota: int
+    window: float
+    phase: float
+    rng: random.Random
 
 
 @attrs.frozen
@@ -184,24 +201,16 @@ class Kind:
     """A kind of limiter.
 
     Attributes:
-        make: Makes one, given the requests per window, the seconds of a window, and a source of chance.
+        make: Makes one.
         hints: Whether services with such a limiter also exist that send `Retry-After`.
         takes: The fraction of a window that the service works on a request.
         has_quota: Whether it counts requests per window at all.
     """
 
-    make: Make
+    make: Callable[[Setting], Limiter]
     hints: bool = True
     takes: float = 0.0
     has_quota: bool = True
-
-
-def _phase(window: float, rng: random.Random) -> float:
-    return rng.uniform(0, window)
-
-
-def _shared(quota: int, window: float, rng: random.Random) -> Limiter:
-    return SharedLimiter(FixedWindowLimiter(quota, window, _phase(window, rng)), 2 * window / quota, rng)
 
 
 CONCURRENT = 4
@@ -210,24 +219,41 @@ CONCURRENT = 4
 SERVICE_FRACTION = 1 / 30
 """Of a window, how long a request runs where concurrency is limited: 2 s of 60, which allows two requests a second."""
 
+
+def _fixed(to: Setting) -> Limiter:
+    return FixedWindowLimiter(to.quota, to.window, to.phase)
+
+
+def _counter(to: Setting, *, counts_refused: bool) -> Limiter:
+    return SlidingCounterLimiter(to.quota, to.window, to.phase, counts_refused=counts_refused)
+
+
+def _bucket(to: Setting, burst_fraction: float) -> Limiter:
+    return TokenBucketLimiter(to.quota, to.window, max(1, int(to.quota * burst_fraction)))
+
+
+def _tiers(to: Setting) -> Limiter:
+    """Limit a sixtieth of a window, too: 5 requests per second beside 60 per minute."""
+    return TieredLimiter((max(1, to.quota // 12), to.window / 60), (to.quota, to.window))
+
+
 KINDS: Mapping[str, Kind] = {
-    "fixed": Kind(lambda quota, window, rng: FixedWindowLimiter(quota, window, _phase(window, rng))),
-    "first": Kind(lambda quota, window, _: FirstRequestLimiter(quota, window)),
-    "sliding": Kind(lambda quota, window, _: SlidingLogLimiter(quota, window)),
-    "counter": Kind(lambda quota, window, rng: SlidingCounterLimiter(quota, window, _phase(window, rng))),
-    "leaky": Kind(lambda quota, window, _: TokenBucketLimiter(quota, window, 1), hints=False),
-    "leaky-20": Kind(lambda quota, window, _: TokenBucketLimiter(quota, window, max(1, quota // 3)), hints=False),
-    "gcra-10": Kind(lambda quota, window, _: TokenBucketLimiter(quota, window, max(1, quota // 6))),
-    "tiers": Kind(lambda quota, window, _: TieredLimiter((max(1, quota // 12), window / 60), (quota, window))),
-    "concurrency": Kind(
-        lambda _, window, __: ConcurrencyLimiter(CONCURRENT, window), takes=SERVICE_FRACTION, has_quota=False
-    ),
-    "sliding-refused": Kind(lambda quota, window, _: CountingSlidingLogLimiter(quota, window)),
-    "counter-refused": Kind(
-        lambda quota, window, rng: SlidingCounterLimiter(quota, window, _phase(window, rng), counts_refused=True)
-    ),
-    "renewing": Kind(lambda quota, window, _: FirstRequestLimiter(quota, window, renews=True)),
-    "shared": Kind(_shared),
-    "none": Kind(lambda _, window, __: FixedWindowLimiter(None, window), hints=False, has_quota=False),
+    "fixed": Kind(_fixed),
+    "first": Kind(lambda to: FirstRequestLimiter(to.quota, to.window)),
+    "sliding": Kind(lambda to: SlidingLogLimiter(to.quota, to.window)),
+    "counter": Kind(lambda to: _counter(to, counts_refused=False)),
+    "leaky": Kind(lambda to: TokenBucketLimiter(to.quota, to.window, 1), hints=False),
+    "leaky-20": Kind(lambda to: _bucket(to, 1 / 3), hints=False),
+    "gcra-10": Kind(lambda to: _bucket(to, 1 / 6)),
+    "tiers": Kind(_tiers),
+    "concurrency": Kind(lambda to: ConcurrencyLimiter(CONCURRENT, to.window), takes=SERVICE_FRACTION, has_quota=False),
+    "sliding-refused": Kind(lambda to: CountingSlidingLogLimiter(to.quota, to.window)),
+    "counter-refused": Kind(lambda to: _counter(to, counts_refused=True)),
+    "renewing": Kind(lambda to: FirstRequestLimiter(to.quota, to.window, renews=True)),
+    "shared": Kind(lambda to: SharedLimiter(_fixed(to), 2 * to.window / to.quota, to.rng)),
+    "none": Kind(lambda to: FixedWindowLimiter(None, to.window), hints=False, has_quota=False),
 }
-"""All kinds. A fixed window that counts refused requests admits the same as one that does not."""
+"""All kinds. A fixed window that counts refused requests admits the same as one that does not.
+
+The numbers in their names are the burst that belongs to 60 requests per window.
+"""

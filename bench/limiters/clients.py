@@ -160,7 +160,8 @@ async def with_tenacity(given: Client) -> AsyncIterator[Wait]:
 
     async def wait(job_id: Hashable) -> None:
         while True:
-            if await retrying(given.service.fetch, job_id):
+            done: bool = await retrying(given.service.fetch, job_id)
+            if done:
                 return
             await asyncio.sleep(2.0 * given.scale)
 

@@ -34,7 +34,7 @@ Case = tuple[str, bool, str]
 
 @attrs.frozen
 class Summary:
-    """A client in one case: means over the seeds; the largest lag and the lost waits of all of them.
+    """A client in one case: medians over the seeds; the largest lag and the lost waits of all of them.
 
     Attributes:
         mean: Mean lag in seconds.
@@ -104,16 +104,16 @@ class Results:
 def summarize(results: Sequence[Result]) -> Summary:
     """Summarize the runs of one client in one case."""
 
-    def mean(measure: Callable[[Result], float]) -> float:
-        return statistics.fmean(measure(result) for result in results)
+    def median(measure: Callable[[Result], float]) -> float:
+        return statistics.median(measure(result) for result in results)
 
     return Summary(
-        mean=mean(lambda result: result.mean),
+        mean=median(lambda result: result.mean),
         largest=max(max(result.lags) for result in results),
         lost=sum(result.lost for result in results),
-        requests=mean(lambda result: result.counts.requests / len(result.lags)),
-        throttled=mean(lambda result: share(result.counts.throttled, result.counts.requests)),
-        throttled_later=mean(lambda result: share(result.counts.throttled_later, result.counts.requests_later)),
+        requests=median(lambda result: result.counts.requests / len(result.lags)),
+        throttled=median(lambda result: share(result.counts.throttled, result.counts.requests)),
+        throttled_later=median(lambda result: share(result.counts.throttled_later, result.counts.requests_later)),
     )
 
 

@@ -12,7 +12,7 @@ from bench.fleet.workloads import WINDOW, Job, Workload, workload
 from bench.limiters.clients import ARMS, Client
 from bench.limiters.service import Counts, ModelService
 from bench.limiters.virtual import run
-from tools.limiters import CONCURRENT, KINDS, SERVICE_FRACTION
+from tools.limiters import CONCURRENT, KINDS, SERVICE_FRACTION, Setting
 
 LOADS = {"at once": "burst", "stream": "stream"}
 """The workloads of `bench.fleet` that are run, by what they are called here."""
@@ -90,7 +90,7 @@ def in_virtual_time(kind: str, *, hints: bool, load: str, arm: str, seed: int) -
         random.seed(f"{load} {arm} {seed}")  # the clients' own
         rng = random.Random(f"{kind} {load} {seed}")  # noqa: S311 - repeatable, not secret
         jobs = workload(LOADS[load], seed)
-        limiter = limited.make(QUOTA, WINDOW, rng)
+        limiter = limited.make(Setting(QUOTA, WINDOW, jobs.phase, rng))
         service = ModelService(limiter, WINDOW, hints=hints, takes=limited.takes * WINDOW, seed=seed)
         service.finishes = {job.id: job.finishes for job in jobs.jobs}
         quota = QUOTA if limited.has_quota else CONCURRENT_QUOTA
