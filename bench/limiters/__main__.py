@@ -12,8 +12,13 @@ in bench/out/, because the loops do not change with the library.
 
     python -m bench.limiters [--kind K] [--load L] [--arm A] [--seeds 3]
 
-`--kind` and `--arm` may be repeated; `--kind sliding` means with and without hints. The exit status is 1 if this
-library misses a goal.
+`--kind`, `--load` and `--arm` may be repeated; `--kind sliding` means with and without hints. The exit status is 1 if
+this library misses a goal.
+
+    python -m bench.limiters --real [--kind K] [--load L] [--arm A] [--seeds 1]
+
+runs against real limiters on loopback, ten times faster than real time, about half a minute for each limiter and load.
+nginx's are skipped where it is not installed.
 """
 
 from __future__ import annotations
@@ -21,14 +26,19 @@ from __future__ import annotations
 import argparse
 import sys
 import time
+from collections.abc import Sequence
 
 from bench.limiters.clients import ARMS, FIXED, KNOWN, LEARNED, LOOPS, TOLD_LOOPS
+from bench.limiters.real import REAL_KINDS, RealResults, addresses
 from bench.limiters.report import goals_table, lags_table
-from bench.limiters.results import Results, arms_that_exist
+from bench.limiters.results import Results, VirtualResults, arms_that_exist
 from bench.limiters.runs import LOADS
 from tools.limiters import KINDS
 
 OURS = (KNOWN, LEARNED, FIXED)
+
+REAL_LOOPS = ("loop 5 s", "semaphore")
+"""Those of the best loops that a process can run in real time beside the others."""
 
 
 def kinds(chosen: list[str] | None) -> list[tuple[str, bool]]:
@@ -39,28 +49,47 @@ def kinds(chosen: list[str] | None) -> list[tuple[str, bool]]:
     return [(kind, hints) for kind, hints in both if kind in chosen or (f"{kind}+hint" in chosen and hints)]
 
 
-def main() -> int:
-    """Parse the command line, run, print, and return the exit status."""
-    parser = argparse.ArgumentParser(
+def parser() -> argparse.ArgumentParser:
+    """Return the parser of the command line."""
+    made = argparse.ArgumentParser(
         prog="python -m bench.limiters", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    names = [*KINDS, *(f"{kind}+hint" for kind in KINDS if KINDS[kind].hints)]
-    parser.add_argument("--kind", action="append", choices=names, metavar="K", help=", ".join(KINDS))
-    parser.add_argument("--load", action="append", choices=LOADS, metavar="L", help=", ".join(LOADS))
-    parser.add_argument("--arm", action="append", choices=ARMS, metavar="A", help=", ".join(ARMS))
-    parser.add_argument("--seeds", type=int, default=3)
-    arguments = parser.parse_args()
-    began = time.process_time()
-    results = Results(range(1, arguments.seeds + 1))
-    arms = arms_that_exist(arguments.arm or [*OURS, *LOOPS, *TOLD_LOOPS])
+    made.add_argument("--real", action="store_true", help="run against nginx and the `limits` library")
+    names = ", ".join([*KINDS, *REAL_KINDS])
+    made.add_argument("--kind", action="append", metavar="K", help=f"a kind of limiter: {names}")
+    made.add_argument("--load", action="append", choices=LOADS, metavar="L", help=", ".join(LOADS))
+    made.add_argument("--arm", action="append", choices=ARMS, metavar="A", help=", ".join(ARMS))
+    made.add_argument("--seeds", type=int)
+    return made
+
+
+def show(results: Results, cases: Sequence[tuple[str, bool]], loads: Sequence[str], arms: Sequence[str]) -> int:
+    """Print the tables, and return the number of missed goals."""
     missed = 0
-    for load in arguments.load or LOADS:
-        cases = [(kind, hints, load) for kind, hints in kinds(arguments.kind)]
-        print(f"## {load}\n\n{lags_table(results, cases, arms)}\n")
-        table, misses = goals_table(results, cases, [arm for arm in arms if arm in OURS])
+    for load in loads:
+        of_load = [(kind, hints, load) for kind, hints in cases]
+        print(f"## {load}\n\n{lags_table(results, of_load, arms)}\n")
+        table, misses = goals_table(results, of_load, [arm for arm in arms if arm in OURS])
         missed += misses
-        print(f"{table}\n")
-    results.save()
+        print(f"{table}\n", flush=True)
+    return missed
+
+
+def main() -> int:
+    """Parse the command line, run, print, and return the exit status."""
+    arguments = parser().parse_args()
+    loads = arguments.load or list(LOADS)
+    began = time.process_time()
+    if arguments.real:
+        arms = arms_that_exist(arguments.arm or [*OURS, *REAL_LOOPS])
+        with addresses() as urls:
+            cases = [(kind, False) for kind in arguments.kind or REAL_KINDS if kind in urls]
+            missed = show(RealResults(range(1, (arguments.seeds or 1) + 1), arms, urls), cases, loads, arms)
+    else:
+        arms = arms_that_exist(arguments.arm or [*OURS, *LOOPS, *TOLD_LOOPS])
+        results = VirtualResults(range(1, (arguments.seeds or 3) + 1))
+        missed = show(results, kinds(arguments.kind), loads, arms)
+        results.save()
     print(f"missed: {missed}; CPU time: {time.process_time() - began:.0f} s")
     return 1 if missed else 0
 
