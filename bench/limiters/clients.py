@@ -16,9 +16,9 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager
 import attrs
 
 from bench.fleet.workloads import WINDOW
-from bench.limiters.service import RefusedError, Service
 from playai_async import Pacing, Polling
 from playai_async.jobs import JobPoller, Throttled
+from tools.limited_service import RefusedError, Service
 
 __all__ = ["ARMS", "FIXED", "KNOWN", "LEARNED", "LOOPS", "TOLD_LOOPS", "Client"]
 

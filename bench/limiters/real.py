@@ -20,7 +20,7 @@ from bench.limiters.backend import NO_LIMIT, SLOW, STRATEGIES
 from bench.limiters.clients import Client
 from bench.limiters.results import Case, Results, Summary, summarize
 from bench.limiters.runs import CONCURRENT_QUOTA, LOADS, QUOTA, Result, wait_for_all
-from bench.limiters.service import Counts, RefusedError
+from tools.limited_service import Counts, RefusedError
 from tools.limiters import CONCURRENT, SERVICE_FRACTION
 from tools.processes import Child
 from tools.servers.machine import find_nginx, free_port

@@ -14,7 +14,7 @@ import attrs
 
 from bench.limiters.clients import FIXED, LOOPS, TOLD_LOOPS, pacing_of
 from bench.limiters.runs import Result, in_virtual_time
-from bench.limiters.service import Counts
+from tools.limited_service import Counts
 
 ROOT = Path(__file__).parents[2]
 
@@ -24,7 +24,7 @@ SOURCES = (
     "bench/fleet/workloads.py",
     "bench/limiters/clients.py",
     "bench/limiters/runs.py",
-    "bench/limiters/service.py",
+    "tools/limited_service.py",
     "playai_async/emulator/_service/limiters.py",
     "tools/limiters.py",
 )

@@ -10,9 +10,9 @@ import attrs
 
 from bench.fleet.workloads import WINDOW, Job, Workload, workload
 from bench.limiters.clients import ARMS, Client
-from bench.limiters.service import Counts, ModelService
-from bench.limiters.virtual import run
+from tools.limited_service import Counts, ModelService
 from tools.limiters import CONCURRENT, KINDS, SERVICE_FRACTION, Setting
+from tools.virtual_time import run
 
 LOADS = {"at once": "burst", "stream": "stream"}
 """The workloads of `bench.fleet` that are run, by what they are called here."""

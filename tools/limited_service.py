@@ -29,6 +29,19 @@ class RefusedError(Exception):
         self.retry_after = retry_after
 
 
+@attrs.frozen
+class Sent:
+    """A request as the service saw it.
+
+    Attributes:
+        at: When it arrived.
+        admitted: Whether the limiter admitted it.
+    """
+
+    at: float
+    admitted: bool
+
+
 @attrs.define
 class Counts:
     """The requests of a client.
@@ -72,27 +85,40 @@ class ModelService:
         hints: Whether a 429 has a `Retry-After`.
         takes: Seconds that an admitted request takes at the service.
         seed: Decides the latencies.
+        one_way: The least and the most seconds that a request, and its response, take on the network.
     """
 
-    def __init__(self, limiter: Limiter, window: float, *, hints: bool, takes: float, seed: int) -> None:
+    def __init__(
+        self,
+        limiter: Limiter,
+        window: float,
+        *,
+        hints: bool,
+        takes: float,
+        seed: int,
+        one_way: tuple[float, float] = ONE_WAY,
+    ) -> None:
         self.counts = Counts()
+        self.sent: list[Sent] = []
         self.finishes: dict[Hashable, float] = {}
         self._limiter = limiter
         self._later = 2 * window
         self._hints = hints
         self._takes = takes
+        self._one_way = one_way
         self._rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
         self._loop = asyncio.get_running_loop()
 
     async def fetch(self, job_id: Hashable) -> bool:
         """Make one status request, and return whether the job is finished; or raise `RefusedError`."""
-        await asyncio.sleep(self._rng.uniform(*ONE_WAY))
+        await asyncio.sleep(self._rng.uniform(*self._one_way))
         now = self._loop.time()
         grant = self._limiter.admit(KEY, now)
         self.counts.count(admitted=grant is not None, later=now >= self._later)
+        self.sent.append(Sent(now, grant is not None))
         if grant is None:
             hint = self._limiter.retry_after(KEY, now) if self._hints else None
-            await asyncio.sleep(self._rng.uniform(*ONE_WAY))
+            await asyncio.sleep(self._rng.uniform(*self._one_way))
             raise RefusedError(hint)
         if self._takes:
             try:
@@ -100,5 +126,5 @@ class ModelService:
             finally:
                 grant.answered(self._loop.time())
         done = self._loop.time() >= self.finishes[job_id]
-        await asyncio.sleep(self._rng.uniform(*ONE_WAY))
+        await asyncio.sleep(self._rng.uniform(*self._one_way))
         return done
