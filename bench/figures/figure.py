@@ -58,8 +58,16 @@ class Panel:
 
 
 @contextmanager
-def figure(path: Path, *, columns: int, height: float) -> Iterator[Any]:
-    """Yield the axes of a figure, and write it: the same lines give the same file."""
+def figure(path: Path, *, columns: int, height: float, width: float = 9.0, rows: bool = False) -> Iterator[Any]:
+    """Yield the axes of a figure, and write it: the same lines give the same file.
+
+    Args:
+        path: Where to write it.
+        columns: How many axes stand side by side.
+        height: In inches.
+        width: In inches. A phone shows about 5 inches at a readable size.
+        rows: Whether lines across help to read the values on the x axis, and not the other way round.
+    """
     import matplotlib as mpl
 
     mpl.use("Agg")
@@ -76,11 +84,11 @@ def figure(path: Path, *, columns: int, height: float) -> Iterator[Any]:
             ),
         }
     )
-    drawn, axes = plt.subplots(1, columns, figsize=(9, height), squeeze=False, layout="constrained")
+    drawn, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, layout="constrained")
     yield axes[0]
     for one in axes[0]:
         one.spines[["top", "right"]].set_visible(False)
-        one.grid(axis="y", color=FAINT, linewidth=0.8)
+        one.grid(axis="x" if rows else "y", color=FAINT, linewidth=0.8)
         one.set_axisbelow(True)
     drawn.savefig(path, transparent=True, bbox_inches="tight", pad_inches=0.08, metadata={"Date": None})
     plt.close(drawn)

@@ -26,6 +26,11 @@ def find_redis_server() -> Path | None:
     return find_program("redis-server")
 
 
+def find_nginx() -> Path | None:
+    """Find `nginx`. Debian does not put it on the PATH of users."""
+    return find_program("nginx", [Path("/usr/sbin")])
+
+
 def free_port() -> int:
     """Return a port of 127.0.0.1 that nothing listens on."""
     with socket.socket() as listener:
