@@ -19,18 +19,6 @@ from tools.virtual_time import run
 
 CASES = [(kind, hints) for kind in KINDS for hints in (False, True) if not hints or KINDS[kind].hints]
 
-STARVES = {
-    ("known", "leaky"),
-    ("known", "concurrency"),
-    ("learned", "leaky"),
-    ("learned", "gcra-10"),
-    ("learned", "tiers"),
-    ("learned", "concurrency"),
-}
-"""Where a wait may starve, because the pacer believes in fixed windows."""
-
-NOT_YET = pytest.mark.xfail(strict=False, reason="the pacer believes in fixed windows")
-
 
 @attrs.frozen
 class Job:
@@ -171,11 +159,7 @@ EVERY_KIND = pytest.mark.parametrize(("kind", "hints"), CASES)
 
 EVERY_KIND_AND_QUOTA = pytest.mark.parametrize(
     ("told", "kind", "hints"),
-    [
-        pytest.param(told, kind, hints, marks=[NOT_YET] if (told, kind) in STARVES else [])
-        for told in ("known", "learned")
-        for kind, hints in CASES
-    ],
+    [(told, kind, hints) for told in ("known", "learned") for kind, hints in CASES],
 )
 
 
