@@ -5,7 +5,7 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable
 from types import EllipsisType
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import attrs
 from tenacity import RetryCallState
@@ -219,6 +219,12 @@ def _count(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise ConfigurationError(f"{attribute.name} must be at most {MAX_COUNT:,}")
 
 
+def _counting(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    if value not in ("sliding", "fixed"):
+        checked(attribute.name, value, str)
+        raise ConfigurationError(f'{attribute.name} must be "sliding" or "fixed"')
+
+
 def _shared(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not callable(getattr(value, "open", None)):
         raise TypeError(f"{attribute.name} must be a shared quota, not {type(value).__name__}")
@@ -278,6 +284,9 @@ class Pacing:
         shared: Shares the quota with other processes that use the key, such as
             `playai_async.contrib.redis.RedisQuota`; None if this session has `requests_per_window` to itself. Job
             creation is not included: the service counts it separately.
+        counting: How the service counts. "sliding": unknown, so `requests_per_window` is never exceeded over any span
+            of a window. "fixed": in fixed windows, so the quota is spent once in each of them. The session learns from
+            a 429 where the windows begin, and may ask once too often after it was idle to find out.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -288,8 +297,13 @@ class Pacing:
     window: float = attrs.field(default=60.0, validator=_window)
     max_in_flight: int = attrs.field(default=32, validator=_count)
     shared: SharedQuota | None = attrs.field(default=None, validator=_shared)
+    counting: Literal["sliding", "fixed"] = attrs.field(default="sliding", validator=_counting)
 
     def __attrs_post_init__(self) -> None:
+        if self.counting == "fixed" and self.requests_per_window is None:
+            raise ConfigurationError('counting="fixed" needs requests_per_window: the requests of each window')
+        if self.counting == "fixed" and self.shared is not None:
+            raise ConfigurationError('counting="fixed" cannot be combined with a shared quota')
         if self.shared is not None and self.requests_per_window is None:
             raise ConfigurationError("a shared quota needs requests_per_window: the requests of all processes together")
 

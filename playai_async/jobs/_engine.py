@@ -72,14 +72,15 @@ def build_pacer(
             per window; None if it counts requests.
         leased: The quota that other processes share, or None.
     """
-    windows = WindowClock(pacing.window) if leased is None else leased.windows
+    fixed = pacing.counting == "fixed"
+    windows = WindowClock(pacing.window, certain=fixed) if leased is None else leased.windows
     quota: Quota
     if leased is not None:
         quota = leased
     elif pacing.requests_per_window is None:
         quota = LearnedQuota(pacing.window, windows)
     else:
-        quota = KnownQuota(pacing.requests_per_window, pacing.window, windows)
+        quota = KnownQuota(pacing.requests_per_window, pacing.window, windows, fixed=fixed)
     return Pacer(quota, Gate(pacing.window / probes, windows, first_pause=first_probe))
 
 

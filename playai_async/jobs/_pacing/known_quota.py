@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 from playai_async.jobs._pacing.gate import Reopening
 from playai_async.jobs._pacing.learned_quota import LearnedQuota
 from playai_async.jobs._pacing.token_bucket import TokenBucket, burst_of
@@ -19,21 +21,25 @@ _MIN_AT_ONCE = 4
 class KnownQuota:
     """A quota that the caller knows. It is never exceeded over any span of one window.
 
-    If the service refuses requests all the same, it allows less, or counts in another way. From then on, what it allows
-    is learned as well.
+    If the caller knows that the service counts in fixed windows, the quota is spent once per window instead. The first
+    429 shows where the windows begin; until then, requests are spaced as if the quota were counted over any span.
+
+    If the service refuses requests although the quota has some left, it allows less, or counts in another way. From
+    then on, what it allows is learned as well.
 
     Args:
         requests: How many a window allows.
         window: Seconds.
         windows: Where the service's windows begin, once that is known.
+        fixed: Whether the service surely counts in fixed windows.
     """
 
-    def __init__(self, requests: int, window: float, windows: WindowClock) -> None:
+    def __init__(self, requests: int, window: float, windows: WindowClock, *, fixed: bool = False) -> None:
         self.limit: int | None = requests
         self._requests = requests
         self._window = window
         self._windows = windows
-        self._spacing = window / requests
+        self._fixed = fixed
         self._burst = burst_of(requests)
         self._sliding = SlidingWindow(window)
         self._bucket = TokenBucket(window)
@@ -47,10 +53,11 @@ class KnownQuota:
     def delay(self, now: float, waited: float, *, hinted: bool = False) -> float:
         """Return the seconds until a request may go."""
         learned = self._learned
-        if self._sliding.count(now) >= self._requests:
+        full_for = self._full_for(now)
+        if full_for > 0:
             if learned is not None:
                 learned.on_held()
-            return self._sliding.next_expiry() - now
+            return full_for
         if learned is not None:
             if not learned.allows(self._requests):
                 return learned.delay(now, waited, hinted=hinted)
@@ -58,17 +65,17 @@ class KnownQuota:
         # Few at a time: if the service counts in another way after all, few are refused.
         if hinted or (self._bucket.sends_at_once(waited) and self.in_flight < max(self._burst, _MIN_AT_ONCE)):
             return 0.0
-        return self._bucket.delay(now, self._spacing, self._burst)
+        return self._bucket.delay(now, self._spacing(now), self._burst)
 
     def probe_delay(self, now: float) -> float:
         """Return the seconds until a probe may go: the quota holds for probes, too."""
-        if self._sliding.count(now) >= self._requests:
-            return self._sliding.next_expiry() - now
-        return self._bucket.delay(now, self._spacing, self._burst)
+        if self._fixed:
+            return 0.0
+        return self._full_for(now) or self._bucket.delay(now, self._spacing(now), self._burst)
 
     def spent(self, now: float) -> bool:
         """Return whether a window may have been spent, if the service refuses a request now."""
-        return self._sliding.count(now) >= _SPENT_FRACTION * self._requests
+        return self._counted(now) >= _SPENT_FRACTION * self._requests
 
     def sends_at_once(self, waited: float) -> bool:
         """Return whether the rest of the quota should go at once."""
@@ -91,7 +98,8 @@ class KnownQuota:
         if self._bucket.sends_at_once(waited):
             self._bucket.on_sent_at_once(now)
         else:
-            self._bucket.on_sent(now, self._spacing, self._burst, slow_start=waiting >= self._requests and not hinted)
+            slow_start = waiting >= self._requests and not hinted
+            self._bucket.on_sent(now, self._spacing(now), self._burst, slow_start=slow_start)
 
     def on_ended(self, now: float, *, late: bool = False) -> None:
         """Record that a request ended."""
@@ -108,7 +116,10 @@ class KnownQuota:
             self._sliding.on_ended(now)
 
     def on_throttled(self, now: float, others: int = 0, *, first: bool) -> None:
-        """Record a 429: from now on, learn what the service allows. It may have counted the request all the same."""
+        """Record a 429, and learn what the service allows. It may have counted the request all the same."""
+        if self._learned is None and self._fixed and (not first or self.spent(now)):
+            self._sliding.on_ended(now, counted=False)
+            return
         if self._learned is None:
             self._learned = LearnedQuota(
                 self._window, self._windows, sliding=self._sliding, bucket=self._bucket, known=self._requests
@@ -123,3 +134,24 @@ class KnownQuota:
     def on_polled(self, *, found: bool) -> None:
         """Record whether a poll found its job finished."""
         self._bucket.on_polled(found=found)
+
+    def _full_for(self, now: float) -> float:
+        """Return the seconds for which the quota is spent; 0 if some of it is left."""
+        if self._counted(now) < self._requests or (self._fixed and not self._windows.known):
+            return 0.0
+        edge = self._windows.next_edge(now) if self._fixed else math.inf
+        return min(self._sliding.next_expiry(self._last_edge(now)), edge) - now
+
+    def _counted(self, now: float) -> int:
+        return self._sliding.count(now, self._last_edge(now))
+
+    def _last_edge(self, now: float) -> float:
+        return self._windows.last_edge(now) if self._fixed else -math.inf
+
+    def _spacing(self, now: float) -> float:
+        even = self._window / self._requests
+        if not (self._fixed and self._windows.known):
+            return even
+        # What is left of the quota is spread over what is left of the window.
+        left = self._windows.next_edge(now) - self._windows.uncertainty() - now
+        return min(even, max(left, 0.0) / max(1, self._requests - self._counted(now))) if left > 0 else even

@@ -38,13 +38,14 @@ class WindowClock:
 
     Args:
         window: Seconds from one edge to the next.
+        certain: Whether the caller knows that the service counts in windows.
     """
 
-    def __init__(self, window: float) -> None:
+    def __init__(self, window: float, *, certain: bool = False) -> None:
         self.window = window
         self._early: float = math.nan
         self._late: float = math.nan
-        self._evidence = _PRIOR
+        self._evidence = _MOST_EVIDENCE if certain else _PRIOR
 
     @property
     def known(self) -> bool:
