@@ -136,9 +136,10 @@ class RateControl:
 
 
 class ConcurrencyLimit:
-    """How many requests may be in flight, if the service refused one only because of the others.
+    """How many requests may be in flight, if the service refuses a request because of the others.
 
-    Such a request was sent while more were in flight than beside any request that was accepted.
+    Such a request was sent while at least as many were in flight as beside any request that was accepted. It need not
+    be more: the client sees a request in flight a little longer than the service does.
     """
 
     def __init__(self) -> None:
@@ -159,10 +160,13 @@ class ConcurrencyLimit:
 
     def explains(self, others: int) -> bool:
         """Return whether a 429 to a request beside `others` may come from their number."""
-        return others > self._most_others
+        return others > 0 and (others >= self._most_others or others + 1 >= self.limit)
 
-    def on_throttled(self, others: int) -> bool:
-        """Lower the limit for such a 429; return whether the limit was exceeded, so that the cause is certain."""
-        certain = others >= self.limit
-        self.limit, self._at_limit = self._most_others + 1, 0
-        return certain
+    def on_throttled(self, others: int) -> None:
+        """Lower the limit for a 429 that it explains."""
+        self.limit, self._at_limit = others, 0
+        self._most_others = others - 1
+
+    def forget(self) -> None:
+        """Forget the limit, since a request beside fewer was refused, so that something else is limited."""
+        self.limit = MAX_COUNT

@@ -231,8 +231,9 @@ class LearnedQuota:
         """Judge why a request was refused; return whether the limit must follow what the window took."""
         self._crowded = self._concurrency.explains(others)
         if self._crowded:
-            certain = self._concurrency.on_throttled(others)
-            return not certain and self._sliding.count(now) >= _FEW_REQUESTS
+            self._concurrency.on_throttled(others)
+            return False
+        self._concurrency.forget()
         if self._rate is not None:
             self._rate.on_throttled(now)
             return False
