@@ -146,6 +146,7 @@ class ConcurrencyLimit:
         self.limit = MAX_COUNT
         self._most_others = 0
         self._at_limit = 0
+        self._survivors = 0  # accepted requests that were in flight when another was refused
 
     def on_accepted(self, others: int) -> None:
         """Record an answer that is not a 429, to a request that was sent while `others` were in flight."""
@@ -158,14 +159,23 @@ class ConcurrencyLimit:
             self._at_limit = 0
             self.limit += 1
 
+    def on_survived(self) -> None:
+        """Record an answer that is not a 429, to a request that was in flight when another was refused.
+
+        All of them ran at once, whichever was sent first.
+        """
+        self._survivors += 1
+        self.limit = max(self.limit, self._survivors)
+
     def explains(self, others: int) -> bool:
         """Return whether a 429 to a request beside `others` may come from their number."""
         return others > 0 and (others >= self._most_others or others + 1 >= self.limit)
 
     def on_throttled(self, others: int) -> None:
         """Lower the limit for a 429 that it explains."""
-        self.limit, self._at_limit = others, 0
-        self._most_others = others - 1
+        self.limit = min(others, self._most_others) or 1
+        self._most_others = self.limit - 1
+        self._at_limit = self._survivors = 0
 
     def forget(self) -> None:
         """Forget the limit, since a request beside fewer was refused, so that something else is limited."""

@@ -108,7 +108,7 @@ class KnownQuota:
         else:
             self._sliding.on_ended(now, late=late)
 
-    def on_accepted(self, now: float, others: int = 0) -> None:
+    def on_accepted(self, now: float, others: int | None = 0) -> None:
         """Record an answer that is not a 429."""
         if self._learned is not None:
             self._learned.on_accepted(now, others)

@@ -169,11 +169,14 @@ class LearnedQuota:
             self._counting = False
             self._lower(self._counted(now))
 
-    def on_accepted(self, now: float, others: int = 0) -> None:
+    def on_accepted(self, now: float, others: int | None = 0) -> None:
         """Record an answer that is not a 429."""
         self.on_ended(now)
         self._accepted += 1
-        self._concurrency.on_accepted(others)
+        if others is None:
+            self._concurrency.on_survived()
+        else:
+            self._concurrency.on_accepted(others)
         if self._sprint:
             self._sprint -= 1
             if not self._sprint:

@@ -139,7 +139,7 @@ class LeasedQuota:
         """Return whether a window may have been spent, if the service refuses a request now."""
         return self._known.spent(now)
 
-    def on_accepted(self, now: float, others: int = 0) -> None:
+    def on_accepted(self, now: float, others: int | None = 0) -> None:
         """Record an answer that is not a 429."""
         self._known.on_accepted(now, others)
         self._learned.on_accepted(now, others)

@@ -55,8 +55,11 @@ class Quota(Protocol):
         """Record that a request ended without a verdict; the service may count it late."""
         ...
 
-    def on_accepted(self, now: float, others: int = 0) -> None:
-        """Record an answer that is not a 429, to a request that was sent while `others` were in flight."""
+    def on_accepted(self, now: float, others: int | None = 0) -> None:
+        """Record an answer that is not a 429, to a request that was sent while `others` were in flight.
+
+        None: it was in flight when another request was refused.
+        """
         ...
 
     def on_throttled(self, now: float, others: int = 0, *, first: bool) -> None:
@@ -157,10 +160,12 @@ class Pacer:
             found: Whether the poll found its job finished; None for a direct call.
         """
         self._failures = 0
+        survived = self._gate.reason == "throttled" and not self._gate.is_probe(sent)
         reopening = self._gate.on_accepted(now, sent)
         if reopening is not None:
             self._quota.on_reopened(now, reopening)
-        self._quota.on_accepted(now, self._others_of(sent))
+        others = self._others_of(sent)
+        self._quota.on_accepted(now, None if survived else others)
         if found is not None:
             self._quota.on_polled(found=found)
 
