@@ -50,6 +50,7 @@ from playai_async._telemetry.stats import SessionStats
 from playai_async.jobs._engine import Client, build_dispatcher, build_poller
 from playai_async.jobs._job_poller import JobPoller, poller_on
 from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
+from playai_async.jobs._polling.planner import Traits
 from playai_async.jobs._polling.poller import Poller
 from playai_async.jobs._scheduling.dispatcher import Dispatcher
 from playai_async.jobs._scheduling.in_flight import InFlightLimiter
@@ -150,6 +151,10 @@ class Runtime:
         known = as_job(job)
         return job_id_of(job), known if known is not None and known.done else None
 
+    def known(self, job: Any) -> object | None:
+        """Return the job itself if the caller has it, or None."""
+        return as_job(job)
+
     def speech(self, job_id: UUID | None = None) -> Speech:
         """Return what creates jobs and downloads audio; raises what `open` raises."""
         return self._open(job_id).speech
@@ -194,9 +199,10 @@ class Runtime:
         in_flight = InFlightLimiter(transport.connections)
         new_jobs = NewJobs(asyncio.get_running_loop())
         client = Client(self._lifecycle, self.errors, new_jobs.classify, self._emitter, in_flight)
-        poller = build_poller(client, api.status, _is_done, self._pacing, shared=shared)
+        poller = build_poller(client, api.status, _is_done, self._pacing, traits=_TRAITS, shared=shared)
         scopes = CancelScopes(self._lifecycle)
-        creator = Creator(new_jobs.remember(api.create), self._creation_dispatcher(client), scopes, self._emitter)
+        create = new_jobs.remember(api.create, lambda job: poller.on_created(job.id, job))
+        creator = Creator(create, self._creation_dispatcher(client), scopes, self._emitter)
         disk = Disk(2 * in_flight.limit)  # one for each download, and for those that wait for a disk that hangs
         downloader = Downloader(
             transport.http,
@@ -320,14 +326,17 @@ class NewJobs:
         self._loop = loop
         self._created_at: OrderedDict[UUID, float] = OrderedDict()
 
-    def remember(self, create: Callable[[bytes], Awaitable[TtsJob]]) -> Callable[[bytes], Awaitable[TtsJob]]:
-        """Wrap a function that creates a job, so that the job is remembered."""
+    def remember(
+        self, create: Callable[[bytes], Awaitable[TtsJob]], on_created: Callable[[TtsJob], None]
+    ) -> Callable[[bytes], Awaitable[TtsJob]]:
+        """Wrap a function that creates a job, so that the job is remembered, and passed to `on_created`."""
 
         async def remembered(exchange: Awaitable[TtsJob]) -> TtsJob:
             job = await exchange
             self._created_at[job.id] = self._loop.time()
             if len(self._created_at) > _MAX_NEW_JOBS:
                 self._created_at.popitem(last=False)
+            on_created(job)
             return job
 
         return lambda body: remembered(create(body))
@@ -343,6 +352,23 @@ class NewJobs:
 
 def _is_done(job: TtsJob) -> bool:
     return job.done
+
+
+def _characters(job: TtsJob) -> float | None:
+    text = job.input.get("text")
+    return len(text) if isinstance(text, str) else None
+
+
+def _run_time(job: TtsJob) -> float | None:
+    return None if job.completed_at is None else (job.completed_at - job.created_at).total_seconds()
+
+
+def _model(job: TtsJob) -> str | None:
+    model = job.input.get("model")
+    return model if isinstance(model, str) else None
+
+
+_TRAITS = Traits(_characters, _run_time, _model)
 
 
 def _combined(polls: SessionStats, creations: SessionStats) -> SessionStats:

@@ -230,6 +230,10 @@ def _shared(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
         raise TypeError(f"{attribute.name} must be a shared quota, not {type(value).__name__}")
 
 
+def _flag(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
+    checked(attribute.name, value, bool)
+
+
 def _strategy(_: object, attribute: attrs.Attribute[Any], value: object) -> None:
     if value is not None and not callable(value):
         raise TypeError(f"{attribute.name} must be a tenacity wait strategy, not {type(value).__name__}")
@@ -252,6 +256,9 @@ class Polling:
             half a minute: longer than a deployment of the service, shorter than an outage.
         wait: A tenacity wait strategy in place of the first four, or None. It must not block. It is called after valid
             answers, too, when there is no exception to look at.
+        forecast: Whether to learn from finished jobs how long a job takes, by model and length of text, and to poll
+            each job when it is likely to be finished. Without enough finished jobs, and after failures, the pauses are
+            those above. No pause is longer than `maximum` or the window of the quota, whichever is longer.
 
     Raises:
         TypeError: A value has the wrong type.
@@ -265,6 +272,7 @@ class Polling:
     timeout: float | None = attrs.field(default=600.0, validator=_seconds_or_none)
     max_failures: int = attrs.field(default=8, validator=_count)
     wait: WaitStrategy | None = attrs.field(default=None, eq=id, validator=_strategy)
+    forecast: bool = attrs.field(default=False, validator=_flag)
 
     def __attrs_post_init__(self) -> None:
         if self.maximum < self.initial:

@@ -32,7 +32,6 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from uuid import UUID
 
-import aiohttp
 import attrs
 import looptime
 
@@ -42,6 +41,7 @@ from bench.fleet.clients import INTERVAL, is_done
 from bench.fleet.workloads import WINDOW, Workload, jobs
 from playai_async import Pacing, PlayAISession
 from playai_async.emulator import Emulator
+from tools.loopback import ONE_WAY, network
 from tools.tables import table
 
 PICTURE = Path(__file__).parents[2] / "docs" / "pacing.svg"
@@ -57,9 +57,6 @@ RATES = (5, 10, 20, 30, 40, 50, 60)
 
 STREAM = 120
 """Jobs per run if they start one after another."""
-
-ONE_WAY = (0.01, 0.1)
-"""Seconds that a request, and its response, take on the network."""
 
 KNOWN, UNKNOWN, HAND_WRITTEN, BEST = "quota known", "quota unknown", "loop", "bound"
 NAMES = {
@@ -94,21 +91,6 @@ def workload(starts: Sequence[float], seed: int) -> Workload:
 # This library on the emulator
 
 Wait = Callable[[UUID], Awaitable[object]]
-
-
-@asynccontextmanager
-async def network(seed: int) -> AsyncIterator[aiohttp.ClientSession]:
-    """Yield an HTTP session with latency in both directions."""
-    rng = random.Random(seed)  # noqa: S311 - repeatable, not secret
-
-    async def delayed(request: aiohttp.ClientRequest, handler: aiohttp.ClientHandlerType) -> aiohttp.ClientResponse:
-        await asyncio.sleep(rng.uniform(*ONE_WAY))
-        response = await handler(request)
-        await asyncio.sleep(rng.uniform(*ONE_WAY))
-        return response
-
-    async with aiohttp.ClientSession(middlewares=[delayed], connector=aiohttp.TCPConnector(limit=100)) as http:
-        yield http
 
 
 @asynccontextmanager

@@ -135,6 +135,7 @@ def _create(
     output_format: str | None = None,
     wait: _Flag = False,
     timeout: _Seconds | None = _POLLING.timeout,
+    forecast: _Flag = False,
     download: _Directory = None,
     as_json: _Json = False,
     verbose: _Verbose = False,
@@ -162,6 +163,7 @@ def _create(
         output_format: Audio format, such as mp3 or wav. If left out, the service chooses.
         wait: Wait until the job is done.
         timeout: Seconds to create the job and to wait for it. Downloads have no deadline.
+        forecast: As for wait. It needs finished jobs to go by, so it does not change the wait for a single job.
         download: Wait, then save the audio in this directory as DIR/ID.EXT. Creates the directory if needed.
         as_json: Print the job as one line of JSON, with the field names of the service.
         verbose: Log each request to standard error.
@@ -175,7 +177,7 @@ def _create(
     content = text if text is not None else read_text(str(file), sys.stdin)
     parameters = build_parameters(content, voice, model=model, output_format=output_format)
     output = _standard_streams(verbose=verbose)
-    open_session = _checked_session(Pacing(), output)
+    open_session = _checked_session(Pacing(), output, forecast=forecast)
     directory = None if download is None else prepare_directory(download)
     follow_up = FollowUp(wait=wait or download is not None, timeout=timeout, directory=directory)
     return create(open_session, parameters, Reporter(output, as_json), follow_up)
@@ -218,6 +220,7 @@ def _wait(
     download: _Directory = None,
     requests_per_minute: _Count | None = None,
     window: _Seconds = _WINDOW,
+    forecast: _Flag = False,
     verbose: _Verbose = False,
 ) -> _Command:
     """Wait for any number of jobs at once. Print each job when it is done.
@@ -244,12 +247,14 @@ def _wait(
         download: Save the audio of completed jobs in this directory as DIR/ID.EXT. Creates the directory if needed.
         requests_per_minute: Known quota: never send more requests per minute or --window. If left out, it is learned.
         window: Seconds after which the service counts requests anew. The quota is for this time, if it is not a minute.
+        forecast: Learn from finished jobs how long a job takes, and poll each job when it is likely to be done.
         verbose: Log each request to standard error.
     """
     _refuse_options(job_ids, "wait")
     found = read_ids(job_ids, sys.stdin)
     output = _standard_streams(verbose=verbose)
-    open_session = _checked_session(Pacing(requests_per_window=requests_per_minute, window=window), output)
+    pacing = Pacing(requests_per_window=requests_per_minute, window=window)
+    open_session = _checked_session(pacing, output, forecast=forecast)
     directory = None if download is None else prepare_directory(download)
     if not found:
         output.message("playai-async: no ids on standard input")
@@ -386,13 +391,13 @@ def _refuse_options(texts: Sequence[str], command: str) -> None:
             raise unknown_option(text, options)
 
 
-def _checked_session(pacing: Pacing, output: Output) -> OpenSession:
+def _checked_session(pacing: Pacing, output: Output, *, forecast: bool = False) -> OpenSession:
     """Check the settings of the session, and return a function that opens it."""
     missing = [name for name in ("PLAYAI_API_KEY", "PLAYAI_USER_ID") if not os.environ.get(name)]
     if missing:
         one = len(missing) == 1
         raise UsageError(f"environment variable{'' if one else 's'} not set: {' and '.join(missing)}")
-    make = partial(PlayAISession, pacing=pacing)
+    make = partial(PlayAISession, pacing=pacing, polling=Polling(forecast=forecast))
     make()
     proxies = Proxies.from_environment()
     proxies.proxy_for(checked_base_url(None))

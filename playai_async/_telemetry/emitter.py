@@ -45,6 +45,11 @@ class Emitter:
         self._listeners = {kind: [listener for listener in listeners if kind in listener.kinds] for kind in self.kinds}
         self.untraced = untraced
 
+    @property
+    def verbose(self) -> bool:
+        """Whether events that only explain are logged; otherwise they need not be made."""
+        return logger.isEnabledFor(logging.DEBUG)
+
     def emit(self, event: Event) -> None:
         """Pass an event to each listener that wants it; never raise while an event loop runs."""
         for listener in self._listeners.get(type(event), ()):

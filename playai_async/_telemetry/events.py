@@ -21,6 +21,7 @@ __all__ = [
     "PauseEnded",
     "PauseReason",
     "PauseStarted",
+    "PollPlanned",
     "RequestEnded",
     "RequestFailed",
     "SharedQuotaLost",
@@ -85,6 +86,23 @@ class JobChanged:
     job_id: Hashable
     job: object
     previous: object | None
+
+
+@attrs.frozen
+class PollPlanned:
+    """A forecast says when a job is polled next.
+
+    Attributes:
+        job_id: The job.
+        expected: Seconds until the job is expected to finish; negative if it was expected to be finished by now.
+        earliest: Seconds until it may be polled.
+        due: Seconds until its poll is due.
+    """
+
+    job_id: Hashable
+    expected: float
+    earliest: float
+    due: float
 
 
 @attrs.frozen
@@ -299,6 +317,7 @@ Event: TypeAlias = (
     | CreationCancelled
     | PauseStarted
     | PauseEnded
+    | PollPlanned
     | UnknownStatus
     | DownloadInterrupted
     | ContentTypeMismatch

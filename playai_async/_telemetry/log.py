@@ -24,6 +24,7 @@ from playai_async._telemetry.events import (
     JobChanged,
     PauseEnded,
     PauseStarted,
+    PollPlanned,
     RequestFailed,
     SharedQuotaLost,
     SharedQuotaRegained,
@@ -96,6 +97,20 @@ def _log_shared_quota(event: SharedQuotaLost | SharedQuotaRegained) -> None:
         logger.info("Reached the shared quota again.", extra={"playai_event": "shared_quota_back"})
 
 
+def _log_plan(event: PollPlanned) -> None:
+    fields = {
+        "playai_event": "poll_planned",
+        "playai_job_id": str(event.job_id),
+        "playai_expected": event.expected,
+        "playai_earliest": event.earliest,
+        "playai_due": event.due,
+    }
+    if event.expected > 0:
+        logger.debug("Job %s is expected to finish in %.0f s.", event.job_id, event.expected, extra=fields)
+    else:
+        logger.debug("Job %s takes longer than expected.", event.job_id, extra=fields)
+
+
 def _log_audio(event: DownloadInterrupted | ContentTypeMismatch) -> None:
     job_id = str(event.job_id)
     if isinstance(event, DownloadInterrupted):
@@ -153,6 +168,7 @@ _WRITERS: Mapping[type, Callable[[Any], None]] = {
     JobChanged: _log_change,
     PauseEnded: _log_pause,
     PauseStarted: _log_pause,
+    PollPlanned: _log_plan,
     RequestFailed: _log_failure,
     SharedQuotaLost: _log_shared_quota,
     SharedQuotaRegained: _log_shared_quota,

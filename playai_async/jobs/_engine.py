@@ -17,6 +17,7 @@ from playai_async.jobs._pacing.learned_quota import LearnedQuota
 from playai_async.jobs._pacing.leased_quota import LeasedQuota
 from playai_async.jobs._pacing.pacer import Pacer, Quota
 from playai_async.jobs._pacing.windows import WindowClock
+from playai_async.jobs._polling.planner import Planner, Traits
 from playai_async.jobs._polling.poller import Poller
 from playai_async.jobs._polling.watch import Fetch, IsDone
 from playai_async.jobs._scheduling.dispatcher import Dispatcher
@@ -130,6 +131,7 @@ def build_poller(
     is_done: IsDone,
     pacing: Pacing,
     *,
+    traits: Traits,
     shared: tuple[QuotaLink, LeasedQuota] | None = None,
 ) -> Poller:
     """Build what waits for jobs; called in a running loop.
@@ -139,6 +141,7 @@ def build_poller(
         fetch: Makes one status request.
         is_done: Says whether a job is finished.
         pacing: What is known of the quota.
+        traits: How to read what forecasts go by.
         shared: The quota that other processes share: the link to it, and what it granted; or None.
     """
     context = contextvars.Context()
@@ -149,6 +152,7 @@ def build_poller(
         fetch,
         is_done,
         dispatcher,
+        Planner(traits, pacing.window),
         lifecycle=client.lifecycle,
         errors=client.errors,
         emitter=client.emitter,

@@ -16,6 +16,7 @@ from playai_async.jobs._classify import classify_error
 from playai_async.jobs._engine import Client, build_poller, limited, transient_timeouts
 from playai_async.jobs._errors import JobErrors
 from playai_async.jobs._polling.iteration import Group, changes
+from playai_async.jobs._polling.planner import Traits
 from playai_async.jobs._polling.poller import Poller
 from playai_async.jobs._polling.watch import Fetch, IsDone, WaitSpec
 from playai_async.jobs._scheduling.in_flight import InFlightLimiter
@@ -49,6 +50,10 @@ class Host(Protocol):
         """Return a job's id, and the job itself if the caller has it and it is finished."""
         ...
 
+    def known(self, job: Any) -> object | None:
+        """Return the job itself if the caller has it, or None."""
+        ...
+
     def stats(self) -> SessionStats:
         """Return a snapshot."""
         ...
@@ -76,6 +81,9 @@ class JobPoller(Generic[_IdT, _JobT]):
         pacing: What is known of the quota.
         request_timeout: Seconds for one `fetch`, or None for no limit. After this time the fetch is cancelled, and
             counts as transient.
+        size: Returns any number that grows with the work of a job, or None. `Polling(forecast=True)` goes by it.
+        run_time: Returns the seconds that a finished job took, if the service says so, or None. Otherwise the time is
+            measured, as far as polls show it.
 
     Raises:
         ConfigurationError: A setting is out of range.
@@ -91,6 +99,8 @@ class JobPoller(Generic[_IdT, _JobT]):
         polling: Polling = Polling(),  # noqa: B008 - a frozen value
         pacing: Pacing = Pacing(),  # noqa: B008 - a frozen value
         request_timeout: float | None = REQUEST_TIMEOUT,
+        size: Callable[[_JobT], float | None] | None = None,
+        run_time: Callable[[_JobT], float | None] | None = None,
     ) -> None:
         for name, value in (("fetch", fetch), ("is_done", is_done), ("classify", classify)):
             if not callable(value):
@@ -98,13 +108,17 @@ class JobPoller(Generic[_IdT, _JobT]):
         for name, value in (("is_done", is_done), ("classify", classify)):
             if inspect.iscoroutinefunction(value):  # its coroutine would count as true, and nothing would await it
                 raise TypeError(f"{name} must be a plain function, not a coroutine function")
+        for name, measure in (("size", size), ("run_time", run_time)):
+            if measure is not None and not callable(measure):
+                raise TypeError(f"{name} must be callable or None, not {type(measure).__name__}")
         if request_timeout is not None:
             check_number("request_timeout", request_timeout)
         if checked("pacing", pacing, Pacing).shared is not None:
             raise ConfigurationError("a JobPoller cannot share its quota with other processes")
         self._polling = checked("polling", polling, Polling)
-
-        self._host: Host = _OwnHost(limited(fetch, request_timeout), is_done, transient_timeouts(classify), pacing)
+        self._host: Host = _OwnHost(
+            limited(fetch, request_timeout), is_done, transient_timeouts(classify), pacing, Traits(size, run_time)
+        )
 
     async def get(self, job_id: _IdT) -> _JobT:
         """Fetch a job once, ahead of every poll.
@@ -350,7 +364,8 @@ class JobPoller(Generic[_IdT, _JobT]):
     def _spec(self, job: object, polling: Polling | None, timeout: float | EllipsisType | None) -> WaitSpec:
         """Check what a caller asks for."""
         job_id, finished = self._host.parse(job)
-        return WaitSpec(job_id, *wait_settings(self._polling, polling, timeout), finished)
+        settings = wait_settings(self._polling, polling, timeout)
+        return WaitSpec(job_id, *settings, finished, self._known(job, settings[0]))
 
     def _group(
         self,
@@ -363,9 +378,14 @@ class JobPoller(Generic[_IdT, _JobT]):
         if isinstance(jobs, str | bytes):
             raise TypeError(f"expected an iterable of jobs, not {type(jobs).__name__}")
         settings = wait_settings(self._polling, polling, timeout)
-        parsed = [self._host.parse(job) for job in jobs]
-        specs = [WaitSpec(job_id, *settings, finished) for job_id, finished in parsed]
+        specs: list[WaitSpec] = []
+        for job in jobs:
+            job_id, finished = self._host.parse(job)
+            specs.append(WaitSpec(job_id, *settings, finished, self._known(job, settings[0])))
         return Group(self._host.open, specs, return_errors=return_errors)
+
+    def _known(self, job: object, polling: Polling) -> object | None:
+        return self._host.known(job) if polling.forecast else None
 
 
 def poller_on(host: Host, polling: Polling) -> JobPoller[Any, Any]:
@@ -381,11 +401,12 @@ class _OwnHost:
     errors: Errors = JobErrors()
     resends_throttled = True
 
-    def __init__(self, fetch: Fetch, is_done: IsDone, classify: Classify, pacing: Pacing) -> None:
+    def __init__(self, fetch: Fetch, is_done: IsDone, classify: Classify, pacing: Pacing, traits: Traits) -> None:
         self._fetch = fetch
         self._is_done = is_done
         self._classify = classify
         self._pacing = pacing
+        self._traits = traits
         self._lifecycle = Lifecycle(self.errors)
         self._poller: Poller | None = None
 
@@ -394,7 +415,7 @@ class _OwnHost:
         if self._poller is None:
             in_flight = InFlightLimiter(self._pacing.max_in_flight)
             client = Client(self._lifecycle, self.errors, self._classify, Emitter(Log()), in_flight)
-            self._poller = build_poller(client, self._fetch, self._is_done, self._pacing)
+            self._poller = build_poller(client, self._fetch, self._is_done, self._pacing, traits=self._traits)
         return self._poller
 
     def opened(self, job_id: JobId | None) -> Poller | None:
@@ -404,6 +425,9 @@ class _OwnHost:
     def parse(self, job: Any) -> tuple[JobId, object | None]:
         hash(job)
         return job, None
+
+    def known(self, job: Any) -> object | None:  # noqa: ARG002 - the caller has its id only
+        return None
 
     def stats(self) -> SessionStats:
         if self._poller is None:

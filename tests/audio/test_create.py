@@ -590,9 +590,10 @@ async def test_new_jobs_are_forgotten_in_the_end() -> None:
     async def create(_: bytes) -> TtsJob:
         return next(jobs)
 
-    new_jobs = NewJobs(asyncio.get_running_loop())
+    new_jobs, seen = NewJobs(asyncio.get_running_loop()), list[TtsJob]()
     for _ in ids:
-        await new_jobs.remember(create)(b"")
+        await new_jobs.remember(create, seen.append)(b"")
+    assert [job.id for job in seen] == ids
     lost_ones = [NotFoundError("No.", status=404, job_id=job_id) for job_id in (ids[0], ids[1], ids[-1], None)]
     assert [new_jobs.classify(error) for error in lost_ones] == [None, Transient(), Transient(), None]
 

@@ -194,6 +194,8 @@ def test_the_version_is_the_package_s(shell: Shell) -> None:
         ("create --help", ["--wait", "--download", "--json", "playai-async create --voice VOICE --file story.txt"]),
         ("get --help", ["--json", "playai-async get 8a1f"]),
         ("wait --help", ["--timeout", "600", "--json", "--requests-per-minute", "playai-async wait --json - <"]),
+        ("wait --help", ["--forecast"]),
+        ("create --help", ["--forecast"]),
         ("wait --help", ["--download", "playai-async wait --download audio/", "DIR/ID.EXT"]),
         ("create --help", ["DIR/ID.EXT"]),
         (

@@ -115,6 +115,65 @@ async def test_all_calls_may_be_taken_at_once() -> None:
     assert (queue.take_all_direct(), len(queue), queue.polls) == ([], 1, 1)
 
 
+# Polls with an earliest time
+
+
+def planned(number: int, earliest: float, due: float, queue: RequestQueue) -> Watch:
+    """Put down a poll that may go before it is due."""
+    watch = a_watch(number, answered=True)
+    queue.schedule(watch, due, earliest)
+    return watch
+
+
+def test_a_poll_may_go_from_its_earliest_time_if_nothing_else_is_due() -> None:
+    """And not before."""
+    queue = RequestQueue(WINDOW)
+    poll = planned(1, 3.0, 9.0, queue)
+    assert (queue.look(0.0).due, queue.queued(0.0), queue.take(queue.look(2.9)), len(queue)) == (3.0, 0, None, 1)
+    assert (queue.look(3.0).due, queue.queued(3.0), queue.due_up_to(5, 3.0), queue.look(3.0).first_due) == (
+        3.0,
+        1,
+        1,
+        9.0,
+    )
+    assert (queue.take(queue.look(3.0)), poll.entry, len(queue)) == (poll, None, 0)
+
+
+def test_the_place_of_a_poll_is_when_it_is_due_and_not_its_earliest_time() -> None:
+    """Among polls of every kind that may go."""
+    queue, (at_five, at_seven) = older(5.0, 7.0)
+    first = a_watch(2)
+    queue.add_first(first, 0.0)
+    late, early = planned(3, 1.0, 8.0, queue), planned(4, 4.0, 5.5, queue)
+    assert list(taken(queue, 7.0)) == [at_five, early, first, at_seven, late]
+
+
+def test_a_poll_that_may_go_but_is_not_due_lets_those_pass_that_are_due() -> None:
+    """It goes where nothing is due."""
+    queue, (due,) = older(5.0)
+    early = planned(1, 2.0, 30.0, queue)
+    assert [queue.take(queue.look(5.0)), queue.take(queue.look(5.0))] == [due, early]
+    assert queue.look(5.0).first_due == math.inf
+
+
+def test_an_earliest_time_after_the_due_one_is_the_due_one() -> None:
+    """As without it."""
+    queue = RequestQueue(WINDOW)
+    poll = planned(1, 9.0, 3.0, queue)
+    assert (poll.earliest, poll.due, queue.take(queue.look(2.9)), queue.take(queue.look(3.0))) == (3.0, 3.0, None, poll)
+
+
+def test_a_planned_poll_can_be_moved_and_removed() -> None:
+    """Before and after its earliest time."""
+    queue = RequestQueue(WINDOW)
+    moved, gone = planned(1, 2.0, 9.0, queue), planned(2, 2.0, 9.0, queue)
+    queue.schedule(moved, 4.0, moved.earliest)
+    assert queue.queued(3.0) == 2
+    queue.remove(gone)
+    queue.schedule(moved, 5.0, 4.0)
+    assert (queue.queued(3.0), queue.polls, queue.look(3.0).due, queue.take(queue.look(4.0))) == (0, 1, 4.0, moved)
+
+
 # First polls
 
 
@@ -238,10 +297,7 @@ def test_thousands_that_are_cancelled_leave_no_hole(answered: bool) -> None:
         queue.remove(watch)
     assert (len(queue), queue.queued(2.0), queue.look(2.0).first_due) == (1, 1, 1.0)
     assert queue.take(queue.look(2.0)) is watches[-1]
-    assert (
-        sum(len(heap.entries) for part in (queue._first_polls, queue._polls) for heap in (part._due, part._later))
-        <= 200
-    )
+    assert sum(len(heap.entries) for part in (queue._free, queue._polls) for heap in (part._due, part._later)) <= 200
 
 
 # Whatever happens

@@ -6,6 +6,8 @@
   each change, and a `GroupWaiter` is one of several jobs of a caller.
 - `Poller`: opens and closes watches, keeps the deadlines, and decides what follows from the outcome of a poll.
 - `HintGuard`: which hints to follow.
+- `Planner`: for waits with `Polling(forecast=True)`, plans when the next poll may go, and its place in the queue. A
+  `Forecast` is what it learned of one group of jobs.
 - `iteration`: the changes of one job, and the ends of several jobs, as async generators.
 
 A wait is a small object and a future. It has no task, no connection and no timer, so ten thousand waits are

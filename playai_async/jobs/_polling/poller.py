@@ -14,10 +14,12 @@ from tenacity import AsyncRetrying
 
 from playai_async._settings import LAST_POLL_FRACTION, LAST_POLL_LEAD, RESOLUTION, Polling
 from playai_async._telemetry.emitter import Emitter
-from playai_async._telemetry.events import JobChanged, WaitEnded, WaitStarted
+from playai_async._telemetry.events import JobChanged, PollPlanned, WaitEnded, WaitStarted
 from playai_async._telemetry.stats import SessionStats
 from playai_async.jobs._polling.backoff import Backoff, poll_rule
+from playai_async.jobs._polling.forecast import Plan
 from playai_async.jobs._polling.hints import HintGuard
+from playai_async.jobs._polling.planner import Planner
 from playai_async.jobs._polling.watch import Fetch, FutureWaiter, IsDone, Waiter, WaitSpec, Watch, WatchRegistry
 from playai_async.jobs._scheduling.delay_queue import DelayQueue
 from playai_async.jobs._scheduling.dispatcher import Dispatcher
@@ -46,6 +48,7 @@ class Poller:
         fetch: Makes one status request and returns the job, or raises.
         is_done: Says whether a job is finished.
         dispatcher: Sends the polls.
+        planner: Plans polls by forecasts, for waits that want that.
         lifecycle: Whether new waits are accepted.
         errors: The exceptions to raise.
         emitter: Reports waits and changes of jobs.
@@ -57,6 +60,7 @@ class Poller:
         fetch: Fetch,
         is_done: IsDone,
         dispatcher: Dispatcher,
+        planner: Planner,
         *,
         lifecycle: Lifecycle,
         errors: Errors,
@@ -67,6 +71,7 @@ class Poller:
         self._is_done = is_done
         self._dispatcher = dispatcher
         self._queue = dispatcher.queue
+        self._planner = planner
         self._lifecycle = lifecycle
         self._errors = errors
         self._emitter = emitter
@@ -127,6 +132,8 @@ class Poller:
         watch = self._watches.find(spec.job_id, spec.polling)
         if watch is None:
             watch = self._open_watch(spec, now)
+        if waiter.wants_changes and watch.job is None and watch.answered and not watch.polls:
+            self._queue.schedule(watch, now)  # its first poll was planned for later
         watch.waiters.add(waiter)
         self._open_waits += 1
         waiter.join(watch, now)
@@ -150,6 +157,10 @@ class Poller:
         await self._slicer.join()
         if workers:
             await asyncio.wait(workers)
+
+    def on_created(self, job_id: JobId, job: object) -> None:
+        """Record that a job was created now, which forecasts need to know."""
+        self._planner.on_created(job_id, job, self._loop.time())
 
     def hint(self, job_id: JobId) -> bool:
         """Let the next poll of a job go first, because it may have finished; return whether that is done.
@@ -212,7 +223,7 @@ class Poller:
             watch.last_error, watch.failed_at = self._kept(outcome.error, watch.job_id), now
             if isinstance(outcome.verdict, Throttled):
                 watch.throttled += 1
-                self._queue.schedule(watch, watch.due)  # still due, for when the gate opens
+                self._queue.schedule(watch, watch.due, watch.earliest)  # still due, for when the gate opens
                 if watch.hint and not watch.hinted:
                     self._put_first(watch, now)
                 return True
@@ -222,10 +233,17 @@ class Poller:
         changed = isinstance(outcome, Success) and self._record_job(watch, outcome.job)
         pause = watch.backoff.pause_after(outcome)
         if pause is None:
+            if watch.polling.forecast and isinstance(outcome, Success):
+                self._planner.on_finished(watch, outcome.job, now)
             return False
-        due = watch.due_after(now, pause)
-        watch.last_poll, watch.hinted = due < now + pause, False
-        self._queue.schedule(watch, due)
+        watch.hinted = False
+        plan = self._planner.next_poll(watch, outcome, pause, now) if watch.polling.forecast else None
+        if plan is None:
+            due = watch.due_after(now, pause)
+            watch.last_poll = due < now + pause
+            self._queue.schedule(watch, due)
+        else:
+            self._follow(watch, plan, now)
         if watch.hint:
             self._put_first(watch, now)
         if changed:
@@ -245,6 +263,16 @@ class Poller:
         self._queue.trusts_hints = self._guard.trusted
         if trusted and not self._guard.trusted:
             self._slicer.run(self._queue.forgetting_hints())
+
+    def _follow(self, watch: Watch, plan: Plan, now: float) -> None:
+        """Schedule a poll that was planned by a forecast, or the last poll before a deadline if that comes first."""
+        earliest = watch.began_at + plan.earliest
+        due = min(watch.began_at + plan.due, watch.due_after(now, math.inf))
+        watch.last_poll = due < earliest
+        self._queue.schedule(watch, due, earliest)
+        if self._emitter.verbose:
+            ages = (plan.expected, plan.earliest, plan.due)
+            self._emitter.emit(PollPlanned(watch.job_id, *(watch.began_at + age - now for age in ages)))
 
     def _kept(self, error: Exception, job_id: JobId) -> Exception:
         """Return an error to keep for as long as a wait lasts: without a traceback, whose frames hold the reply."""
@@ -270,7 +298,12 @@ class Poller:
             returned_at=now,
         )
         self._watches.add(watch)
-        self._queue.add_first(watch, now)
+        plan = self._planner.first_poll(watch, spec.known, now) if spec.polling.forecast else None
+        if plan is None:
+            self._queue.add_first(watch, now)
+        else:
+            watch.job, watch.answered = spec.known, True
+            self._follow(watch, plan, now)
         return watch
 
     def _set_deadline(self, waiter: Waiter, now: float, timeout: float) -> None:
@@ -280,8 +313,8 @@ class Poller:
         waiter.deadline = self._deadlines.add(now + timeout, waiter)
         watch.regular_due = min(watch.regular_due, max(now, waiter.last_poll_at))
         if watch.entry is not None and now < waiter.last_poll_at < watch.due:
-            watch.last_poll = watch.answered
-            self._queue.schedule(watch, waiter.last_poll_at)
+            watch.last_poll = watch.answered and waiter.last_poll_at < watch.earliest
+            self._queue.schedule(watch, waiter.last_poll_at, watch.earliest)
         self._timer.set(now + timeout)
 
     def _rule_for(self, polling: Polling) -> AsyncRetrying:

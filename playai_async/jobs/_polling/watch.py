@@ -51,12 +51,14 @@ class WaitSpec:
         polling: How to poll.
         timeout: Seconds for the whole wait, or None for no deadline.
         finished: The job itself, if the caller has it and it is finished: then nothing is sent.
+        known: The job itself, if the caller has it and a forecast may use it.
     """
 
     job_id: JobId
     polling: Polling
     timeout: float | None
     finished: object | None = None
+    known: object | None = None
 
 
 @attrs.define(eq=False)
@@ -73,6 +75,7 @@ class Watch:
     on_result: Callable[[Watch, Outcome], None]
     waiters: set[Waiter] = attrs.field(factory=set["Waiter"])
     due: float = 0.0
+    earliest: float = 0.0
     last_poll: bool = False  # whether the queued poll is the last before a deadline
     hint: bool | None = None  # whether the hint that came since the last poll was sent is followed; None: none came
     hinted: bool = False  # whether the poll that is queued or in flight follows a hint
@@ -88,6 +91,10 @@ class Watch:
     failed_at: float = -math.inf
     polls: int = 0
     throttled: int = 0
+    # The next three are for forecasts only.
+    began_at: float = 0.0  # when the job began, as far as is known: its creation, or the first wait
+    unfinished_at: float = -math.inf  # when it was seen unfinished last
+    first_pause: float = -1.0  # the first of tenacity's pauses: no poll is planned sooner; -1: not known yet
     _queued: float = 0.0
     _queued_at_end: bool = False
 
@@ -100,6 +107,11 @@ class Watch:
     def goes_first(self) -> bool:
         """Whether the next poll goes ahead of others, because of a hint."""
         return bool(self.hint) if self.entry is None else self.hinted
+
+    @property
+    def planned(self) -> bool:
+        """Whether a forecast says that the job is likely to be finished by the time of its next poll."""
+        return self.earliest < self.due
 
     def send(self) -> Awaitable[object]:
         """Poll."""
@@ -193,6 +205,8 @@ class WatchRegistry:
 class Waiter:
     """One caller who waits for a job; the classes below pass on what comes."""
 
+    wants_changes: ClassVar[bool] = False
+
     watch: Watch = attrs.field(init=False)
     started: float = attrs.field(default=0.0, init=False)
     polls_before: int = attrs.field(default=0, init=False)
@@ -236,6 +250,8 @@ class FutureWaiter(Waiter):
 @attrs.define(eq=False)
 class ChangeWaiter(Waiter):
     """A caller who wants each change of a job, and may be slow to take it."""
+
+    wants_changes: ClassVar[bool] = True
 
     mailbox: Mailbox[tuple[bool, Outcome | object]]
 

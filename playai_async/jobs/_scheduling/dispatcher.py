@@ -218,7 +218,9 @@ class Dispatcher:
             return None
         request = cast("Request", self.queue.take(turn))  # there is one: nothing has changed since the look
         self._requests += 1
-        request.on_sent(self.pacer.on_sent(now, waited, self.queue.polls, hinted=turn.skips_spacing))
+        # A request that a forecast planned does not start slowly: its job is likely to be finished.
+        waiting = 0 if request.planned else self.queue.polls
+        request.on_sent(self.pacer.on_sent(now, waited, waiting, hinted=turn.skips_spacing))
         return request
 
     def _assign(self, worker: Worker, request: Request) -> None:

@@ -199,6 +199,11 @@ class Request(Protocol):
         """Whether anybody still wants the outcome."""
         ...
 
+    @property
+    def planned(self) -> bool:
+        """Whether a forecast says that its job is likely to be finished."""
+        ...
+
     def send(self) -> Awaitable[object]:
         """Make the request; return the job or raise."""
         ...
@@ -220,6 +225,11 @@ class Poll(Request, Protocol):
     """A request that is sent again and again, and waits in the queue between."""
 
     due: float
+    """When it is due, or counts as due: its place in the queue."""
+
+    earliest: float
+    """From when it may go; not after it is due."""
+
     entry: Entry | None
     answered: bool
     """Whether anything but a 429 has come yet."""
@@ -234,6 +244,7 @@ class DirectRequest:
     """A request of one caller, who awaits its outcome."""
 
     is_poll: ClassVar[bool] = False
+    planned: ClassVar[bool] = False
 
     make: Send
     job_id: JobId | None

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from playai_async._settings import FIRST_POLL_FRACTION
-from playai_async.jobs._scheduling.delay_queue import DelayQueue
+from playai_async.jobs._scheduling.delay_queue import DelayQueue, Entry
 from playai_async.jobs._scheduling.request import DirectRequest, Poll
 
 __all__ = ["RequestQueue", "Turn"]
@@ -37,7 +37,8 @@ class RequestQueue:
     """The requests of one operation that wait to be sent.
 
     A wait's first poll may go at once, but counts as due a little later. So it lets polls of older jobs pass, which are
-    more likely to be finished. From then on it is as old as any other poll, and cannot starve.
+    more likely to be finished. From then on it is as old as any other poll, and cannot starve. A later poll may also go
+    before it is due, from an earliest time on, if a forecast says so.
 
     Args:
         window: Seconds of the service's windows, which are the scale of that delay.
@@ -51,8 +52,10 @@ class RequestQueue:
         self._first_poll_delay = window * FIRST_POLL_FRACTION
         self._direct: DelayQueue[DirectRequest] = DelayQueue()
         self._hinted: DelayQueue[Poll] = DelayQueue()
-        self._first_polls: DelayQueue[Poll] = DelayQueue()
-        self._polls: DelayQueue[Poll] = DelayQueue()
+        self._free: DelayQueue[Poll] = DelayQueue()  # first polls and others that may go, by when they are due
+        self._polls: DelayQueue[Poll] = DelayQueue()  # polls that may go when they are due
+        self._planned: DelayQueue[Poll] = DelayQueue()  # polls that may go earlier, by the earliest time
+        self._planned_from = math.inf  # no planned poll may go before
 
     def __len__(self) -> int:
         """Count all requests, due or not."""
@@ -61,12 +64,13 @@ class RequestQueue:
     @property
     def polls(self) -> int:
         """The number of polls, due or not."""
-        return len(self._hinted) + len(self._first_polls) + len(self._polls)
+        return len(self._hinted) + len(self._free) + len(self._polls) + len(self._planned)
 
     def queued(self, now: float) -> int:
-        """Count the requests that only wait for their turn: direct ones, and polls that are due."""
+        """Count the requests that only wait for their turn: direct ones, and polls that may go."""
+        self._release(now)
         hinted = self._hinted.count(now) if self._hinted else 0
-        return len(self._direct) + hinted + len(self._first_polls) + self._polls.count(now)
+        return len(self._direct) + hinted + len(self._free) + self._polls.count(now)
 
     def due_up_to(self, most: int, now: float) -> int:
         """Count the requests that could go now, up to a number."""
@@ -94,22 +98,31 @@ class RequestQueue:
         """Add the first poll of a wait that begins now."""
         self.schedule(poll, now + self._first_poll_delay)
 
-    def schedule(self, poll: Poll, due: float) -> None:
+    def schedule(self, poll: Poll, due: float, earliest: float = math.inf) -> None:
         """Add a poll, in place of its earlier entry if it has one.
 
         Args:
             poll: The poll. Once it is due, it goes first if it follows a hint. Until it was answered it is a first
-                poll, which may go before it is due.
+                poll, which may go at once.
             due: When it is due, or counts as due.
+            earliest: When it may go; left out or later, it is when it is due.
         """
         self.remove(poll)
-        poll.due = due
-        poll.entry = self._queue_of(poll).add(due, poll)
+        poll.due, poll.earliest = due, min(due, earliest)
+        if poll.hinted:
+            poll.entry = self._hinted.add(due, poll)
+        elif not poll.answered:
+            poll.entry = self._free.add(due, poll)
+        elif earliest < due:
+            poll.entry = self._planned.add(earliest, poll)
+            self._planned_from = min(self._planned_from, earliest)
+        else:
+            poll.entry = self._polls.add(due, poll)
 
     def remove(self, poll: Poll) -> None:
         """Remove a poll, if it is queued."""
         if poll.entry is not None:
-            self._queue_of(poll).discard(poll.entry)
+            self._queue_of(poll, poll.entry).discard(poll.entry)
             poll.entry = None
 
     def put_first(self, poll: Poll, due: float) -> None:
@@ -127,7 +140,8 @@ class RequestQueue:
 
     def look(self, now: float) -> Turn:
         """Look what is next."""
-        polls, first = self._polls.first_due(), self._first_polls.first_due()
+        self._release(now)
+        polls, first = self._polls.first_due(), self._free.first_due()
         hinted = self._hinted.first_due() if self._hinted else math.inf
         first_due = min(polls, first, hinted)
         if self._direct:
@@ -136,9 +150,9 @@ class RequestQueue:
             return Turn(self._hinted, now, first_due, self.trusts_hints)
         if polls <= now and polls <= first:
             return Turn(self._polls, now, first_due)
-        if self._first_polls:
-            return Turn(self._first_polls, now, first_due)
-        return Turn(None, min(polls, hinted), first_due)
+        if self._free:
+            return Turn(self._free, now, first_due)
+        return Turn(None, min(polls, hinted, self._planned_from), first_due)
 
     def take(self, turn: Turn) -> DirectRequest | Poll | None:
         """Remove and return the request that a look has just found; None if nothing may go."""
@@ -147,7 +161,18 @@ class RequestQueue:
             request.entry = None
         return request
 
-    def _queue_of(self, poll: Poll) -> DelayQueue[Poll]:
+    def _release(self, now: float) -> None:
+        """Let polls go whose earliest time has come; each keeps its place."""
+        if now < self._planned_from:
+            return
+        while (poll := self._planned.take(now)) is not None:
+            poll.entry = self._free.add(poll.due, poll)
+        self._planned_from = self._planned.first_due()
+
+    def _queue_of(self, poll: Poll, entry: Entry) -> DelayQueue[Poll]:
         if poll.hinted:
             return self._hinted
-        return self._polls if poll.answered else self._first_polls
+        if poll.answered and poll.earliest == poll.due:
+            return self._polls
+        # A planned poll that may go has its place among the free ones, and no longer that of its earliest time.
+        return self._planned if poll.answered and entry[0] == poll.earliest else self._free
