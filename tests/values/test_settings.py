@@ -55,8 +55,15 @@ def test_the_defaults_are_the_documented_ones() -> None:
         "timeout": 600.0,
         "max_failures": 8,
         "wait": None,
+        "forecast": False,
     }
-    assert attrs.asdict(Pacing()) == {"requests_per_window": None, "window": 60.0, "max_in_flight": 32, "shared": None}
+    assert attrs.asdict(Pacing()) == {
+        "requests_per_window": None,
+        "window": 60.0,
+        "max_in_flight": 32,
+        "shared": None,
+        "counting": "sliding",
+    }
 
 
 GOOD: tuple[tuple[Callable[..., object], dict[str, Any]], ...] = (
