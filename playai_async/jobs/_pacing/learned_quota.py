@@ -322,10 +322,11 @@ class LearnedQuota:
         """Raise the limit after a window that was used and met no 429."""
         if self._limit is None or now < self._review_at:
             return
-        if not math.isnan(self._review_at) and self._accepted >= _USED_FRACTION * math.floor(self._limit):
+        if not math.isnan(self._review_at):
             self._proven = max(self._proven, self._accepted)
-            rise = min(1.0, _FIRST_RISE * 2**self._quiet_windows)
-            self._limit = min(float(MAX_COUNT), max(self._limit + 1, self._limit * (1 + rise)))
-            self._quiet_windows += 1
+            if self._accepted >= _USED_FRACTION * math.floor(self._limit):
+                rise = min(1.0, _FIRST_RISE * 2**self._quiet_windows)
+                self._limit = min(float(MAX_COUNT), max(self._limit + 1, self._limit * (1 + rise)))
+                self._quiet_windows += 1
         self._accepted = 0
         self._review_at = self._windows.next_edge(now) if self._windows.known else now + self._window
