@@ -59,14 +59,16 @@ class RateControl:
     Args:
         now: The time.
         window: Seconds.
-        rate: Requests per window to begin with.
-        refused: Whether more is known to be refused. If not, the rate grows fast until the first 429.
+        rate: Requests per window, to begin with or at most.
+        refused: Whether this rate was refused, and is the most that the service allows. If not, the rate grows fast
+            until the first 429, and has no bound.
     """
 
     def __init__(self, now: float, window: float, rate: float, *, refused: bool) -> None:
-        self.rate = rate
+        self.rate = rate * _DECREASE if refused else rate
         self._window = window
         self._ceiling = rate if refused else math.inf
+        self._most = rate if refused else MAX_COUNT
         self._raised = 0
         self._throttled_at = now
         self._accepted_at: deque[float] = deque(maxlen=_MEASURED)
@@ -107,13 +109,13 @@ class RateControl:
             return
         # A small rate need not wait for its requests: a window is enough.
         progress = max(self._raised / _RECOVERY_REQUESTS, (now - self._throttled_at) / self._window) - 1
-        self.rate = min(self._ceiling * (1 + (1 - _DECREASE) * progress**3), MAX_COUNT)
+        self.rate = min(self._ceiling * (1 + (1 - _DECREASE) * progress**3), self._most)
 
     def on_throttled(self, now: float) -> None:
         """Lower the burst if the 429 came after one, and else the rate."""
         self._quiet = 0
-        if self._peak_rate(now) > _BURST_RATIO * self.rate:
-            self._patience *= 2 if self._burst > 1 else 1
+        if self._burst > 1 and self._peak_rate(now) > _BURST_RATIO * self.rate:
+            self._patience *= 2
             self._burst = 1
             return
         if math.isinf(self._ceiling):
@@ -124,6 +126,12 @@ class RateControl:
         self._ceiling = max(1.0, self._ceiling)
         self._raised, self._throttled_at = 0, now
         self.rate = max(1.0, self._ceiling * _DECREASE)
+
+    def on_reopened(self, taken: int) -> None:
+        """Lower the rate to what the last window took, since the service refused a probe after that."""
+        if taken < self.rate:
+            self._ceiling = max(1.0, float(taken))
+            self.rate = max(1.0, self._ceiling * _DECREASE)
 
     def _mean_rate(self) -> float:
         first, last = self._accepted_at[0], self._accepted_at[-1]
@@ -144,7 +152,7 @@ class ConcurrencyLimit:
 
     def __init__(self) -> None:
         self.limit = MAX_COUNT
-        self._most_others = 0
+        self._most_others = self._refused_others = 0
         self._at_limit = 0
         self._survivors = 0  # accepted requests that were in flight when another was refused
 
@@ -173,10 +181,12 @@ class ConcurrencyLimit:
 
     def on_throttled(self, others: int) -> None:
         """Lower the limit for a 429 that it explains."""
+        self._refused_others = others
         self.limit = min(others, self._most_others) or 1
         self._most_others = self.limit - 1
         self._at_limit = self._survivors = 0
 
     def forget(self) -> None:
-        """Forget the limit, since a request beside fewer was refused, so that something else is limited."""
+        """Forget the limit: the service refused a request beside fewer, so that something else is limited."""
         self.limit = MAX_COUNT
+        self._most_others = max(self._most_others, self._refused_others)

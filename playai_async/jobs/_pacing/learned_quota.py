@@ -10,8 +10,8 @@ between two windows lies between the last 429 and the first accepted request. Ed
 accepted between an edge and a 429 are the quota itself, or our part of it if others use the key.
 
 The limit follows each 429 down, by half at most, since others may have spent the window. The limit rises by growing
-steps after windows that were used and met no 429. Above the most that a window has ever taken, requests go one at a
-time: an overshoot then costs one 429.
+steps after windows that were used and met no 429. Above the most that a window has ever taken, few requests are in
+flight, mostly one: an overshoot then costs one 429.
 
 *The last window at each moment*, if a `SlidingLog` fits what was refused and accepted. The limit is kept over any span
 of a window.
@@ -55,6 +55,9 @@ _SPRINT_FRACTION = 0.3
 """Of the limit, the requests that go at once where the first probe after a 429 was accepted. If a new window has begun,
 they are accepted, and else hardly any of them."""
 
+_UNPROVEN_FRACTION = 1 / 32
+"""Of what the limit allows above the most that a window has ever taken, the requests that may be in flight there."""
+
 _FIRST_RISE = 0.05
 """The fraction by which the limit rises after one window without a 429; each further window doubles the rise."""
 
@@ -89,6 +92,7 @@ class LearnedQuota:
         self._log = SlidingLog(self._sliding)
         self._rate: RateControl | None = None
         self._concurrency = ConcurrencyLimit()
+        self._taken = 0  # what the last window had taken at the latest 429
         self._sprint = 0  # requests that are still to go at once, as a test
         self._crowded = False  # the latest 429 came because of the requests in flight
         self._wary = False  # a 429 came, whatever the count
@@ -190,7 +194,12 @@ class LearnedQuota:
         """Record a 429; if the gate was closed before, it adds nothing."""
         if first:
             self._log.on_throttled(now)
+            self._taken = self._sliding.ended
             self._counting = self._lowers_limit(now, others) or self._counting
+        elif self._crowded and not others:
+            self._crowded = False
+            self._concurrency.forget()
+            self._counting = self._rate is None
         # The service may count what it refuses. Only windows surely do not, and then the count is what they took.
         self.on_ended(now, counted=self._known is not None or (self._windows.refuted and self._log.believed))
 
@@ -204,7 +213,10 @@ class LearnedQuota:
         if self._windows.refuted and self._log.believed:
             self._limit = max(self._limit or 0.0, _SAFETY_FRACTION * self._log.requests)
         elif self._windows.refuted:
-            self._start_rate_control(now, reopening.seconds)
+            if self._rate is None:
+                self._rate = self._start_rate_control(now, reopening.seconds)
+            elif reopening.refused:
+                self._rate.on_reopened(self._taken)
         elif self._windows.doubtful and self._limit is not None and self._rate is None:
             self._sprint = math.ceil(_SPRINT_FRACTION * self._limit)
         else:
@@ -224,7 +236,7 @@ class LearnedQuota:
         counted = self._counted(now)
         if counted >= limit:
             return self._next_free(now) - now
-        if counted >= self._proven and self._sliding.in_flight:
+        if counted >= self._proven and self.in_flight >= max(1, _UNPROVEN_FRACTION * (limit - self._proven)):
             return math.inf
         if hinted or self._sends_at_once(waited):
             return 0.0
@@ -238,7 +250,8 @@ class LearnedQuota:
             return False
         self._concurrency.forget()
         if self._rate is not None:
-            self._rate.on_throttled(now)
+            if self._taken:  # else others spent what the service allows
+                self._rate.on_throttled(now)
             return False
         if self._sprint:
             self._sprint = 0
@@ -253,11 +266,9 @@ class LearnedQuota:
             self._windows.distrust()
         return True
 
-    def _start_rate_control(self, now: float, pause: float) -> None:
-        if self._rate is not None:
-            return
+    def _start_rate_control(self, now: float, pause: float) -> RateControl:
         rate = self._known or self._limit or max(RAMP_START, self._window / pause)
-        self._rate = RateControl(now, self._window, rate, refused=self._known is not None)
+        return RateControl(now, self._window, rate, refused=self._known is not None)
 
     def _count_in_windows(self, most: int, least: int) -> None:
         """Take the limit from the window before, if its edges have become known only now.
