@@ -314,3 +314,12 @@ def test_it_is_in_a_hurry_where_polls_find_their_jobs_done(quota: LeasedQuota) -
         quota.on_polled(found=True)
     calm, hurry = quota.ask(1.0, 1, 5.0, 0.0), quota.ask(1.0, 1, 30.0, 0.0)
     assert [ask is not None and ask.hurry for ask in (calm, hurry)] == [False, True]
+
+
+def test_a_window_may_have_been_spent_once_most_of_the_quota_was_used(quota: LeasedQuota) -> None:
+    """By this process: a 429 needs no other cause then."""
+    for number in range(48):
+        granted(quota, 1.0 + number, 1)
+        quota.on_sent(1.0 + number, 0.0, 0)
+        assert quota.spent(1.0 + number) is (number >= 47)
+        quota.on_accepted(1.0 + number)

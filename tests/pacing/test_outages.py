@@ -127,15 +127,12 @@ def test_any_verdict_on_the_quota_resets_the_count(how: str, dice: Dice) -> None
     """In a row means in a row, and a service that says 429 is not down."""
     pacer = build_pacer(PLENTY)
     for now in (0.0, 100.0, 200.0):
-        failing(pacer, now)
-        failing(pacer, now)
-        sending(pacer, now, 2)
+        failing(pacer, now - 2.0)
+        failing(pacer, now - 1.0)
+        sending(pacer, now)
         if how == "throttled":
             pacer.on_throttled(now, now, 10.0)
-            pacer.on_abandoned(now)
             sending(pacer, now + 10.0)
-        else:
-            pacer.on_abandoned(now)
         pacer.on_accepted(now + 10.0)
     assert (pacer.delay(300.0), pacer.pause_reason) == (0.0, None)
 

@@ -15,6 +15,8 @@ from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
 from playai_async.jobs._pacing.pacer import Pacer
 from tests.support.dice import Dice
 from tests.support.pacers import PLENTY, sending
+from tests.support.simulation import Modelled, Session, run
+from tools.limiters import CountingSlidingLogLimiter
 
 
 def ending(pacer: Pacer, how: str, now: float) -> None:
@@ -40,6 +42,7 @@ def test_nothing_is_held_back_before_the_first_429(dice: Dice) -> None:
     """The gate is open."""
     pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 1_000)
+    assert pacer.in_flight == 1_000
     assert (pacer.delay(0.0), pacer.paused_for(0.0), pacer.pause_reason) == (0.0, 0.0, None)
 
 
@@ -111,7 +114,7 @@ def test_a_probe_that_is_throttled_closes_it_anew(dice: Dice) -> None:
     assert pacer.delay(12.0) == 3.0
     sending(pacer, 15.0)
     assert pacer.on_throttled(15.0, 15.0, None) is False
-    assert pacer.delay(15.0) == 5.0
+    assert pacer.delay(15.0) == 6.25
 
 
 @pytest.mark.parametrize("shared", [True, False], ids=["shared", "alone"])
@@ -237,28 +240,123 @@ def test_a_delay_too_short_for_a_timer_is_none(dice: Dice) -> None:
     assert closed_pacer(0.0, RESOLUTION).delay(0.0) == RESOLUTION
 
 
+# Pauses without a hint
+
+
+def test_probes_go_less_often_the_longer_they_are_refused(dice: Dice) -> None:
+    """The service may count what it refuses: after a window, the pauses double, up to two windows."""
+    pacer, now, pauses = closed_pacer(0.0), 0.0, []
+    for _ in range(18):
+        pauses.append(pacer.delay(now))
+        now += pauses[-1]
+        sending(pacer, now)
+        pacer.on_throttled(now, now, None)
+    assert pauses == [5.0, *[6.25] * 9, 12.5, 25.0, 50.0, 100.0, *[120.0] * 4]
+
+
+def test_a_service_that_counts_what_it_refuses_recovers(dice: Dice) -> None:
+    """No probe for as long as a request counts: then it accepts one, though it had refused all for two windows."""
+    service = Modelled(CountingSlidingLogLimiter(5, 60.0))
+    for number in range(240):
+        service.answer(-0.5 * number)
+    session = Session(every=30.0, retries=True, pacer=build_pacer(Pacing()))
+    run(service, [session], 1_800.0)
+    assert session.since(900.0) == (30, 0)
+
+
+def test_the_first_pause_is_learned_where_first_probes_are_accepted(dice: Dice) -> None:
+    """It gets shorter by half each time, down to a sixteenth; and begins anew once one is refused."""
+    pacer, pauses = build_pacer(Pacing()), []
+    for now in range(0, 700, 100):
+        sending(pacer, float(now))
+        pacer.on_throttled(float(now), float(now), None)
+        pauses.append(pacer.delay(float(now)))
+        sending(pacer, now + pauses[-1])
+        pacer.on_accepted(now + pauses[-1])
+    assert pauses == [5.0, 2.5, 1.25, 0.625, 0.3125, 0.3125, 0.3125]
+    sending(pacer, 700.0)
+    pacer.on_throttled(700.0, 700.0, None)
+    sending(pacer, 700.3125)
+    pacer.on_throttled(700.3125, 700.3125, None)
+    assert pacer.delay(700.3125) == 0.625
+
+
 # Edges between the service's windows
 
 
 def pacer_with_an_edge(dice: Dice) -> Pacer:
-    """Make a pacer that knows of an edge, by 10.5 s at the latest and every 60 s from then on, and stretches pauses."""
+    """Make a pacer that knows an edge, which had passed by 11.75 s, and stretches pauses from then on."""
     pacer = closed_pacer(0.0)
     sending(pacer, 5.0)
     pacer.on_throttled(5.25, 5.0, None)
-    sending(pacer, 10.25)
-    pacer.on_accepted(10.5)
+    sending(pacer, 11.5)
+    pacer.on_accepted(11.75)
     dice.share = 1.0
     return pacer
 
 
-@pytest.mark.parametrize("now", [11.0, 40.25, 70.25], ids=str)
-def test_where_an_edge_was_seen_the_gate_is_closed_until_the_next(now: float, dice: Dice) -> None:
-    """To the moment: the service's windows are as long as each other, and nobody gains by spreading."""
-    pacer = pacer_with_an_edge(dice)
+def refused(pacer: Pacer, now: float) -> float:
+    """Send a request that gets a 429 at once; return for how long the gate is closed."""
     sending(pacer, now)
-    assert pacer.on_throttled(now, now, None) is True
-    assert pacer.delay(now) == pacer.paused_for(now) == 70.5 - now
-    sending(pacer, 70.5)
+    pacer.on_throttled(now, now, None)
+    return pacer.delay(now)
+
+
+def trusting_pacer(dice: Dice) -> Pacer:
+    """Make a pacer whose edge was tested: it was refused before 71.75 s, and accepted then."""
+    pacer = pacer_with_an_edge(dice)
+    assert refused(pacer, 40.0) == 5.25
+    assert refused(pacer, 45.25) == 26.5
+    sending(pacer, 71.75)
+    pacer.on_accepted(71.75)
+    return pacer
+
+
+def waits_for_edge(pacer: Pacer, now: float) -> bool:
+    """Meet a 429, and send probes until one is accepted at the edge; return whether one of them tested the edge."""
+    pause = refused(pacer, now)
+    tests = pause < 10.0
+    if tests:
+        pause += refused(pacer, now + pause)
+    sending(pacer, now + pause)
+    pacer.on_accepted(now + pause)
+    return tests
+
+
+@pytest.mark.parametrize("now", [12.0, 40.25, 56.75], ids=str)
+def test_an_edge_that_was_seen_is_tested_by_one_early_probe(now: float, dice: Dice) -> None:
+    """If that is refused, the gate is closed until the edge: to the moment, since nobody gains by spreading."""
+    pacer = pacer_with_an_edge(dice)
+    assert refused(pacer, now) == pacer.paused_for(now) == 5.25
+    assert refused(pacer, now + 5.25) == pytest.approx(71.75 - now - 5.25)
+    sending(pacer, 71.75)
+
+
+def test_shortly_before_an_edge_no_probe_tests_it(dice: Dice) -> None:
+    """It would show little more than the edge itself: within a quarter of a window."""
+    pacer = pacer_with_an_edge(dice)
+    assert refused(pacer, 57.0) == 14.75
+
+
+def test_after_a_test_the_gate_is_closed_until_the_next_edge(dice: Dice) -> None:
+    """Nothing is sent in vain any more."""
+    pacer = trusting_pacer(dice)
+    assert refused(pacer, 90.0) == 41.75
+
+
+def test_trusted_edges_are_tested_again_after_every_fourth_long_pause(dice: Dice) -> None:
+    """Else a session that spends all at each edge would never see that the service has none any more."""
+    pacer = trusting_pacer(dice)
+    assert [window for window in range(12) if waits_for_edge(pacer, 80.0 + 60.0 * window)] == [2, 6, 10]
+
+
+def test_an_early_probe_that_is_accepted_refutes_edges(dice: Dice) -> None:
+    """The service does not count per window, so no pause lasts for most of one again."""
+    pacer = pacer_with_an_edge(dice)
+    assert refused(pacer, 30.0) == 5.25
+    sending(pacer, 35.25)
+    pacer.on_accepted(35.25)
+    assert refused(pacer, 37.0) <= 2.625
 
 
 @pytest.mark.parametrize("hint", [3.0, 90.0], ids=["nearer than the edge", "farther"])
@@ -270,20 +368,19 @@ def test_a_hint_is_obeyed_where_an_edge_was_seen(hint: float, dice: Dice) -> Non
     assert pacer.delay(30.0) == pytest.approx(hint + min(1.0, hint / 20))
 
 
-def test_a_probe_that_is_refused_behind_the_edge_forgets_the_edge(dice: Dice) -> None:
-    """A dozen probes a window are to find it anew, and then it is known again."""
-    pacer = pacer_with_an_edge(dice)
-    sending(pacer, 30.0)
-    pacer.on_throttled(30.0, 30.0, None)
-    for now in (70.5, 75.75, 81.0):
-        sending(pacer, now)
-        assert pacer.on_throttled(now, now, None) is False
-        assert pacer.delay(now) == 5.25
-    sending(pacer, 86.25)
-    pacer.on_accepted(86.5)
-    sending(pacer, 100.0)
-    pacer.on_throttled(100.0, 100.0, None)
-    assert pacer.delay(100.0) == 46.5
+def test_a_probe_that_is_refused_behind_a_trusted_edge_forgets_the_edge(dice: Dice) -> None:
+    """Probes are to find it anew, and then it is known again."""
+    pacer = trusting_pacer(dice)
+    assert [waits_for_edge(pacer, now) for now in (80.0, 140.0, 200.0)] == [False, False, True]
+    assert refused(pacer, 270.0) == 41.75
+    now = 311.75
+    for pause in (6.5625, 6.5625, 6.5625, 13.125):
+        assert refused(pacer, now) == pause
+        now += pause
+    sending(pacer, now)
+    pacer.on_accepted(now)
+    assert refused(pacer, 380.0) == 5.25
+    assert refused(pacer, 385.25) == pytest.approx(now + 60.0 - 385.25)
 
 
 def test_a_probe_that_is_refused_where_a_hint_led_leaves_the_edge(dice: Dice) -> None:
@@ -293,7 +390,7 @@ def test_a_probe_that_is_refused_where_a_hint_led_leaves_the_edge(dice: Dice) ->
     pacer.on_throttled(30.0, 30.0, 2.0)
     sending(pacer, 32.1)
     pacer.on_throttled(32.5, 32.1, None)
-    assert pacer.delay(32.5) == 38.0
+    assert pacer.delay(32.5) == 39.25
 
 
 def test_what_follows_a_pause_of_more_than_half_a_window_tells_of_no_edge(dice: Dice) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import heapq
+import itertools
 import math
 import random
 from collections.abc import Sequence
@@ -19,6 +20,7 @@ from playai_async.jobs._engine import build_pacer
 from playai_async.jobs._pacing.known_quota import KnownQuota
 from playai_async.jobs._pacing.pacer import Pacer
 from tests.support.dice import Dice
+from tests.support.simulation import FixedWindows, Session, run
 
 
 @attrs.frozen
@@ -165,24 +167,75 @@ def test_every_ending_takes_a_place(ending: str, next_at: float, dice: Dice) -> 
     assert times(spend(pacer, [Arrival(takes=0.5, ending=ending), Arrival()])) == [0.0, next_at]
 
 
-@pytest.mark.parametrize(("hint", "delay"), [(3.0, 10.0), (30.0, 30.0)], ids=str)
-def test_gate_and_quota_both_hold(hint: float, delay: float, dice: Dice) -> None:
-    """The longer of the two decides, and only the gate is a pause; a probe counts as any request."""
-    pacer = build_pacer(Pacing(requests_per_window=6, window=60.0))
+@pytest.mark.parametrize(("hint", "delay", "following"), [(3.0, 10.0, 10.0), (30.0, 30.0, 20.0)], ids=str)
+def test_gate_and_quota_both_hold(hint: float, delay: float, following: float, dice: Dice) -> None:
+    """The longer of the two decides, and only the gate is a pause; a probe counts towards the quota."""
+    pacer = build_pacer(Pacing(requests_per_window=2, window=20.0))
     pacer.on_sent(0.0)
     pacer.on_throttled(0.0, 0.0, hint)
     assert (pacer.delay(0.0), pacer.paused_for(0.0)) == (delay, hint)
     pacer.on_sent(delay)
     pacer.on_accepted(delay)
-    assert pacer.delay(delay) == 10.0
+    assert pacer.delay(delay) == pytest.approx(following, abs=1e-5)
 
 
-def test_a_429_changes_nothing_about_a_known_quota(dice: Dice) -> None:
-    """It is what the caller says; the pauses come from the gate."""
+# A 429 all the same
+
+
+def test_after_a_429_with_places_free_a_known_quota_sends_no_more_bursts(dice: Dice) -> None:
+    """The service accepts the first probe, so it does not count per window: a rate is looked for."""
     pacer = build_pacer(Pacing(requests_per_window=60))
-    exchanges = spend(pacer, [*[Arrival()] * 20, Arrival(ending="throttled"), *[Arrival()] * 39])
-    assert times(exchanges) == [0.0] * 5 + seconds(1, 16) + [21.0] * 5 + seconds(22, 55)
+    exchanges = spend(pacer, [*[Arrival()] * 20, Arrival(ending="throttled"), *[Arrival()] * 20, Arrival(10.0)])
+    exchanges += spend(pacer, [Arrival()] * 3, now=exchanges[-1].sent)
+    sent = times(exchanges)
+    assert sent[:22] == [0.0] * 5 + seconds(1, 16) + [21.0]
+    assert all(after - before >= 0.99 for before, after in itertools.pairwise(sent[21:]))
     assert pacer.quota == 60
+
+
+def test_after_a_429_a_known_quota_is_lowered_by_half_at_most(dice: Dice) -> None:
+    """Others may have spent the window: the even spacing is twice as wide then."""
+    pacer = build_pacer(Pacing(requests_per_window=60))
+    spend(pacer, [Arrival()] * 3)
+    pacer.on_sent(0.0)
+    pacer.on_throttled(0.0, 0.0, 10.0)  # as a service with windows says
+    sent = times(spend(pacer, [Arrival()] * 8, now=10.0))
+    assert [after - before for before, after in itertools.pairwise(sent[-4:])] == [2.0] * 3
+
+
+def test_a_known_quota_forgets_what_it_learned_once_the_service_allows_it_again(dice: Dice) -> None:
+    """Others took two thirds for five minutes: a third is kept to then, and all of it a few windows later."""
+    session = Session(pacer=build_pacer(Pacing(requests_per_window=60)))
+    strangers = [60.0 * window + 0.01 * number for window in range(5) for number in range(40)]
+    run(FixedWindows(60), [session], 1_200.0, strangers)
+    assert session.refused_share() <= 0.04
+    counts = [session.since(60.0 * window)[0] - session.since(60.0 * window + 60)[0] for window in range(20)]
+    assert max(counts[:5]) <= 20
+    assert min(counts[10:]) >= 59
+    assert isinstance(session.pacer._quota, KnownQuota)
+    assert session.pacer._quota._learned is None
+
+
+@pytest.mark.parametrize(("quota", "latency"), [(600, 1.0), (1_000, 2.0)], ids=str)
+def test_one_window_that_others_spent_does_not_slow_a_large_quota_for_long(
+    quota: int, latency: float, dice: Dice
+) -> None:
+    """Behind a slow network, too: more may be in flight than one request beside what was proven."""
+    session = Session(latency=lambda: latency, pacer=build_pacer(Pacing(requests_per_window=quota)))
+    run(FixedWindows(quota), [session], 900.0, [0.001 * number for number in range(quota - 5)])
+    assert session.since(300.0)[0] >= 0.65 * quota * 10
+
+
+def test_a_known_quota_stops_sending_all_that_is_left_at_once_after_a_few(dice: Dice) -> None:
+    """Not more than the burst may be refused, if the service counts in another way after all."""
+    pacer = build_pacer(Pacing(requests_per_window=60))
+    now = spend(pacer, [FINDS] * 10)[-1].sent
+    for _ in range(5):
+        assert pacer.delay(now, 20.01) == 0.0
+        pacer.on_sent(now, 20.01)
+    assert pacer.delay(now, 20.01) > 0.0
+    pacer.on_accepted(now, found=True)
+    assert pacer.delay(now, 20.01) == 0.0
 
 
 def test_a_place_that_is_about_to_be_free_lets_one_request_through() -> None:
