@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from playai_async import ConfigurationError, Pacing
 from playai_async.jobs._engine import build_pacer
-from tests.support.fixed_windows import Service, Session, run
+from tests.support.simulation import FixedWindows, Session, run
 
 QUOTA = 60
 FIXED = Pacing(requests_per_window=QUOTA, counting="fixed")
@@ -36,7 +36,7 @@ def accepted_in_windows(session: Session, phase: float) -> dict[int, int]:
 @pytest.mark.parametrize("phase", [0.0, 20.0, 41.0, 55.0])
 def test_each_window_is_spent_whole_and_the_first_429_shows_where_it_ends(phase: float) -> None:
     session = fixed_session(at_once=True)
-    run(Service(QUOTA, phase), [session], 600.0)
+    run(FixedWindows(QUOTA, phase), [session], 600.0)
     counts = accepted_in_windows(session, phase)
     assert [counts[window] for window in sorted(counts)[1:-1]] == [QUOTA] * (len(counts) - 2)
     assert session.since(60.0 + 60.0 - phase)[1] <= 2, "later windows meet no 429s, or hardly any"
@@ -45,20 +45,20 @@ def test_each_window_is_spent_whole_and_the_first_429_shows_where_it_ends(phase:
 def test_two_quotas_go_around_an_edge() -> None:
     """A quota that is counted over any span would wait for a minute from the first request."""
     session = fixed_session(at_once=True)
-    run(Service(QUOTA, 30.0), [session], 45.0)
+    run(FixedWindows(QUOTA, 30.0), [session], 45.0)
     assert session.since(0.0)[0] > 1.5 * QUOTA
 
 
 def test_waits_that_the_quota_serves_easily_meet_no_429() -> None:
     """Nothing is asked once too often: the edges are not needed."""
     session = fixed_session(every=1.5)
-    run(Service(QUOTA, 17.0), [session], 1_800.0)
+    run(FixedWindows(QUOTA, 17.0), [session], 1_800.0)
     assert session.since(0.0)[1] == 0
 
 
 def test_a_constant_demand_meets_few_429s_and_uses_the_quota() -> None:
     session = fixed_session()
-    run(Service(QUOTA, 17.0), [session], 1_800.0)
+    run(FixedWindows(QUOTA, 17.0), [session], 1_800.0)
     assert session.refused_share() <= 0.02
     assert session.since(0.0)[0] >= 0.97 * QUOTA * 30
 
@@ -66,16 +66,16 @@ def test_a_constant_demand_meets_few_429s_and_uses_the_quota() -> None:
 def test_after_idleness_the_edges_are_still_known() -> None:
     """The service's windows follow each other whether somebody asks or not."""
     session = fixed_session(at_once=True)
-    run(Service(QUOTA, 20.0), [session], 130.0)
+    run(FixedWindows(QUOTA, 20.0), [session], 130.0)
     late = Session(pacer=session.pacer, begins=3_600.0, waited=30.0, found=True)
-    run(Service(QUOTA, 20.0), [late], 3_760.0)
+    run(FixedWindows(QUOTA, 20.0), [late], 3_760.0)
     assert late.since(0.0)[1] <= 1
 
 
 @pytest.mark.parametrize("allowed", [20, 40])
 def test_a_quota_that_is_smaller_than_the_caller_says_is_learned(allowed: int) -> None:
     session = fixed_session()
-    run(Service(allowed, 13.0), [session], 1_800.0)
+    run(FixedWindows(allowed, 13.0), [session], 1_800.0)
     assert session.refused_share(180.0) <= 0.05
     assert session.since(180.0)[0] >= 0.8 * allowed * 27
 
@@ -91,7 +91,7 @@ def test_whatever_is_asked_few_requests_are_refused(phase: float, every: float, 
     """At most 8 % of them, the first window included."""
     session = fixed_session(at_once=at_once, every=every)
     session.latency = lambda: latency
-    run(Service(QUOTA, phase), [session], 900.0)
+    run(FixedWindows(QUOTA, phase), [session], 900.0)
     assert session.refused_share() <= 0.08
 
 

@@ -221,7 +221,7 @@ async def test_no_hint_is_no_reason_to_spin(tasks: SomeService) -> None:
     """`Retry-After: 0` occurs in practice."""
     tasks.answers["a"] = deque([*[BusyError()] * 20, DONE])
     async with JobPoller(tasks.fetch, is_done=is_done, classify=lambda _: Throttled(0)) as poller:
-        assert await poller.wait_for_completion("a", timeout=None) == DONE
+        assert await poller.wait_for_completion("a") == DONE
     assert now() > 20
 
 
