@@ -155,6 +155,8 @@ class ConcurrencyLimit:
         self._most_others = self._refused_others = 0
         self._at_limit = 0
         self._survivors = 0  # accepted requests that were in flight when another was refused
+        self._refused = 0  # since the limit was lowered
+        self._was_limited = False  # before it was lowered
 
     def on_accepted(self, others: int) -> None:
         """Record an answer that is not a 429, to a request that was sent while `others` were in flight."""
@@ -181,10 +183,18 @@ class ConcurrencyLimit:
 
     def on_throttled(self, others: int) -> None:
         """Lower the limit for a 429 that it explains."""
-        self._refused_others = others
+        self._refused_others, self._refused, self._was_limited = others, 1, self.limit < MAX_COUNT
         self.limit = min(others, self._most_others) or 1
         self._most_others = self.limit - 1
         self._at_limit = self._survivors = 0
+
+    def on_also_throttled(self, others: int) -> bool:
+        """Record a further 429 before another request is accepted; return whether it shows another cause.
+
+        It does if the request was alone, or if many were refused although no more than the limit were in flight.
+        """
+        self._refused += 1
+        return not others or (self._was_limited and self._refused > max(1, self.limit // 2))
 
     def forget(self) -> None:
         """Forget the limit: the service refused a request beside fewer, so that something else is limited."""

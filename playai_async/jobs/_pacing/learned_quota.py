@@ -196,7 +196,7 @@ class LearnedQuota:
             self._log.on_throttled(now)
             self._taken = self._sliding.ended
             self._counting = self._lowers_limit(now, others) or self._counting
-        elif self._crowded and not others:
+        elif self._crowded and self._concurrency.on_also_throttled(others):
             self._crowded = False
             self._concurrency.forget()
             self._counting = self._rate is None
@@ -215,7 +215,7 @@ class LearnedQuota:
         elif self._windows.refuted:
             if self._rate is None:
                 self._rate = self._start_rate_control(now, reopening.seconds)
-            elif reopening.refused:
+            elif reopening.refused and self._sliding.expired:  # else the last window is not whole
                 self._rate.on_reopened(self._taken)
         elif self._windows.doubtful and self._limit is not None and self._rate is None:
             self._sprint = math.ceil(_SPRINT_FRACTION * self._limit)
