@@ -49,9 +49,6 @@ class TraceGuard:
         subclass of `http`. A copy for each request never lags behind `http`.
         """
         configs = http.trace_configs
-        if not configs:
-            yield http
-            return
         for config in configs:
             if config not in self._guarded:
                 self._guarded[config] = self._guard(config, http)

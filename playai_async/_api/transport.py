@@ -166,8 +166,12 @@ class Transport:
 
     async def _exchange(self, request: _Request, partial: PartialReply) -> Reply:
         try:
-            with _TimeLimit(self._timer), self._trace_guard.applied(request.http) as http:
-                await request.send(http, partial)
+            with _TimeLimit(self._timer):
+                if request.http.trace_configs:
+                    with self._trace_guard.applied(request.http) as http:
+                        await request.send(http, partial)
+                else:
+                    await request.send(request.http, partial)
             return partial.reply(complete=partial.size <= MAX_REPLY_BYTES)
         except asyncio.CancelledError:
             task = cast("asyncio.Task[object]", asyncio.current_task())

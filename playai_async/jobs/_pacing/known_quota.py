@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import math
-
 from playai_async.jobs._pacing.gate import Reopening
 from playai_async.jobs._pacing.learned_quota import LearnedQuota
 from playai_async.jobs._pacing.token_bucket import TokenBucket, burst_of
@@ -40,6 +38,7 @@ class KnownQuota:
         self._window = window
         self._windows = windows
         self._fixed = fixed
+        self._even_spacing = window / requests
         self._burst = burst_of(requests)
         self._sliding = SlidingWindow(window)
         self._bucket = TokenBucket(window)
@@ -53,8 +52,7 @@ class KnownQuota:
     def delay(self, now: float, waited: float, *, hinted: bool = False) -> float:
         """Return the seconds until a request may go."""
         learned = self._learned
-        full_for = self._full_for(now)
-        if full_for > 0:
+        if self._counted(now) >= self._requests and (full_for := self._full_for(now)) > 0:
             if learned is not None:
                 learned.on_held()
             return full_for
@@ -137,20 +135,19 @@ class KnownQuota:
 
     def _full_for(self, now: float) -> float:
         """Return the seconds for which the quota is spent; 0 if some of it is left."""
-        if self._counted(now) < self._requests or (self._fixed and not self._windows.known):
+        if not self._fixed:
+            return self._sliding.next_expiry() - now if self._counted(now) >= self._requests else 0.0
+        if self._counted(now) < self._requests or not self._windows.known:
             return 0.0
-        edge = self._windows.next_edge(now) if self._fixed else math.inf
-        return min(self._sliding.next_expiry(self._last_edge(now)), edge) - now
+        expiry = self._sliding.next_expiry(self._windows.last_edge(now))
+        return min(expiry, self._windows.next_edge(now)) - now
 
     def _counted(self, now: float) -> int:
-        return self._sliding.count(now, self._last_edge(now))
-
-    def _last_edge(self, now: float) -> float:
-        return self._windows.last_edge(now) if self._fixed else -math.inf
+        return self._sliding.count(now, self._windows.last_edge(now)) if self._fixed else self._sliding.count(now)
 
     def _spacing(self, now: float) -> float:
-        even = self._window / self._requests
-        if not (self._fixed and self._windows.known):
+        even = self._even_spacing
+        if not self._fixed or not self._windows.known:
             return even
         # What is left of the quota is spread over what is left of the window.
         left = self._windows.next_edge(now) - self._windows.uncertainty() - now

@@ -160,12 +160,14 @@ class Pacer:
             found: Whether the poll found its job finished; None for a direct call.
         """
         self._failures = 0
-        survived = self._gate.reason == "throttled" and not self._gate.is_probe(sent)
-        reopening = self._gate.on_accepted(now, sent)
-        if reopening is not None:
-            self._quota.on_reopened(now, reopening)
-        others = self._others_of(sent)
-        self._quota.on_accepted(now, None if survived else others)
+        others: int | None = self._others_of(sent)
+        if self._gate.reason is not None:
+            if self._gate.reason == "throttled" and not self._gate.is_probe(sent):
+                others = None
+            reopening = self._gate.on_accepted(now, sent)
+            if reopening is not None:
+                self._quota.on_reopened(now, reopening)
+        self._quota.on_accepted(now, others)
         if found is not None:
             self._quota.on_polled(found=found)
 
