@@ -2,9 +2,14 @@
 
 An example may `await` at its top level, as `python -m asyncio` has it. All examples of one page share a namespace, an
 event loop, a directory to work in, and an emulator that the environment points to. A script that ends in
-`asyncio.run(...)` runs in that loop as well. Blocks in comments
-(`invisible-code-block: python`) run like the others: they set a stage, or hold the page to what it says, for which
-`printed` is the output of the block before, and `root` the directory of this file.
+`asyncio.run(...)` runs in that loop as well. Code in an HTML comment runs like the other code, and no reader sees it:
+
+    <!-- invisible-code-block: python
+    assert "COMPLETED" in printed
+    -->
+
+It prepares the next example or checks the last one. `printed` is the output of the block before, and `root` the
+directory of this file.
 
 The examples of a page run in their order and in one process, also when the tests are shuffled or shared out.
 """
@@ -24,7 +29,7 @@ import looptime
 import pytest
 from sybil import Example, Sybil
 from sybil.integration.pytest import SybilItem
-from sybil.parsers.myst import CodeBlockParser
+from sybil.parsers.markdown import CodeBlockParser
 
 from playai_async.emulator import Emulator
 

@@ -79,9 +79,15 @@ def with_values(
     return signature, returns
 
 
+def without_checks(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Leave out the comments with the code that checks a page; the lines keep their numbers."""
+    source[0] = re.sub(r"^<!-- .*?^-->$", lambda check: "\n" * check[0].count("\n"), source[0], flags=re.M | re.S)
+
+
 def setup(app: Sphinx) -> None:
     """Hook in; before napoleon, whose priority is 500, where it is about its input."""
     if shutil.which("dot") is None:
         raise ConfigError("Graphviz is missing, which draws the diagrams; on Debian: apt-get install graphviz")
+    app.connect("source-read", without_checks)
     app.connect("autodoc-process-docstring", without_types, priority=400)
     app.connect("autodoc-process-signature", with_values)
