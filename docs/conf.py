@@ -18,13 +18,14 @@ author = "The playai-async authors"
 project_copyright = author
 version = release = playai_async.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.graphviz", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.graphviz", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
 html_title = f"playai-async {release}"
 html_show_sourcelink = False
 html_copy_source = False
 myst_heading_anchors = 3
+copybutton_prompt_text = "$ "  # of a console, the commands are copied, without the prompt and the output
 
 # Diagrams stand in the pages as text; their pictures have no background and a grey that a dark page shows as well.
 graphviz_output_format = "svg"
