@@ -13,7 +13,7 @@ import pytest
 
 from playai_async.emulator import Emulator
 from tests.docs import asgi
-from tests.docs.batches import BatchServer
+from tests.docs.other_services import OtherServices
 
 pytest_plugins = ["playai_async.testing"]
 
@@ -58,7 +58,7 @@ async def test_the_other_examples_run(playai_emulator: Emulator, capsys: pytest.
     assert answer.json()["output"]["status"] == "COMPLETED"
 
     pytest.importorskip("openai", reason="openai is not installed; the dependency group `clients` has it")
-    server = await BatchServer.started()
+    server = await OtherServices.started()
     try:
         await run(ANY_SERVICE, namespace)
     finally:
