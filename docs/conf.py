@@ -1,11 +1,13 @@
 """How Sphinx builds these pages; nothing here fetches anything."""
 # ruff: noqa: INP001 - Sphinx reads this file by its path
 
+import html
 import linecache
 import re
 import shutil
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ConfigError
 
@@ -85,10 +87,20 @@ def without_checks(_app: Sphinx, _page: str, source: list[str]) -> None:
     source[0] = re.sub(r"^<!-- .*?^-->$", lambda check: "\n" * check[0].count("\n"), source[0], flags=re.M | re.S)
 
 
+def with_description(
+    _app: Sphinx, _page: str, _template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Describe a page to search engines by its first paragraph."""
+    if doctree is not None and (paragraph := next(doctree.findall(nodes.paragraph), None)) is not None:
+        text = html.escape(" ".join(paragraph.astext().split()))
+        context["metatags"] = f'{context.get("metatags", "")}<meta name="description" content="{text}">'
+
+
 def setup(app: Sphinx) -> None:
     """Hook in; before napoleon, whose priority is 500, where it is about its input."""
     if shutil.which("dot") is None:
         raise ConfigError("Graphviz is missing, which draws the diagrams; on Debian: apt-get install graphviz")
+    app.connect("html-page-context", with_description)
     app.connect("source-read", without_checks)
     app.connect("autodoc-process-docstring", without_types, priority=400)
     app.connect("autodoc-process-signature", with_values)
