@@ -23,6 +23,7 @@ version = release = playai_async.__version__
 extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.graphviz", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"playai-async {release}"
 html_show_sourcelink = False
 html_copy_source = False
