@@ -85,7 +85,9 @@ def with_values(
 
 def without_checks(_app: Sphinx, _page: str, source: list[str]) -> None:
     """Leave out the comments with the code that checks a page; the lines keep their numbers."""
-    source[0] = re.sub(r"^<!-- invisible-code-block.*?^-->$", lambda check: "\n" * check[0].count("\n"), source[0], flags=re.M | re.S)
+    source[0] = re.sub(
+        r"^<!-- invisible-code-block.*?^-->$", lambda check: "\n" * check[0].count("\n"), source[0], flags=re.M | re.S
+    )
 
 
 def with_description(

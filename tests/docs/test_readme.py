@@ -32,7 +32,7 @@ async def run(example: str, namespace: dict[str, Any]) -> None:
 
 def test_the_first_program_runs_as_pasted_and_writes_audio(tmp_path: Path) -> None:
     (tmp_path / "hello.py").write_text(PROGRAM, encoding="utf-8")
-    ended = subprocess.run(  # noqa: S603 - the repository's own page
+    ended = subprocess.run(
         [sys.executable, "hello.py"], cwd=tmp_path, capture_output=True, text=True, timeout=60, check=False
     )
     assert (ended.stdout, ended.stderr) == ("hello.wav has 0.9 s of audio.\n", "")
