@@ -46,7 +46,7 @@ napoleon_use_ivar = True
 # No inventory is fetched, so the names of others have nothing to point to.
 nitpick_ignore_regex = [
     ("py:.*", r"(aiohttp|asyncio|collections|datetime|os|pathlib|procrastinate|tenacity|types|typing|uuid|yarl)\..*"),
-    ("py:class", r"UUID|datetime|(.*\.)?(HandlerT|OutputT_co)|WaitStrategy|(.*\.)?(SharedQuota|QuotaLink|Terms)"),
+    ("py:class", r"UUID|datetime|(.*\.)?(HandlerT|OutputT_co|_IdT|_JobT)|WaitStrategy|(.*\.)?(SharedQuota|QuotaLink|Terms)"),
 ]
 
 # What a user imports is documented under the name it is imported by, not that of the private module it lives in.
@@ -99,11 +99,22 @@ def with_description(
         context["metatags"] = f'{context.get("metatags", "")}<meta name="description" content="{text}">'
 
 
+def with_index_entries(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Turn comments such as `<!-- search: proxy, dotenv -->` into index entries, which the search shows first."""
+    source[0] = re.sub(
+        r"^<!-- search: (.*) -->$",
+        lambda words: "```{index} " + ", ".join(f"! {word}" for word in words[1].split(", ")) + "\n```",
+        source[0],
+        flags=re.M,
+    )
+
+
 def setup(app: Sphinx) -> None:
     """Hook in; before napoleon, whose priority is 500, where it is about its input."""
     if shutil.which("dot") is None:
         raise ConfigError("Graphviz is missing, which draws the diagrams; on Debian: apt-get install graphviz")
     app.connect("html-page-context", with_description)
+    app.connect("source-read", with_index_entries)
     app.connect("source-read", without_checks)
     app.connect("autodoc-process-docstring", without_types, priority=400)
     app.connect("autodoc-process-signature", with_values)
