@@ -133,4 +133,4 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
             axes.set_title(panel.title, loc="left", fontsize=FONT_SIZE, weight="bold")
             axes.set_xlabel(panel.across)
             axes.set_ylabel("mean lag, s")
-        all_axes[0].legend(frameon=False, labelcolor=INK, loc="lower right")
+        all_axes[0].legend(frameon=False, labelcolor=INK, loc="upper left")
