@@ -18,6 +18,7 @@ from tests.docs.other_services import OtherServices
 pytest_plugins = ["playai_async.testing"]
 
 README = Path(__file__).parents[2] / "README.md"
+BENCHMARKS = README.parent / "docs/how-it-works.md"
 PROGRAM, MANY_JOBS, WEB_BACKEND, ANY_SERVICE = re.findall(
     r"^```python\n(.*?)^```$", README.read_text(encoding="utf-8"), re.MULTILINE | re.DOTALL
 )
@@ -64,3 +65,29 @@ async def test_the_other_examples_run(playai_emulator: Emulator, capsys: pytest.
     finally:
         await server.stop()
     assert namespace["batch"].status == "completed"
+
+
+def rows(text: str) -> list[list[str]]:
+    """The cells of the first table in a text, without its head."""
+    table = text.partition("\n| ")[2].partition("\n\n")[0]
+    return [[cell.strip() for cell in line.strip("| ").split("|")] for line in table.splitlines()[2:]]
+
+
+def test_the_figures_are_those_of_the_benchmarks() -> None:
+    """The row of the SDKs has the least and the most of them; requests per job are rounded."""
+    measured = {
+        name: [lag, f"{float(requests):.1f}", *others]
+        for name, lag, requests, *others in rows(BENCHMARKS.read_text(encoding="utf-8").split("\n## Benchmarks\n")[1])
+    }
+    sdks = [measured[name] for name in ("runwayml", "openai", "azure-core", "replicate", "fal-client")]
+    columns = [
+        sorted(column, key=lambda cell: float(cell.strip(" %").replace(",", ""))) for column in zip(*sdks, strict=True)
+    ]
+    ranges = [f"{column[0]} to {column[-1]}".replace(" % to", " to") for column in columns]
+    shown = rows(README.read_text(encoding="utf-8").split("\n## Guarantees\n")[1])
+    assert [[cell.removesuffix(" s") for cell in cells] for _, *cells in shown] == [
+        measured["loop with aiohttp, every 2 s"],
+        ranges,
+        measured["playai_async, quota unknown"],
+        measured["playai_async, quota known"],
+    ]
