@@ -1,10 +1,15 @@
-"""Runs the Python examples of README.md and docs/ against the emulator, in virtual time.
+"""Runs the Python examples of docs/ against the emulator, in virtual time.
 
 An example may `await` at its top level, as `python -m asyncio` has it. All examples of one page share a namespace, an
 event loop, a directory to work in, and an emulator that the environment points to. A script that ends in
-`asyncio.run(...)` runs in that loop as well. Blocks in comments
-(`invisible-code-block: python`) run like the others: they set a stage, or hold the page to what it says, for which
-`printed` is the output of the block before, and `root` the directory of this file.
+`asyncio.run(...)` runs in that loop as well. Code in an HTML comment runs like the other code, and no reader sees it:
+
+    <!-- invisible-code-block: python
+    assert "COMPLETED" in printed
+    -->
+
+It prepares the next example or checks the last one. `printed` is the output of the block before, and `root` the
+directory of this file.
 
 The examples of a page run in their order and in one process, also when the tests are shuffled or shared out.
 """
@@ -24,7 +29,7 @@ import looptime
 import pytest
 from sybil import Example, Sybil
 from sybil.integration.pytest import SybilItem
-from sybil.parsers.myst import CodeBlockParser
+from sybil.parsers.markdown import CodeBlockParser
 
 from playai_async.emulator import Emulator
 
@@ -48,7 +53,7 @@ class Page:
         namespace["__name__"] = "__main__"
         namespace["root"] = Path(__file__).parent
         namespace["emulator"] = self._emulator
-        namespace["job_id"] = self._runner.run(_job_of_two_seconds(self._emulator))
+        namespace["job_id"], *namespace["job_ids"] = self._runner.run(_jobs_of_seconds(self._emulator))
 
     def run(self, example: Example) -> None:
         """Run one example; whatever it raises fails it."""
@@ -85,8 +90,9 @@ class Page:
         loop.close()
 
 
-async def _job_of_two_seconds(emulator: Emulator) -> str:
-    return str(emulator.add_job(duration=2.0))
+async def _jobs_of_seconds(emulator: Emulator) -> list[str]:
+    completed = [str(emulator.add_job(duration=seconds)) for seconds in (2.0, 12.0, 1.0)]
+    return [*completed, str(emulator.add_job(duration=5.0, fails=True))]
 
 
 async def _executed(code: Any, namespace: dict[str, Any]) -> None:
@@ -152,7 +158,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
 
 pytest_collect_file = Sybil(
     parsers=[CodeBlockParser("python", _run_example)],
-    patterns=["README.md", "docs/*.md"],
+    patterns=["docs/*.md"],
     setup=_open_page,
     teardown=_close_page,
 ).pytest()

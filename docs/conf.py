@@ -1,11 +1,13 @@
 """How Sphinx builds these pages; nothing here fetches anything."""
 # ruff: noqa: INP001 - Sphinx reads this file by its path
 
+import html
 import linecache
 import re
 import shutil
 from typing import Any
 
+from docutils import nodes
 from sphinx.application import Sphinx
 from sphinx.errors import ConfigError
 
@@ -18,13 +20,15 @@ author = "The playai-async authors"
 project_copyright = author
 version = release = playai_async.__version__
 
-extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.graphviz", "sphinx.ext.napoleon"]
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.graphviz", "sphinx.ext.napoleon", "sphinx_copybutton"]
 exclude_patterns = ["_build"]
 html_theme = "furo"
+pygments_dark_style = "github-dark"
 html_title = f"playai-async {release}"
 html_show_sourcelink = False
 html_copy_source = False
 myst_heading_anchors = 3
+copybutton_prompt_text = "$ "  # of a console, the commands are copied, without the prompt and the output
 
 # Diagrams stand in the pages as text; their pictures have no background and a grey that a dark page shows as well.
 graphviz_output_format = "svg"
@@ -43,6 +47,7 @@ napoleon_use_ivar = True
 nitpick_ignore_regex = [
     ("py:.*", r"(aiohttp|asyncio|collections|datetime|os|pathlib|procrastinate|tenacity|types|typing|uuid|yarl)\..*"),
     ("py:class", r"UUID|datetime|(.*\.)?(HandlerT|OutputT_co)|WaitStrategy|(.*\.)?(SharedQuota|QuotaLink|Terms)"),
+    ("py:class", r"(.*\.)?(_IdT|_JobT)"),
 ]
 
 # What a user imports is documented under the name it is imported by, not that of the private module it lives in.
@@ -79,9 +84,38 @@ def with_values(
     return signature, returns
 
 
+def without_checks(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Leave out the comments with the code that checks a page; the lines keep their numbers."""
+    source[0] = re.sub(
+        r"^<!-- invisible-code-block.*?^-->$", lambda check: "\n" * check[0].count("\n"), source[0], flags=re.M | re.S
+    )
+
+
+def with_description(
+    _app: Sphinx, _page: str, _template: str, context: dict[str, Any], doctree: nodes.document | None
+) -> None:
+    """Describe a page to search engines by its first paragraph."""
+    if doctree is not None and (paragraph := next(doctree.findall(nodes.paragraph), None)) is not None:
+        text = html.escape(" ".join(paragraph.astext().split()))
+        context["metatags"] = f'{context.get("metatags", "")}<meta name="description" content="{text}">'
+
+
+def with_index_entries(_app: Sphinx, _page: str, source: list[str]) -> None:
+    """Turn comments such as `<!-- search: proxy, dotenv -->` into index entries, which the search shows first."""
+    source[0] = re.sub(
+        r"^<!-- search: (.*) -->$",
+        lambda words: "```{index} " + ", ".join(f"! {word}" for word in words[1].split(", ")) + "\n```",
+        source[0],
+        flags=re.M,
+    )
+
+
 def setup(app: Sphinx) -> None:
     """Hook in; before napoleon, whose priority is 500, where it is about its input."""
     if shutil.which("dot") is None:
         raise ConfigError("Graphviz is missing, which draws the diagrams; on Debian: apt-get install graphviz")
+    app.connect("html-page-context", with_description)
+    app.connect("source-read", with_index_entries)
+    app.connect("source-read", without_checks)
     app.connect("autodoc-process-docstring", without_types, priority=400)
     app.connect("autodoc-process-signature", with_values)

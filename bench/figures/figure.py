@@ -14,6 +14,12 @@ INK = "#7a7a7a"
 
 FAINT = "#7a7a7a40"
 
+WIDTH = 4.8
+"""Inches of a figure. A phone, 390 pixels wide, shows it at three quarters of its size."""
+
+FONT_SIZE = 11.5
+"""Points of all text."""
+
 
 @attrs.frozen
 class Look:
@@ -58,14 +64,15 @@ class Panel:
 
 
 @contextmanager
-def figure(path: Path, *, columns: int, height: float, width: float = 9.0, rows: bool = False) -> Iterator[Any]:
-    """Yield the axes of a figure, and write it: the same lines give the same file.
+def figure(path: Path, *, panels: int, height: float, rows: bool = False) -> Iterator[Any]:
+    """Yield the axes of a figure, one below the other, and write it: the same lines give the same file.
+
+    It is so narrow, and its text so large, that no text is smaller than 11 pixels on a phone.
 
     Args:
         path: Where to write it.
-        columns: How many axes stand side by side.
-        height: In inches.
-        width: In inches. A phone shows about 5 inches at a readable size.
+        panels: How many axes there are.
+        height: Of each, in inches.
         rows: Whether lines across help to read the values on the x axis, and not the other way round.
     """
     import matplotlib as mpl
@@ -75,7 +82,7 @@ def figure(path: Path, *, columns: int, height: float, width: float = 9.0, rows:
 
     plt.rcParams.update(
         {
-            "font.size": 9,
+            "font.size": FONT_SIZE,
             "font.family": "sans-serif",
             "svg.hashsalt": "playai-async",
             **dict.fromkeys(
@@ -84,9 +91,9 @@ def figure(path: Path, *, columns: int, height: float, width: float = 9.0, rows:
             ),
         }
     )
-    drawn, axes = plt.subplots(1, columns, figsize=(width, height), squeeze=False, layout="constrained")
-    yield axes[0]
-    for one in axes[0]:
+    drawn, axes = plt.subplots(panels, 1, figsize=(WIDTH, height * panels), squeeze=False, layout="constrained")
+    yield axes[:, 0]
+    for one in axes[:, 0]:
         one.spines[["top", "right"]].set_visible(False)
         one.grid(axis="x" if rows else "y", color=FAINT, linewidth=0.8)
         one.set_axisbelow(True)
@@ -95,8 +102,8 @@ def figure(path: Path, *, columns: int, height: float, width: float = 9.0, rows:
 
 
 def draw(path: Path, panels: Sequence[Panel]) -> None:
-    """Draw panels of mean lags side by side."""
-    with figure(path, columns=len(panels), height=3.6) as all_axes:
+    """Draw panels of mean lags."""
+    with figure(path, panels=len(panels), height=3.4) as all_axes:
         for axes, panel in zip(all_axes, panels, strict=True):
             for line in panel.lines:
                 points = [
@@ -123,7 +130,7 @@ def draw(path: Path, panels: Sequence[Panel]) -> None:
             places = panel.lines[0].places
             axes.set_xticks(places, [f"{place:,}" for place in places])
             axes.minorticks_off()
-            axes.set_title(panel.title, loc="left", fontsize=10, weight="bold")
+            axes.set_title(panel.title, loc="left", fontsize=FONT_SIZE, weight="bold")
             axes.set_xlabel(panel.across)
-        all_axes[0].set_ylabel("mean lag, s")
-        all_axes[0].legend(frameon=False, labelcolor=INK, loc="lower right", fontsize=8)
+            axes.set_ylabel("mean lag, s")
+        all_axes[0].legend(frameon=False, labelcolor=INK, loc="upper left")

@@ -16,7 +16,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from bench.figures.figure import INK, LOOP, OURS, figure
+from bench.figures.figure import FONT_SIZE, INK, LOOP, OURS, figure
 from bench.limiters.clients import KNOWN, LEARNED, LOOPS
 from bench.limiters.results import VirtualResults
 from bench.limiters.runs import LOADS
@@ -72,7 +72,7 @@ def found(results: VirtualResults) -> tuple[Found, int]:
 
 def draw(lags: Found) -> None:
     """Draw one panel for each load, with a row for each kind."""
-    with figure(PICTURE, columns=len(LOADS), height=4.6, width=6.4, rows=True) as all_axes:
+    with figure(PICTURE, panels=len(LOADS), height=4.3, rows=True) as all_axes:
         for axes, (load, by_kind) in zip(all_axes, lags.items(), strict=True):
             for client, mark in MARKS.items():
                 rows = [
@@ -83,12 +83,11 @@ def draw(lags: Found) -> None:
             axes.set_yticks(range(len(by_kind)), [NAMES[kind] for kind in by_kind])
             axes.invert_yaxis()
             axes.tick_params(axis="y", length=0)
-            axes.set_title(TITLES[load], loc="left", fontsize=10, weight="bold")
+            axes.set_title(TITLES[load], loc="left", fontsize=FONT_SIZE, weight="bold")
             axes.set_xlabel("mean lag, s")
-        all_axes[1].set_yticklabels([])
         drawn = all_axes[0].get_figure()
         handles, labels = all_axes[0].get_legend_handles_labels()
-        drawn.legend(handles, labels, loc="outside lower center", ncols=3, frameon=False, labelcolor=INK)
+        drawn.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, labelcolor=INK)
 
 
 def main() -> int:

@@ -58,7 +58,7 @@ def main() -> None:
         f"with jitter: {min(counts)} to {max(counts)} polls, the last at {min(wait[-1] for wait in with_jitter):.2f} s"
     )
 
-    with figure(PICTURE, columns=1, height=3.0) as (axes,):
+    with figure(PICTURE, panels=1, height=3.6) as (axes,):
         pauses = [later - sooner for sooner, later in pairwise(even)]
         grown = pauses[:-1]  # the deadline cuts the last pause
         low, high = [pause * (1 - share) for pause in grown], [pause * (1 + share) for pause in grown]

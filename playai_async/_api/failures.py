@@ -18,11 +18,13 @@ from multidict import CIMultiDict, CIMultiDictProxy
 from yarl import URL
 
 from playai_async._api.credentials import Credentials
-from playai_async._exceptions import ConfigurationError, SessionClosedError
+from playai_async._exceptions import ConfigurationError, SessionClosedError, TransportError
+from playai_async._settings import BASE_URL
 
 __all__ = [
     "check_http_session",
     "describe",
+    "explain_closed_service",
     "http_session_closed",
     "is_netrc_conflict",
     "sanitize",
@@ -74,6 +76,15 @@ def describe(error: Exception) -> str:
     except Exception:  # noqa: BLE001 - raised by a caller's own code, with anything for a host
         return words.removesuffix(" to").removesuffix(":")
     return words if isinstance(error, _NOT_SENT) or not _failed_while_connecting(error) else f"{words} while connecting"
+
+
+def explain_closed_service(failure: TransportError, url: URL) -> None:
+    """Add to a failure at the default address what became of the service there, and how to name another server."""
+    if url.host == URL(BASE_URL).host:
+        failure.add_sentence(
+            "PlayAI's own service was reported closed at the end of 2025; "
+            "set PLAYAI_BASE_URL (or base_url) to a server that speaks its API."
+        )
 
 
 def was_not_sent(error: Exception) -> bool:

@@ -24,6 +24,7 @@ from playai_async._api.credentials import Credentials
 from playai_async._api.failures import (
     check_http_session,
     describe,
+    explain_closed_service,
     http_session_closed,
     is_netrc_conflict,
     sanitize,
@@ -199,6 +200,7 @@ class Transport:
         if isinstance(error, _ConnectionLostError) and isinstance(error.__cause__, Exception):
             error = error.__cause__
         failure = TransportError(f"{request.method} {request.url} failed: {describe(error)} ({type(error).__name__}).")
+        explain_closed_service(failure, request.url)
         failure.maybe_received = request.was_written or not was_not_sent(error)
         failure.__cause__ = sanitize(error, self._credentials)
         return failure

@@ -1,6 +1,6 @@
 """Writes events to the logger `playai_async`.
 
-Each record has extra fields (`extra`), which begin with `playai_`. They are documented in `docs/telemetry.md`.
+Each record has extra fields (`extra`), which begin with `playai_`. They are documented in `docs/observability.md`.
 """
 
 from __future__ import annotations

@@ -295,25 +295,37 @@ async def test_a_refused_connection_is_a_transport_error() -> None:
     assert isinstance(caught.value.__cause__, aiohttp.ClientConnectorError)
 
 
+class _NoNames(AbstractResolver):
+    async def resolve(
+        self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
+    ) -> list[ResolveResult]:
+        raise OSError(-2, "Name or service not known")
+
+    async def close(self) -> None:
+        """Nothing is held."""
+
+
 async def test_a_host_name_that_is_not_resolved_is_a_transport_error() -> None:
     """The message differs from that of a refused connection."""
-
-    class NoNames(AbstractResolver):
-        async def resolve(
-            self, host: str, port: int = 0, family: socket.AddressFamily = socket.AF_INET
-        ) -> list[ResolveResult]:
-            raise OSError(-2, "Name or service not known")
-
-        async def close(self) -> None:
-            """Nothing is held."""
-
-    connector = aiohttp.TCPConnector(resolver=NoNames())
+    connector = aiohttp.TCPConnector(resolver=_NoNames())
     async with (
         aiohttp.ClientSession(connector=connector) as http_session,
         PlayAISession(API_KEY, USER_ID, http_session=http_session) as playai,
     ):
         with pytest.raises(TransportError, match="host name was not resolved"):
             await playai.get_job(JOB_ID)
+
+
+@pytest.mark.parametrize("base_url", [None, "https://speech.example"])
+async def test_only_a_failure_at_the_default_address_says_that_the_service_closed(base_url: str | None) -> None:
+    connector = aiohttp.TCPConnector(resolver=_NoNames())
+    async with (
+        aiohttp.ClientSession(connector=connector) as http_session,
+        PlayAISession(API_KEY, USER_ID, base_url=base_url, http_session=http_session) as playai,
+    ):
+        with pytest.raises(TransportError) as caught:
+            await playai.get_job(JOB_ID)
+    assert ("reported closed" in str(caught.value)) == ("PLAYAI_BASE_URL" in str(caught.value)) == (base_url is None)
 
 
 async def test_a_failed_tls_handshake_is_a_transport_error() -> None:

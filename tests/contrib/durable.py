@@ -154,7 +154,7 @@ def broken_log() -> Iterator[list[str]]:
 
 def logged(caplog: pytest.LogCaptureFixture, event: str) -> bool:
     """Return whether the event was logged. Check its level and its fields against the documentation page."""
-    page = (Path(__file__).parents[2] / "docs/durable-waits.md").read_text(encoding="utf-8")
+    page = (Path(__file__).parents[2] / "docs/scaling-out.md").read_text(encoding="utf-8")
     (row,) = re.findall(rf"^\| `{event}` \| (.*?) \| .*? \| (.*) \|$", page, re.MULTILINE)
     levels, fields = set(re.findall(r"[A-Z]{4,}", row[0])), set(re.findall(r"playai_\w+", row[1]))
     records = [record for record in caplog.records if getattr(record, "playai_event", None) == event]

@@ -67,7 +67,7 @@ from tests.support.faults import (
 )
 from tests.support.scripted import API_KEY, COMPLETED, JOB_ID, OTHER_ID, USER_ID, job_json
 
-PAGE = Path(__file__).parents[2] / "docs" / "reliability.md"
+PAGE = Path(__file__).parents[1] / "README.md"
 
 MAX_FAILURES = 3
 DONE_AFTER = 5.0

@@ -1,7 +1,7 @@
 """The fault matrix, as values: what may go wrong, at which moment, and what must hold.
 
 `MATRIX` is the one table of it, for waits; what follows while a job is created is derived from it, and `DOWNLOADS` is
-the same for audio. `test_fault_matrix` runs every cell, and sees that `docs/reliability.md` shows the same.
+the same for audio. `test_fault_matrix` runs every cell, and sees that `tests/README.md` shows the same.
 """
 
 from __future__ import annotations
@@ -500,7 +500,7 @@ DOWNLOADING = [
 ]
 
 
-# The same, as `docs/reliability.md` has it: each row's cells, as text.
+# The same, as `tests/README.md` has it: each row's cells, as text.
 
 
 def waits_in_words() -> list[list[str]]:
