@@ -96,9 +96,11 @@ bench: $(VENV)/.bench  ## Compare with other clients: short runs, under five min
 	$(BIN)/python -m bench.fleet --short
 	$(BIN)/python -m bench.cost --short
 
-plots: $(VENV)/.bench  ## Draw the plots of the documentation anew, in virtual time, and print their numbers; some two minutes
+plots: $(VENV)/.bench  ## Draw the plots of the documentation anew, in virtual time, and print their numbers; some ten minutes
+	$(BIN)/python -m bench.figures.limiters
 	$(BIN)/python -m bench.figures.pacing
 	$(BIN)/python -m bench.figures.pauses
+	$(BIN)/python -m bench.figures.sooner
 
 scale: $(VENV)/.developer  ## Measure processes on one quota, and durable waits; needs redis-server and PostgreSQL
 	$(BIN)/python -m bench.scale.shared_quota

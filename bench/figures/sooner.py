@@ -14,7 +14,7 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from bench.figures.figure import INK, LOOP, OURS, figure
+from bench.figures.figure import FONT_SIZE, INK, LOOP, OURS, figure
 from bench.sooner.__main__ import BOTH, COLD, FIXED, WARM, Row, measure
 from bench.sooner.runs import DEFAULT
 from tools.tables import table
@@ -30,7 +30,7 @@ PANELS: Mapping[tuple[str, str], tuple[str, Sequence[str]]] = {
 
 NAMES = {
     DEFAULT: "defaults",
-    COLD: "forecast, nothing seen yet",
+    COLD: "forecast, cold",
     WARM: "forecast",
     FIXED: 'counting="fixed"',
     BOTH: "forecast and fixed",
@@ -51,8 +51,7 @@ def lags(seeds: int, processes: int) -> dict[str, dict[str, float]]:
 
 def draw(by_panel: Mapping[str, Mapping[str, float]]) -> None:
     """Draw one panel below the other, with a bar for each arm."""
-    most = len(by_panel)
-    with figure(PICTURE, columns=most, height=2.6, width=9.0, rows=True) as all_axes:
+    with figure(PICTURE, panels=len(by_panel), height=1.8, rows=True) as all_axes:
         for axes, (title, by_arm) in zip(all_axes, by_panel.items(), strict=True):
             colors = [LOOP.color if arm == DEFAULT else OURS.color for arm in by_arm]
             bars = axes.barh(range(len(by_arm)), list(by_arm.values()), color=colors, height=0.6)
@@ -61,7 +60,7 @@ def draw(by_panel: Mapping[str, Mapping[str, float]]) -> None:
             axes.set_xlim(right=1.2 * max(by_arm.values()))
             axes.invert_yaxis()
             axes.tick_params(axis="y", length=0)
-            axes.set_title(title, loc="left", fontsize=10, weight="bold")
+            axes.set_title(title, loc="left", fontsize=FONT_SIZE, weight="bold")
             axes.set_xlabel("mean lag, s")
 
 
