@@ -74,9 +74,7 @@ class JobsApi:
         except ValueError:
             return None
 
-    def respond(
-        self, request: Request, now: float, *, create: bool = True, speech: Audio | None = None
-    ) -> Response:
+    def respond(self, request: Request, now: float, *, create: bool = True, speech: Audio | None = None) -> Response:
         """Return the response that the contract requires at loop time `now`.
 
         The order of the checks is that of an API gateway: the endpoint (404, 405), the credentials (401), the rate
