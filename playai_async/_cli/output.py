@@ -190,11 +190,6 @@ class Output:
         with contextlib.suppress(OSError):
             self.message(line)
 
-    def log(self, line: str) -> None:
-        """Write a line about a request to standard error, if the output is verbose and if that is possible."""
-        if self.verbose:
-            self.try_message(line)
-
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to standard output, at least 80 columns wide. The first two columns are left-aligned.
 

@@ -82,7 +82,7 @@ def _describe_audio(emulator: Emulator, *, speak: bool) -> str:
 
 def _log_request(output: Output, method: str, path: str, status: int | None, seconds: float) -> None:
     result = "no answer" if status is None else status
-    output.log(one_line(f"{method} {path} {result} {seconds:.3f} s"))
+    output.try_message(one_line(f"{method} {path} {result} {seconds:.3f} s"))
 
 
 @attrs.frozen
