@@ -17,13 +17,15 @@ help:  ## List the targets
 	@sed -n 's/^\([a-z]*\):.*## /\1\t/p' $(MAKEFILE_LIST)
 
 $(BIN)/python:
+	@echo "Creating $(VENV)"
 	@test -n "$(PYTHON)" || { echo "No Python 3.11 or newer was found: install one, or set PYTHON to it." >&2; exit 1; }
-	$(PYTHON) -m venv $(VENV)
+	@$(PYTHON) -m venv $(VENV)
 
 # What a user needs, and what a developer needs, each installed once and again when pyproject.toml changes, or the
 # version, which what is installed says, too.
 $(VENV)/.user: pyproject.toml playai_async/_version.py | $(BIN)/python
-	$(PIP) install --editable '.[cli]'
+	@echo "Installing playai-async and its dependencies into $(VENV): about half a minute, once"
+	@$(PIP) install --editable '.[cli]'
 	@touch $@
 
 $(VENV)/.developer: pyproject.toml $(VENV)/.user
@@ -32,8 +34,9 @@ $(VENV)/.developer: pyproject.toml $(VENV)/.user
 	@touch $@
 
 $(VENV)/.example: pyproject.toml $(VENV)/.user
-	$(PIP) install --upgrade 'pip>=25.1'
-	$(PIP) install --group examples --editable '.[cli,procrastinate,redis]'
+	@echo "Installing what the examples need into $(VENV): about half a minute, once"
+	@$(PIP) install --upgrade 'pip>=25.1'
+	@$(PIP) install --group examples --editable '.[cli,procrastinate,redis]'
 	@touch $@
 
 # What some targets need beyond that: the dependency group of the same name.
@@ -42,7 +45,7 @@ $(VENV)/.bench $(VENV)/.fuzz $(VENV)/.mutation $(VENV)/.release: $(VENV)/.%: pyp
 	@touch $@
 
 demo: $(VENV)/.user  ## Wait for a few dozen jobs on the emulator
-	$(BIN)/playai-async demo
+	@$(BIN)/playai-async demo
 
 example: $(VENV)/.example  ## Serve the example of a web backend on http://127.0.0.1:8000, or PORT=8001
 	$(BIN)/python -m examples.fastapi_backend --port $(PORT)

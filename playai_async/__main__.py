@@ -22,7 +22,7 @@ def main() -> int:
         if (error.name or "").partition(".")[0] not in _LIBRARIES:
             raise
         sys.stderr.write(
-            "playai-async: the command line needs the extra 'cli'; install it with: pip install 'playai-async[cli]'\n"
+            "playai-async: the command line needs the extra 'cli' (cyclopts and rich): pip install cyclopts rich\n"
         )
         return _USAGE
     except KeyboardInterrupt:

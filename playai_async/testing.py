@@ -21,7 +21,7 @@ try:
     import pytest_asyncio
 except ImportError as error:
     raise ImportError(
-        "playai_async.testing needs pytest and pytest-asyncio; install them with: pip install 'playai-async[testing]'"
+        "playai_async.testing needs the extra 'testing' (pytest and pytest-asyncio): pip install pytest pytest-asyncio"
     ) from error
 
 __all__ = ["playai_emulator", "playai_session"]

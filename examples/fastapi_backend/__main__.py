@@ -19,7 +19,7 @@ def main() -> int:
     parser.add_argument("--port", type=int, default=8000)
     port = parser.parse_args().port
     with asyncio.Runner() as runner:
-        emulator = Emulator()
+        emulator = Emulator(speak=True)
         try:
             if not os.environ.get("PLAYAI_API_KEY"):
                 runner.run(emulator.start())
@@ -30,9 +30,8 @@ def main() -> int:
                 }
                 if port:  # with port 0, the system chooses the port when the server starts
                     os.environ["WEBHOOK_BASE_URL"] = f"http://127.0.0.1:{port}"
-                print(
-                    "PLAYAI_API_KEY is not set: using an emulator, which returns a tune instead of speech.", flush=True
-                )
+                sound = "speech by espeak-ng" if emulator.speaks else "a tune; for speech, install espeak-ng"
+                print(f"PLAYAI_API_KEY is not set: using an emulator, which returns {sound}.", flush=True)
             # Without a timeout, a client that does not read would keep its connection open forever.
             config = uvicorn.Config(create_app(), port=port, timeout_graceful_shutdown=5)
             runner.run(Server(config).serve())

@@ -122,6 +122,9 @@ _Flag = Annotated[bool, Parameter(negative="")]
 _Verbose = _Flag
 _Text = Annotated[str | None, Parameter(allow_leading_hyphen=True)]
 
+# The shell completes the known values. Others are accepted, because the service decides.
+_Model: TypeAlias = Literal["PlayDialog", "Play3.0-mini"] | str  # noqa: PYI051 - for the shell
+_Format: TypeAlias = Literal["mp3", "wav", "ogg", "flac", "mulaw", "raw"] | str  # noqa: PYI051 - for the shell
 _MODEL = cast("str", attrs.fields(TtsParameters).model.default)
 
 
@@ -131,8 +134,8 @@ def _create(
     voice: str,
     text: _Text = None,
     file: _File = None,
-    model: str = _MODEL,
-    output_format: str | None = None,
+    model: _Model = _MODEL,
+    output_format: _Format | None = None,
     wait: _Flag = False,
     timeout: _Seconds | None = _POLLING.timeout,
     forecast: _Flag = False,
@@ -160,7 +163,7 @@ def _create(
         text: Text to speak.
         file: File with the text in UTF-8, or - for standard input.
         model: Model to use.
-        output_format: Audio format, such as mp3 or wav. If left out, the service chooses.
+        output_format: Audio format. If left out, the service chooses.
         wait: Wait until the job is done.
         timeout: Seconds to create the job and to wait for it. Downloads have no deadline.
         forecast: As for wait. It needs finished jobs to go by, so it does not change the wait for a single job.
@@ -272,6 +275,7 @@ def _emulate(
     burst: int | None = None,
     retry_after: Annotated[bool, Parameter(negative="")] = False,
     jobs: Annotated[int, Parameter(validator=Number(gte=0))] = 5,
+    speak: _Flag = False,
     verbose: _Verbose = False,
 ) -> _Command:
     """Run an emulator of the service on this machine, for tests and trials.
@@ -281,6 +285,7 @@ def _emulate(
 
     Usage examples:
 
+        playai-async emulate --speak
         playai-async emulate --quota 60 --create-quota 20
         playai-async emulate --quota 60 --limiter bucket --burst 20 --verbose
 
@@ -294,6 +299,7 @@ def _emulate(
         burst: Size of the token bucket, with --limiter bucket. If left out, it is the quota.
         retry_after: Send Retry-After with each 429. The real service does not promise this header.
         jobs: Number of test jobs. They finish 5 s apart.
+        speak: Speak the text of jobs that are created, with the program espeak-ng. Without it, the audio is a tune.
         verbose: Log each request to standard error.
     """
     if burst is not None and limiter != "bucket":
@@ -307,18 +313,20 @@ def _emulate(
             create_quota=create_quota,
             port=port,
             retry_after=retry_after,
+            speak=speak,
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return emulate(emulator, _standard_streams(verbose=verbose), jobs=jobs)
+    return emulate(emulator, _standard_streams(verbose=verbose), jobs=jobs, speak=speak)
 
 
 @app.command(name="demo")
 def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0, verbose: _Verbose = False) -> _Command:
     """Run a demo: wait for 28 jobs at once on the emulator.
 
-    Needs no API key and no network. Takes about 15 seconds. Shows the number of
-    requests and the lag: the time from the end of a job to the end of its wait.
+    Needs no API key and no network. Takes about 15 seconds, in which 5 minutes of
+    the service pass. Shows the number of requests and the lag, in seconds of the
+    service: the time from the end of a job to the end of its wait.
 
     Usage examples:
 
@@ -327,7 +335,7 @@ def _demo(*, jobs: _Jobs = 28, longest: _Seconds = 12.0, verbose: _Verbose = Fal
 
     Args:
         jobs: Number of jobs, up to 1,000.
-        longest: Seconds that the longest job takes.
+        longest: Seconds that the longest job takes in the demo; 20 times as many at the service.
         verbose: Log each request to standard error.
     """
     return demo(_standard_streams(verbose=verbose), jobs=jobs, longest=longest)

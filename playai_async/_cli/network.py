@@ -162,7 +162,7 @@ def _request_log(output: Output) -> AudioTraceConfig:
     def log(context: Any, request: Any, status: str, error: BaseException | None = None) -> None:
         seconds = asyncio.get_running_loop().time() - context.started
         reason = "" if error is None else f" ({_reason(error, seconds)})"
-        output.log(f"{request.method} {request.url.raw_path} {status} {seconds:.3f} s{reason}")
+        output.try_message(f"{request.method} {request.url.raw_path} {status} {seconds:.3f} s{reason}")
 
     config = AudioTraceConfig()
     config.on_request_start.append(on_start)

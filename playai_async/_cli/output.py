@@ -10,7 +10,10 @@ import contextlib
 import io
 import os
 import re
+import shlex
+import shutil
 import stat
+import sys
 from collections.abc import AsyncGenerator, Callable, Generator, Sequence
 from typing import IO, TypeAlias, cast
 
@@ -21,7 +24,16 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
 
-__all__ = ["Output", "Renderable", "help_console", "one_line", "progress_view", "writing_results"]
+__all__ = [
+    "Output",
+    "Renderable",
+    "format_seconds",
+    "help_console",
+    "one_line",
+    "program_name",
+    "progress_view",
+    "writing_results",
+]
 
 Renderable: TypeAlias = RenderableType
 """Something that rich can draw."""
@@ -39,6 +51,11 @@ _SIZE = re.compile(r"[1-9][0-9]{0,3}")
 _BAR_WIDTH = 24
 """Columns of the progress bar. It fits a terminal of 40 columns, with room for typed characters such as ^C."""
 
+_NAME = "playai-async"
+
+_WITHOUT_LINKS = {"", "dumb", "linux"}
+"""Values of TERM, for terminals that would print the escape sequence of a link."""
+
 _REFRESHES_PER_SECOND = 8
 """A slower display looks stuck, and a faster one flickers."""
 
@@ -47,6 +64,24 @@ def one_line(text: object) -> str:
     """Replace line breaks and terminal escape sequences, which a message of the service may contain, by spaces."""
     printable = "".join(character if character.isprintable() else " " for character in str(text))
     return " ".join(printable.split())
+
+
+def program_name() -> str:
+    """Return the name of this program for a command line that can be copied.
+
+    If the program was started by its path and is not on the search path, as in a checkout, this is the path.
+    """
+    path = sys.argv[0]
+    is_hidden = os.path.basename(path) == _NAME and shutil.which(_NAME) is None  # noqa: PTH119 - only the name is needed
+    return shlex.quote(path) if is_hidden else _NAME
+
+
+def format_seconds(seconds: float) -> str:
+    """Return a time in words, such as "1 min 12 s", without seconds from an hour on."""
+    minutes, rest = divmod(round(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    parts = ((hours, "h"), (minutes, "min"), (0 if hours else rest, "s"))
+    return " ".join(f"{count} {unit}" for count, unit in parts if count) or "0 s"
 
 
 class _ClosedStream(io.TextIOBase):
@@ -108,6 +143,7 @@ class Output:
         self._out = out or _ClosedStream()
         self._err = _console(err)
         self._progress: _LiveProgress | None = None
+        self._has_shortened = False
 
     def result(self, line: str) -> None:
         """Write a line to standard output and flush it.
@@ -119,6 +155,31 @@ class Output:
             self._out.write(line + "\n")
             self._out.flush()
 
+    def result_with_place(self, text: str, place: str, *, is_url: bool) -> None:
+        """Write a result and where its audio is, on a terminal in lines that do not wrap.
+
+        If they do not fit on one line of the terminal, the place gets a second line. There a URL is shortened, and is a
+        link to the full URL. A path is never shortened.
+
+        Raises:
+            OSError: The lines cannot be written, as in `result`.
+        """
+        line = f"{text} {place}"
+        columns = _console(self._out).width if self._out.isatty() else len(line)
+        if len(line) <= columns:
+            self.result(line)
+            return
+        shown = f"  {place}"
+        shortens = is_url and len(shown) > columns
+        if shortens:
+            shown = f"{shown[: columns - 3]}..."
+            if os.environ.get("TERM", "") not in _WITHOUT_LINKS:
+                shown = f"\x1b]8;;{place}\x1b\\{shown}\x1b]8;;\x1b\\"
+        self.result(f"{text}\n{shown}")
+        if shortens and not self._has_shortened:
+            self._has_shortened = True
+            self.try_message("Long URLs are shortened on a terminal. Full URLs: --json, or a pipe (| cat).")
+
     def message(self, line: str) -> None:
         """Write a line to standard error, above the progress display."""
         with self._progress_hidden():
@@ -128,11 +189,6 @@ class Output:
         """Write a line to standard error, if that is possible."""
         with contextlib.suppress(OSError):
             self.message(line)
-
-    def log(self, line: str) -> None:
-        """Write a line about a request to standard error, if the output is verbose and if that is possible."""
-        if self.verbose:
-            self.try_message(line)
 
     def table(self, columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
         """Write a table to standard output, at least 80 columns wide. The first two columns are left-aligned.

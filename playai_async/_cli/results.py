@@ -8,8 +8,9 @@ from __future__ import annotations
 import contextlib
 import errno
 import json
+import math
 import os
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import TypeAlias
 from uuid import UUID
@@ -17,12 +18,12 @@ from uuid import UUID
 import attrs
 
 from playai_async._cli.errors import ExitCode, redact
-from playai_async._cli.output import Output, Renderable, one_line, progress_view
+from playai_async._cli.output import Output, Renderable, format_seconds, one_line, progress_view
 from playai_async._exceptions import PlayAIError, WaitTimeoutError
 from playai_async._models import Completed, Failed, TtsJob
 from playai_async._telemetry.stats import SessionStats
 
-__all__ = ["JobCounts", "Outcome", "OutcomeRecorder", "Reporter", "exit_code_of", "id_of"]
+__all__ = ["JobCounts", "Outcome", "OutcomeRecorder", "Reporter", "Stopwatch", "exit_code_of", "id_of"]
 
 Outcome: TypeAlias = TtsJob | PlayAIError | OSError
 """A finished job, or the error that ended its wait or its download."""
@@ -102,8 +103,12 @@ class Reporter:
             # json.dumps returns ASCII, which every locale can encode.
             self.output.result(json.dumps(outcome.to_dict()))
         else:
-            location = "" if not isinstance(outcome.output, Completed) else f" {file or outcome.output.url}"
-            self.output.result(one_line(f"{outcome.id} {outcome.output.status}{location}"))
+            text = one_line(f"{outcome.id} {outcome.output.status}")
+            if isinstance(outcome.output, Completed):
+                place = one_line(outcome.output.url if file is None else file)
+                self.output.result_with_place(text, place, is_url=file is None)
+            else:
+                self.output.result(text)
 
 
 def _describe(error: PlayAIError | OSError) -> str:
@@ -133,6 +138,33 @@ def _reason_of(error: PlayAIError) -> str:
     return f"{reason} ({os.strerror(code)})"
 
 
+@attrs.frozen
+class Stopwatch:
+    """The elapsed and the remaining time of a command, for the progress display.
+
+    Args:
+        clock: Returns the time in seconds.
+        started: When the command started.
+        timeout: Seconds until the command stops waiting, or None for no deadline.
+        speed: How many seconds to show for each second that passes. The demo runs faster than the service.
+    """
+
+    clock: Callable[[], float]
+    started: float
+    timeout: float | None = None
+    speed: float = 1.0
+
+    def describe(self) -> str:
+        """Return the elapsed time and the time until the timeout in words."""
+        elapsed = self.clock() - self.started
+        text = f"{format_seconds(math.floor(elapsed * self.speed))} elapsed"
+        if self.timeout is None:
+            return text
+        # With downloads, which have no deadline, a command may run past its timeout.
+        left = max(0.0, self.timeout - elapsed)
+        return f"{text}, {format_seconds(math.ceil(left * self.speed))} until the timeout"
+
+
 @attrs.define
 class JobCounts:
     """Counts jobs for the progress display.
@@ -143,8 +175,10 @@ class JobCounts:
         failed: Failed jobs.
         errors: Jobs whose wait or download ended with an error.
         downloading: Running downloads, or None if nothing is downloaded.
+        stopped: Downloads that were cancelled.
         received: Bytes of audio received.
         job: The text to show for a single job, or None if there may be several.
+        stopwatch: The time to show, or None if it is of no interest.
     """
 
     total: int
@@ -152,8 +186,10 @@ class JobCounts:
     failed: int = 0
     errors: int = 0
     downloading: int | None = None
+    stopped: int = 0
     received: int = 0
     job: str | None = None
+    stopwatch: Stopwatch | None = None
 
     def add(self, outcome: Outcome) -> None:
         """Count one job."""
@@ -170,24 +206,45 @@ class JobCounts:
         """Number of jobs with an outcome."""
         return self.completed + self.failed + self.errors
 
+    @property
+    def waiting(self) -> int:
+        """Number of jobs that are not done, as far as is known."""
+        return self.total - self.done - (self.downloading or 0) - self.stopped
+
+    def describe_interruption(self) -> str:
+        """Return what goes on and what was stopped, once the command was interrupted."""
+        going_on = f"{self.waiting} job{' goes' if self.waiting == 1 else 's go'} on"
+        if not self.stopped:
+            return going_on
+        return f"{going_on}, {self.stopped} download{' was' if self.stopped == 1 else 's were'} stopped"
+
     def view(self, stats: SessionStats) -> Renderable:
-        """Draw the jobs, the requests and the pacing of the session."""
-        waiting = self.total - self.done - (self.downloading or 0)
+        """Draw the jobs, the time, the requests and the pacing of the session."""
         lines = [] if self.job is None else [("Job", self.job)]
         lines += [
-            ("Jobs", f"{waiting} waiting, {self.completed} completed, {self.failed} failed, {self.errors} errors")
+            ("Jobs", f"{self.waiting} waiting, {self.completed} completed, {self.failed} failed, {self.errors} errors")
         ]
         if self.downloading is not None:  # a separate line: with thousands of jobs the line above is full
             lines += [("Audio", f"{self.downloading} downloading, {self.received / _MEGABYTE:.1f} MB received")]
+        if self.stopwatch is not None:
+            lines += [("Time", self.stopwatch.describe())]
         requests = f"{stats.requests} sent, {stats.throttled} rate limited (429)"
         if stats.transient_failures:
             requests += f", {stats.transient_failures} failed"
-        pacing = "quota unknown" if stats.quota is None else f"quota {stats.quota} per window"
-        pacing += f"; {stats.queued} queued"
-        if stats.pause_reason is not None:
-            pacing = f"{stats.pause_reason} for {stats.paused_for:.1f} s; {pacing}"
-        lines += [("Requests", requests), ("Pacing", pacing)]
+        speed = 1.0 if self.stopwatch is None else self.stopwatch.speed
+        lines += [("Requests", requests), ("Pacing", _describe_pacing(stats, speed))]
         return progress_view(done=self.done, total=self.total, lines=lines)
+
+
+def _describe_pacing(stats: SessionStats, speed: float) -> str:
+    """Say which limit the session keeps to, or why and for how long it sends nothing, and how many requests are due."""
+    if stats.pause_reason is None:
+        state = "no limit known" if stats.quota is None else f"{stats.quota} requests per window"
+    else:
+        state = "rate limited" if stats.pause_reason == "throttled" else "service not available"
+        pause = format_seconds(math.ceil(stats.paused_for * speed))
+        state += f", next request in {pause}" if stats.paused_for else ", trying one request"
+    return f"{state}; {stats.queued} due"
 
 
 @attrs.define

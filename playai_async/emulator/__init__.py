@@ -27,7 +27,8 @@ so connection pools, timeouts, disconnects and downloads are tested as well. It 
 
 **The audio origin** is a second server on another port, like an object store. It serves a WAV file for each
 completed job, under signed links that expire, and supports ranges. It checks no credentials and has no quota. Each
-response with a completed job has a new link.
+response with a completed job has a new link. The sound is a tune, or with `Emulator(speak=True)` the text of the job,
+spoken by the program espeak-ng.
 
 **Webhooks**: when a job with a `webHookUrl` completes or fails, the emulator calls that URL, if it is on loopback.
 Calls run in the background and disturb nothing; `stop()` cancels them. `webhook_calls` has the latest ones.

@@ -17,11 +17,13 @@ from aiohttp import web
 from playai_async.emulator._faults import Fault, FaultPlan, Status, apply_fault
 from playai_async.emulator._http import Listener, read_body, send_response
 from playai_async.emulator._request_log import Arrival, EmulatorStats, RequestLog
+from playai_async.emulator._service.audio import Audio
 from playai_async.emulator._service.audio_origin import AudioOrigin, SignedLinks
 from playai_async.emulator._service.jobs import DEFAULT_JOB_INPUT, Job
 from playai_async.emulator._service.jobs_api import JobsApi
 from playai_async.emulator._service.limiters import LimiterKind, make_limiter
 from playai_async.emulator._service.messages import Endpoint, Request
+from playai_async.emulator._speech import Speaker
 from playai_async.emulator._validation import (
     check_count,
     check_credential,
@@ -61,7 +63,13 @@ class Emulator:
     method 405, a link that is forged, expired or of no job 403, no audio (yet) 404. Then the file is sent, or one range
     of it. The audio is always a WAV file (16-bit PCM, mono), whatever `outputFormat` requests. Its sample rate is the
     requested `sampleRate` if that is valid, else 24,000 Hz. 15 characters of text make one second of audio; the minimum
-    is a tenth of a second.
+    is a tenth of a second. The sound is a tune. With `speak`, it is the text of a created job, spoken in English by
+    espeak-ng at 22,050 Hz. Then the response to the request that creates the job waits until the text has been spoken,
+    usually for a few hundredths of a second. There is still the tune if espeak-ng is not installed, fails or takes
+    longer than ten seconds, if the text has more than 5,000 characters, and once the emulator keeps two hours of
+    speech in memory. Jobs of `add_job` have the tune.
+
+    A created job whose voice is `no-such-voice` fails.
 
     Args:
         quota: Status requests that each API key may send in a window; further requests get 429. None: unlimited.
@@ -87,6 +95,8 @@ class Emulator:
         port: The port of the API; 0: a free port, which is kept over restarts.
         audio_port: The port of the audio origin; 0: likewise.
         history: How many arrivals to keep for each origin, and how many calls of webhooks.
+        speak: Whether to speak the texts of created jobs, if the program espeak-ng is installed. It runs in a process
+            and in real time, so it is not for tests in virtual time.
 
     Raises:
         TypeError: An argument, or a value assigned to a property, has the wrong type.
@@ -111,6 +121,7 @@ class Emulator:
         port: int = 0,
         audio_port: int = 0,
         history: int = 10_000,
+        speak: bool = False,
     ) -> None:
         check_seconds("window", window, zero=False)
         check_seconds("phase", phase)
@@ -134,6 +145,7 @@ class Emulator:
         self._log = RequestLog(history)
         self._audio_log = RequestLog(history)
         self._on_request: OnRequest | None = None
+        self._speaker = Speaker() if speak else None
         self._faults = FaultPlan()
         self._release = asyncio.Event()
         handle_api = partial(self._handle, self._jobs_api, self._log)
@@ -212,6 +224,11 @@ class Emulator:
     def audio_url(self) -> str:
         """The URL of the audio origin; it raises the same errors as `base_url`."""
         return self._audio_listener.url
+
+    @property
+    def speaks(self) -> bool:
+        """Whether the texts of created jobs are spoken: it was asked for, and espeak-ng is installed."""
+        return self._speaker is not None and self._speaker.available
 
     @property
     def quota(self) -> int | None:
@@ -415,12 +432,13 @@ class Emulator:
             log.on_body(serial, body or b"")
             fault = self._faults.take(endpoint, job_id)
             received = Request(method, path, request.query, headers, body)
+            speech = await self._spoken(origin, received)
             now = asyncio.get_running_loop().time()
             if isinstance(origin, AudioOrigin):
                 usual = origin.respond(received, now)
             else:
                 # Status stands for a service that fails before it does anything.
-                usual = origin.respond(received, now, create=not isinstance(fault, Status))
+                usual = origin.respond(received, now, create=not isinstance(fault, Status), speech=speech)
             response = apply_fault(fault, usual, endpoint=endpoint, job_id=job_id, now=now)
             sent = await send_response(request, response, fault, self._release)
             status = sent.status
@@ -432,3 +450,10 @@ class Emulator:
                 self._on_request(method, request.raw_path.partition("?")[0], status, seconds)
             if usual is not None and usual.on_end is not None:
                 usual.on_end(asyncio.get_running_loop().time())
+
+    async def _spoken(self, origin: JobsApi | AudioOrigin, request: Request) -> Audio | None:
+        """Return the speech for a request that creates a job, if texts are spoken."""
+        if self._speaker is None or isinstance(origin, AudioOrigin):
+            return None
+        text = origin.spoken_text(request)
+        return None if text is None else await self._speaker.speak(text)

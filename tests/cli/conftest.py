@@ -21,6 +21,8 @@ from playai_async.emulator import Emulator
 KEY = "sk-4711-open-sesame"
 USER = "user-0815-behind-the-curtain"
 _SETTING = re.compile(r"PLAYAI_|.*_PROXY$", re.IGNORECASE)
+LINK = re.compile(r"\x1b\]8;;([^\x1b]*)\x1b\\")
+"""What begins a link, or ends one, on a terminal."""
 PROGRAM = [sys.executable, "-W", "error", "-m", "playai_async"]
 
 
@@ -33,7 +35,7 @@ class Terminal(io.StringIO):
     def shows(self) -> list[str]:
         """Return the lines on the screen. Understands line feeds, moves up and erased lines."""
         lines, row, column = [""], 0, 0
-        for token in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", self.getvalue()):
+        for token in re.findall(r"\x1b\[[?\d;]*[A-Za-z]|\r|\n|[^\x1b\r\n]+", LINK.sub("", self.getvalue())):
             if token == "\n":
                 row, column = row + 1, 0
                 lines += [""] * (row + 1 - len(lines))

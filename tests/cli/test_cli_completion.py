@@ -59,7 +59,8 @@ def test_bash_completes_commands_options_and_paths(shell: Shell, home: Path) -> 
     asked = """
 . "$1"
 for words in "playai-async cr" "playai-async create --vo" "playai-async wait --down" \\
-    "playai-async create --file sto" "playai-async create --download aud" "playai-async wait --download aud"; do
+    "playai-async create --file sto" "playai-async create --model Play3" "playai-async create --output-format mu" \\
+    "playai-async create --download aud" "playai-async wait --download aud"; do
     COMP_WORDS=($words) COMP_CWORD=$((${#COMP_WORDS[@]} - 1)) COMPREPLY=()
     _playai_async
     echo "${COMPREPLY[@]}"
@@ -73,7 +74,7 @@ done
         timeout=30,
         cwd=home,
     )
-    completed = ["create", "--voice", "--download", "story.txt", "audio", "audio"]
+    completed = ["create", "--voice", "--download", "story.txt", "Play3.0-mini", "mulaw", "audio", "audio"]
     assert (answer.stdout.split(), answer.stderr) == (completed, "")
 
 

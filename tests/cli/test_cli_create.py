@@ -159,7 +159,8 @@ async def test_an_error_that_names_the_job_prints_the_wait_command(
     assert (result.status, result.out) == (3, "")
     assert result.err.splitlines() == [
         f"{job}: The reply is not a job.",
-        f"playai-async: job {job} was created; to wait for it: playai-async wait {job}",
+        f"playai-async: job {job} was created; to wait for it:",
+        f"  playai-async wait {job}",
     ]
 
 
@@ -197,10 +198,11 @@ async def test_a_timeout_prints_the_id_and_the_wait_command(emulator: Emulator, 
         emulator.set_output(job, NEVER)
         result = await command
     assert (result.status, result.out) == (4, "")
-    line, hint = result.err.splitlines()
+    line, hint, wait_command = result.err.splitlines()
     assert str(job) in line
     assert "it goes on" in line
-    assert hint == f"playai-async: job {job} was created; to wait for it: playai-async wait {job}"
+    assert hint == f"playai-async: job {job} was created; to wait for it:"
+    assert wait_command == f"  playai-async wait {job}"
 
 
 @pytest.mark.parametrize("endpoint", ["status", "audio"])
@@ -211,10 +213,10 @@ async def test_an_error_after_the_creation_prints_the_id(
     emulator.inject(Status(403), times=None, endpoint=endpoint)
     result = await shell.run(*SHORT, "--download", tmp_path)
     assert (result.status, result.out) == (3, "")
-    line, hint = result.err.splitlines()
+    line, _, hint = result.err.splitlines()
     (job,) = emulator.jobs
     assert str(job) in line
-    assert hint.endswith(f": playai-async wait {job} --download {tmp_path}")
+    assert hint == f"  playai-async wait {job} --download {tmp_path}"
 
 
 async def test_an_interrupted_wait_prints_the_wait_command(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
@@ -223,9 +225,10 @@ async def test_an_interrupted_wait_prints_the_wait_command(emulator: Emulator, s
         emulator.set_output(job, NEVER)
         await asyncio.sleep(5)
         await interrupt(command)
-    (line,) = shell.err.getvalue().splitlines()
-    assert line.startswith(f"playai-async: job {job} keeps running; ")
-    assert line.endswith(f": playai-async wait {job} --download '{tmp_path}/to  here'")
+    assert shell.err.getvalue().splitlines() == [
+        f"playai-async: job {job} goes on; to wait for it:",
+        f"  playai-async wait {job} --download '{tmp_path}/to  here'",
+    ]
     assert shell.out.getvalue() == ""
 
 
@@ -277,7 +280,8 @@ async def test_an_id_that_cannot_be_written_goes_to_standard_error(
         await shell.run(*SHORT, *options)
     job = emulator.jobs[0]
     assert shell.err.getvalue().splitlines() == [
-        f"playai-async: job {job} was created; to wait for it: playai-async wait {job}"
+        f"playai-async: job {job} was created; to wait for it:",
+        f"  playai-async wait {job}",
     ]
 
 
@@ -289,7 +293,8 @@ async def test_progress_shows_the_job(emulator: Emulator, shell: Shell) -> None:
     await asyncio.sleep(5)
     before = err.lines()
     assert before[1:3] == ["Job being created", "Jobs 1 waiting, 0 completed, 0 failed, 0 errors"]
-    assert before[4].startswith("Pacing throttled for ")
+    assert before[3] in {f"Time {at} s elapsed, 9 min {60 - at} s until the timeout" for at in (4, 5)}
+    assert before[5].startswith("Pacing rate limited, next request in ")
     await until(lambda: emulator.jobs)
     (job,) = emulator.jobs
     emulator.set_output(job, NEVER)

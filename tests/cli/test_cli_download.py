@@ -217,7 +217,7 @@ async def test_each_line_is_flushed_at_once(emulator: Emulator, shell: Shell, tm
 
 
 async def test_an_interruption_keeps_complete_files(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
-    """It leaves no partial file and no task."""
+    """It leaves no partial file and no task, and says what it stopped."""
     quick, slow, endless = emulator.add_job(), emulator.add_job(), emulator.add_job(float("inf"))
     emulator.inject(Slow(60), job_id=slow, endpoint="audio")
     command = asyncio.create_task(shell.run("wait", quick, slow, endless, "--download", tmp_path))
@@ -227,7 +227,9 @@ async def test_an_interruption_keeps_complete_files(emulator: Emulator, shell: S
     with pytest.raises(asyncio.CancelledError):
         await command
     assert files_in(tmp_path) == named([quick])
-    assert shell.err.getvalue() == ""
+    assert shell.err.getvalue() == (
+        "playai-async: interrupted; 1 job goes on, 1 download was stopped; to wait again, repeat the command\n"
+    )
 
 
 async def test_a_broken_pipe_cancels_the_other_downloads(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
@@ -252,8 +254,8 @@ async def test_progress_counts_downloads_and_bytes(emulator: Emulator, shell: Sh
     shown = err.lines()
     await command
     size = len(emulator.audio_of(jobs[0]))
-    assert shown[-4] == "Jobs 1 waiting, 1 completed, 0 failed, 1 errors"
-    audio, downloading, under_way, received, *_ = shown[-3].replace(",", "").split()
+    assert shown[-5] == "Jobs 1 waiting, 1 completed, 0 failed, 1 errors"
+    audio, downloading, under_way, received, *_ = shown[-4].replace(",", "").split()
     assert (audio, downloading, under_way) == ("Audio", "1", "downloading")
     assert float(received) == pytest.approx(1.5 * size / 1e6, rel=0.1)
     assert len(err.lines()) == 1

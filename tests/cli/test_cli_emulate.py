@@ -3,6 +3,7 @@
 import asyncio
 import re
 import shlex
+import shutil
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -46,6 +47,7 @@ async def test_it_prints_settings_and_test_jobs(shell: Shell, no_settings: None)
         address = lines[0].partition("=")[2]
         messages = shell.err.getvalue().splitlines()
         assert messages[:2] == [f"The emulator (not the real service) listens on {address}", "Press Ctrl-C to stop."]
+        assert messages[2] == "The audio is a tune. To hear the text instead, add --speak."
         assert messages[-1] == "To wait for a test job: playai-async wait ID"
         assert max(map(len, messages)) <= 80
 
@@ -100,7 +102,7 @@ async def test_verbose_logs_each_request(
         assert (await Shell(monkeypatch).run(*create)).status == 0
         async with aiohttp.ClientSession() as http:
             assert (await http.get(f"{url}/%0A%1b[31m?key=secret")).status == 404
-    requests = shell.err.getvalue().splitlines()[4:]
+    requests = shell.err.getvalue().splitlines()[5:]
     assert all(re.fullmatch(r"[A-Z]+ /\S* \d{3} \d+\.\d{3} s", request) for request in requests)
     shown = [request.split()[0:3:2] for request in requests]
     assert [shown[0], *shown[-3:]] == [["POST", "201"], ["GET", "200"], ["GET", "200"], ["GET", "404"]]
@@ -132,6 +134,23 @@ async def test_its_create_command_works(shell: Shell, monkeypatch: pytest.Monkey
         result = await Shell(monkeypatch).run(*shlex.split(hint))
     assert result.status == 0
     assert result.out.split()[2] == f"out/{files_in(tmp_path / 'out')[0]}"
+
+
+@pytest.mark.parametrize(
+    ("found", "message"),
+    [
+        ("/usr/bin/espeak-ng", "The audio of jobs that you create is their text, spoken by espeak-ng."),
+        (None, "espeak-ng is not installed, so the audio is a tune. Debian: apt install espeak-ng"),
+    ],
+    ids=["installed", "not installed"],
+)
+async def test_speak_says_whether_there_is_speech(
+    shell: Shell, monkeypatch: pytest.MonkeyPatch, found: str | None, message: str
+) -> None:
+    """And how to get it."""
+    monkeypatch.setattr(shutil, "which", lambda _: found)
+    async with emulating(shell, "--speak", "--jobs", 0):
+        assert shell.err.getvalue().splitlines()[2] == message
 
 
 async def test_create_requests_have_their_own_quota(

@@ -16,9 +16,10 @@ import pytest
 
 from playai_async import SessionStats
 from playai_async._cli.output import Output, Renderable, progress_view
-from playai_async._cli.results import JobCounts
-from playai_async.emulator import Emulator, Status
-from tests.cli.conftest import KEY, USER, Broken, Shell, Terminal
+from playai_async._cli.results import JobCounts, Stopwatch
+from playai_async._telemetry.events import PauseReason
+from playai_async.emulator import Emulator, Slow, Status
+from tests.cli.conftest import KEY, LINK, USER, Broken, Shell, Terminal
 
 pytestmark = pytest.mark.looptime
 
@@ -41,11 +42,11 @@ async def test_progress_counts_states_and_requests(emulator: Emulator, shell: Sh
         shown = err.lines()
         sent = emulator.stats.requests
     assert shown[0].startswith("PlayAI answered 404 for job")
-    assert re.fullmatch(r"3 of 4 +━+[╸╺]?━*", shown[-4])
-    assert shown[-3] == "Jobs 1 waiting, 1 completed, 1 failed, 1 errors"
+    assert re.fullmatch(r"3 of 4 +━+[╸╺]?━*", shown[-5])
+    assert shown[-4] == "Jobs 1 waiting, 1 completed, 1 failed, 1 errors"
     # A poll may have been sent since the last refresh.
     assert shown[-2] in {f"Requests {drawn} sent, 0 rate limited (429)" for drawn in (sent - 1, sent)}
-    assert shown[-1] == "Pacing quota unknown; 0 queued"
+    assert shown[-1] == "Pacing no limit known; 0 due"
 
 
 async def test_progress_shows_a_pause(emulator: Emulator, shell: Shell) -> None:
@@ -58,10 +59,38 @@ async def test_progress_shows_a_pause(emulator: Emulator, shell: Shell) -> None:
         await asyncio.sleep(10)
         second = err.lines()[-1]
         await asyncio.sleep(30)
-    pause = re.compile(r"Pacing throttled for ([\d.]+) s; quota unknown; 1 queued")
-    left = [float(match[1]) for match in map(pause.fullmatch, (first, second)) if match]
-    assert 29 < left[0] < 32.2
-    assert left[0] - left[1] == pytest.approx(10, abs=0.15)
+    pause = re.compile(r"Pacing rate limited, next request in (\d+) s; 1 due")
+    left = [int(match[1]) for match in map(pause.fullmatch, (first, second)) if match]
+    assert 29 < left[0] < 33
+    assert left[0] - left[1] == pytest.approx(10, abs=1)
+
+
+@pytest.mark.parametrize(
+    ("paused_for", "reason", "quota", "words"),
+    [
+        (0.0, None, 60, "60 requests per window; 2 due"),
+        (11.2, "throttled", 60, "rate limited, next request in 12 s; 2 due"),
+        (0.0, "throttled", None, "rate limited, trying one request; 2 due"),
+        (61.0, "outage", None, "service not available, next request in 1 min 1 s; 2 due"),
+    ],
+)
+async def test_progress_says_what_the_session_waits_for(
+    paused_for: float, reason: PauseReason | None, quota: int | None, words: str
+) -> None:
+    """In words: after a 429, while a first request tries whether it is over, and in an outage."""
+    stats = SessionStats(9, 0, 0, 9, 9, 0, paused_for, quota, queued=2, pause_reason=reason)
+    err = Terminal()
+    async with Output(None, err).show_progress(lambda: JobCounts(9).view(stats)):
+        assert err.lines()[-1] == f"Pacing {words}"
+
+
+async def test_a_timeout_that_has_passed_is_shown_as_0_s(emulator: Emulator, shell: Shell, tmp_path: Path) -> None:
+    """A download may run past it."""
+    shell.err = err = Terminal()
+    emulator.inject(Slow(60), endpoint="audio")
+    async with waiting(shell, emulator.add_job(), "--timeout", 30, "--download", tmp_path):
+        await asyncio.sleep(50)
+        assert err.lines()[-3].endswith(" elapsed, 0 s until the timeout")
 
 
 async def test_progress_is_removed_at_the_end(emulator: Emulator, shell: Shell) -> None:
@@ -81,8 +110,11 @@ async def test_results_and_progress_share_a_terminal(emulator: Emulator, shell: 
     async with waiting(shell, *jobs):
         await asyncio.sleep(20)
         shown = terminal.lines()
-        assert [line.split()[0] for line in shown] == [str(jobs[0]), str(jobs[1]), "2", "Jobs", "Requests", "Pacing"]
-    assert [line.split()[:2] for line in terminal.lines()] == [[str(job), "COMPLETED"] for job in jobs]
+        results, progress = shown[:-5], shown[-5:]
+        assert [line.split()[0] for line in progress] == ["2", "Jobs", "Time", "Requests", "Pacing"]
+    finished = [line.split() for line in terminal.lines() if "COMPLETED" in line]
+    assert finished == [[str(job), "COMPLETED"] for job in jobs]
+    assert [line.split() for line in results if "COMPLETED" in line] == finished[:2]
 
 
 async def test_results_go_to_standard_output_only(emulator: Emulator, shell: Shell) -> None:
@@ -109,8 +141,8 @@ async def test_a_log_message_stands_above_progress(
         await asyncio.sleep(5)
         shown = err.lines()
         emulator.set_output(job, None)
-    assert " ".join(shown[:-4]).startswith(f"Job {job} has a status that the contract does not list: 'QUEUED'")
-    assert [line.split()[0] for line in shown[-4:]] == ["0", "Jobs", "Requests", "Pacing"]
+    assert " ".join(shown[:-5]).startswith(f"Job {job} has a status that the contract does not list: 'QUEUED'")
+    assert [line.split()[0] for line in shown[-5:]] == ["0", "Jobs", "Time", "Requests", "Pacing"]
 
 
 @pytest.mark.parametrize("variable", ["FORCE_COLOR", "TTY_COMPATIBLE"])
@@ -214,7 +246,7 @@ async def test_progress_fits_a_narrow_terminal(
     async with waiting(shell, emulator.add_job(5)):
         await asyncio.sleep(3)
         shown = [line.rstrip() for line in err.shows() if line.strip()]
-    assert len(shown) == 4
+    assert len(shown) == 5
     assert all(len(line) <= 40 for line in shown)
     assert re.fullmatch(r"Jobs      1 waiting, .*…", shown[1])
 
@@ -267,7 +299,14 @@ async def test_ninety_thousand_jobs_fit_80_columns(monkeypatch: pytest.MonkeyPat
     monkeypatch.setenv("COLUMNS", "80")
     err = Terminal()
     counts = JobCounts(
-        99_999, completed=30_000, failed=20_000, errors=10_000, downloading=32, received=10**13, job=str(USER)
+        99_999,
+        completed=30_000,
+        failed=20_000,
+        errors=10_000,
+        downloading=32,
+        received=10**13,
+        job=str(USER),
+        stopwatch=Stopwatch(lambda: 86_399.0, 0.0, 172_800.0),
     )
     stats = SessionStats(
         requests=999_999,
@@ -283,9 +322,52 @@ async def test_ninety_thousand_jobs_fit_80_columns(monkeypatch: pytest.MonkeyPat
     )
     async with Output(None, err).show_progress(lambda: counts.view(stats)):
         shown = [line.rstrip() for line in err.shows() if line.strip()]
-    assert [line.split()[0] for line in shown] == ["60000", "Job", "Jobs", "Audio", "Requests", "Pacing"]
+    assert [line.split()[0] for line in shown] == ["60000", "Job", "Jobs", "Audio", "Time", "Requests", "Pacing"]
     assert shown[2].endswith(" 39967 waiting, 30000 completed, 20000 failed, 10000 errors")
     assert shown[3].endswith(" 32 downloading, 10000000.0 MB received")
-    assert shown[5].endswith("; 99999 queued")
+    assert shown[4].endswith(" 23 h 59 min elapsed, 24 h until the timeout")
+    assert shown[6].endswith(" rate limited, next request in 24 h; 99999 due")
     assert max(map(len, shown)) <= 80
     assert not any("…" in line for line in shown)
+
+
+PLACE = f"https://files.example/{'x' * 20}.wav?Signature={'y' * 60}"
+
+
+def shown_result(monkeypatch: pytest.MonkeyPatch, place: str, *, is_url: bool, term: str = "xterm") -> Terminal:
+    """Return a terminal of 80 columns with a result of 46 columns and its place."""
+    monkeypatch.setenv("COLUMNS", "80")
+    monkeypatch.setenv("TERM", term)
+    terminal = Terminal()
+    output = Output(terminal, terminal)
+    for _ in range(2):
+        output.result_with_place(f"{USER:36} COMPLETED", place, is_url=is_url)
+    return terminal
+
+
+@pytest.mark.parametrize("term", ["xterm", "dumb", "linux"])
+def test_a_long_url_is_shortened_on_a_terminal(monkeypatch: pytest.MonkeyPatch, term: str) -> None:
+    """On a second line, which links to the full URL where the terminal knows links. A message says so, once."""
+    terminal = shown_result(monkeypatch, PLACE, is_url=True, term=term)
+    lines = [line.rstrip() for line in terminal.shows()]
+    assert lines[:2] == [f"{USER:36} COMPLETED", f"  {PLACE[:75]}..."]
+    assert lines[2] == "Long URLs are shortened on a terminal. Full URLs: --json, or a pipe (| cat)."
+    assert lines[3:5] == lines[:2]
+    assert max(map(len, lines)) <= 80
+    assert LINK.findall(terminal.getvalue()) == ([PLACE, "", PLACE, ""] if term == "xterm" else [])
+
+
+def test_a_long_path_is_not_shortened(monkeypatch: pytest.MonkeyPatch) -> None:
+    """It has a line alone, so that it can be copied; it wraps only if it is longer than a line."""
+    for length in (40, 100):
+        path = "a/" + "x" * length
+        assert shown_result(monkeypatch, path, is_url=False).shows()[:2] == [f"{USER:36} COMPLETED", f"  {path}"]
+
+
+def test_a_result_that_fits_stays_on_one_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on anything but a terminal, whatever its length is."""
+    place = "x" * (80 - 47)
+    assert shown_result(monkeypatch, place, is_url=True).shows()[0] == f"{USER:36} COMPLETED {place}"
+    out = io.StringIO()
+    Output(out, None).result_with_place("done", PLACE, is_url=True)
+    assert out.getvalue() == f"done {PLACE}\n"

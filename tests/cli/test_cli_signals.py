@@ -65,7 +65,7 @@ def test_ctrl_c_ends_a_wait_at_once() -> None:
             assert process.wait(SECONDS) == 130
             assert time.monotonic() - began < AT_ONCE
         assert waiting.stdout.read() == ""
-        assert waiting.stderr.read() == ""
+        assert waiting.stderr.read() == ("playai-async: interrupted; 3 jobs go on; to wait again, repeat the command\n")
         assert server.stderr
         assert "Traceback" not in server.stderr.read()
 
@@ -76,10 +76,13 @@ def test_ctrl_c_ends_a_wait_at_once() -> None:
 def test_a_signal_ends_a_download_and_removes_the_partial_file(
     tmp_path: Path, command: str, number: signal.Signals
 ) -> None:
-    """At once. `create` prints the job id."""
+    """At once. The last line says what goes on; for `create`, it is the command to wait for the job."""
     errors, job = asyncio.run(_interrupted_in_a_download(command, tmp_path, number))
     assert files_in(tmp_path) == []
-    assert errors.count("\n") == errors.count(f"playai-async wait {job} --download ") == int(command == "create")
+    if command == "create":
+        assert errors.splitlines()[1].startswith(f"  playai-async wait {job} --download ")
+    else:
+        assert "interrupted; 0 jobs go on, 1 download was stopped; " in errors
 
 
 async def _interrupted_in_a_download(command: str, directory: Path, number: signal.Signals) -> tuple[str, UUID]:
@@ -106,7 +109,7 @@ def test_a_signal_during_create_wait_prints_the_wait_command(number: signal.Sign
     """The job was paid for."""
     status, out, errors, job = asyncio.run(_signalled_in_a_wait(number, seconds=SECONDS))
     assert (status, out) == (SIGNALS[number], "")
-    assert errors == f"playai-async: job {job} keeps running; to wait for it: playai-async wait {job}\n"
+    assert errors == f"playai-async: job {job} goes on; to wait for it:\n  playai-async wait {job}\n"
 
 
 @pytest.mark.skipif(not hasattr(os, "openpty"), reason="needs pseudo-terminals")
@@ -185,7 +188,7 @@ sys.exit(main())
         assert process.wait(SECONDS) == 130
         assert time.monotonic() - began < AT_ONCE
         assert process.stderr
-        assert process.stderr.read() == ""
+        assert process.stderr.read().startswith("playai-async: interrupted; 1 job goes on; ")
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGHUP], ids=lambda number: number.name)

@@ -280,7 +280,7 @@ def test_the_reason_of_an_error_is_printed(shell: Shell, cause: Exception | None
 
 
 async def test_a_cancelled_wait_leaves_nothing_running(emulator: Emulator, shell: Shell) -> None:
-    """As after Ctrl-C: the waits and the session end with the command."""
+    """As after Ctrl-C: the waits and the session end with the command, and the jobs go on."""
     jobs = [emulator.add_job(100) for _ in range(5)]
     command = asyncio.create_task(shell.run("wait", *jobs))
     await asyncio.sleep(10)
@@ -289,7 +289,8 @@ async def test_a_cancelled_wait_leaves_nothing_running(emulator: Emulator, shell
         await command
     assert [task for task in asyncio.all_tasks() if "playai_async/_cli" in repr(task)] == []
     assert [task for task in asyncio.all_tasks() if task.get_name() == "playai_async"] == []
-    assert (shell.out.getvalue(), shell.err.getvalue()) == ("", "")
+    assert shell.out.getvalue() == ""
+    assert shell.err.getvalue() == "playai-async: interrupted; 5 jobs go on; to wait again, repeat the command\n"
 
 
 @pytest.mark.parametrize("command", ["get", "wait", "wait --json"])

@@ -75,6 +75,31 @@ def test_what_the_sdist_is_told_to_have_is_there() -> None:
     assert [name for name in included if not (ROOT / name.lstrip("/")).exists()] == []
 
 
+def long_description() -> str:
+    """Return the text that an index shows, put together as the build does it."""
+    settings = project_file()["tool"]["hatch"]["metadata"]["hooks"]["fancy-pypi-readme"]
+    parts = [part.get("text") or (ROOT / part["path"]).read_text(encoding="utf-8") for part in settings["fragments"]]
+    text = "".join(parts)
+    for rule in settings["substitutions"]:
+        text = re.sub(rule["pattern"], rule["replacement"], text)
+    return text
+
+
+def test_the_long_description_has_no_relative_links() -> None:
+    """An index would show them as dead links. Code stays as it is."""
+    prose = re.sub(r"(?ms)^```.*?^```$", "", long_description())
+    assert re.findall(r"\]\((?!https?:).*?\)", prose) == []
+    assert "<!--" not in prose
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    assert all(block in long_description() for block in re.findall(r"(?ms)^```.*?^```$", readme))
+
+
+def test_the_long_description_explains_each_extra() -> None:
+    extras = project_file()["project"]["optional-dependencies"]
+    _, _, table = long_description().partition("| Extra | What it adds |")
+    assert re.findall(r"^\| `(\w+)` \|", table, re.MULTILINE) == sorted(extras)
+
+
 def test_a_release_candidate_is_no_stable_version() -> None:
     """What indexes show is as sure of itself as the version is."""
     (status,) = re.findall(r"Development Status :: (\d)", str(project_file()["project"]["classifiers"]))

@@ -18,8 +18,8 @@ import attrs
 from playai_async._cli.commands.wait import STANDARD_INPUT, wait_and_download
 from playai_async._cli.errors import ExitCode, UsageError
 from playai_async._cli.network import OpenSession
-from playai_async._cli.output import Output
-from playai_async._cli.results import JobCounts, OutcomeRecorder, Reporter, exit_code_of
+from playai_async._cli.output import Output, program_name
+from playai_async._cli.results import JobCounts, OutcomeRecorder, Reporter, Stopwatch, exit_code_of
 from playai_async._exceptions import PlayAIError
 from playai_async._models import TtsParameters
 from playai_async._session import PlayAISession
@@ -88,7 +88,7 @@ class FollowUp:
     def wait_command(self, job_id: UUID) -> str:
         """Return the command line that waits for the job and does the rest of the work."""
         download = "" if self.directory is None else f" --download {shlex.quote(str(self.directory))}"
-        return f"playai-async wait {job_id}{download}"
+        return f"{program_name()} wait {job_id}{download}"
 
 
 async def create(
@@ -97,7 +97,8 @@ async def create(
     """Create a job, do the follow-up, and print the job."""
     output, clock = reporter.output, asyncio.get_running_loop().time
     started, timeout = clock(), follow_up.timeout
-    counts = JobCounts(1, downloading=None if follow_up.directory is None else 0, job="being created")
+    downloading = None if follow_up.directory is None else 0
+    counts = JobCounts(1, downloading=downloading, job="being created", stopwatch=Stopwatch(clock, started, timeout))
     async with open_session() as playai, output.show_progress(lambda: counts.view(playai.stats)):
         try:
             job = await playai.create_job(parameters, timeout=timeout)
@@ -134,14 +135,14 @@ def _printing_id_on_failure(output: Output, job_id: UUID, follow_up: FollowUp) -
     try:
         yield
     except asyncio.CancelledError:
-        command = follow_up.wait_command(job_id)
-        output.try_message(f"playai-async: job {job_id} keeps running; to wait for it: {command}")
+        _print_wait_command(output, job_id, follow_up, state="goes on")
         raise
     except Exception:  # for example a full disk, or a closed pipe
         _print_wait_command(output, job_id, follow_up)
         raise
 
 
-def _print_wait_command(output: Output, job_id: UUID, follow_up: FollowUp) -> None:
-    # Not through `one_line`: a path with two spaces must stay as it is.
-    output.try_message(f"playai-async: job {job_id} was created; to wait for it: {follow_up.wait_command(job_id)}")
+def _print_wait_command(output: Output, job_id: UUID, follow_up: FollowUp, *, state: str = "was created") -> None:
+    # The command is on a separate line, so that it can be copied. Not through `one_line`: a path with two spaces must
+    # stay as it is.
+    output.try_message(f"playai-async: job {job_id} {state}; to wait for it:\n  {follow_up.wait_command(job_id)}")

@@ -14,7 +14,15 @@ import attrs
 
 from playai_async._cli.errors import ExitCode, UsageError, worst
 from playai_async._cli.network import OpenSession
-from playai_async._cli.results import JobCounts, Outcome, OutcomeRecorder, Reporter, exit_code_of, id_of
+from playai_async._cli.results import (
+    JobCounts,
+    Outcome,
+    OutcomeRecorder,
+    Reporter,
+    Stopwatch,
+    exit_code_of,
+    id_of,
+)
 from playai_async._exceptions import PlayAIError
 from playai_async._models import Completed, TtsJob, job_id_of
 from playai_async._session import PlayAISession
@@ -134,11 +142,18 @@ async def wait(
         timeout: Seconds for each wait, or None for no deadline.
         directory: Where to save the audio, or None for no download.
     """
-    counts = JobCounts(len(job_ids), downloading=None if directory is None else 0)
+    output, clock = reporter.output, asyncio.get_running_loop().time
+    stopwatch = Stopwatch(clock, clock(), timeout)
+    counts = JobCounts(len(job_ids), downloading=None if directory is None else 0, stopwatch=stopwatch)
     recorder = OutcomeRecorder(reporter, counts)
-    async with open_session() as playai, reporter.output.show_progress(lambda: counts.view(playai.stats)):
+    async with open_session() as playai, output.show_progress(lambda: counts.view(playai.stats)):
         with recorder.printing_lost_ids():
-            return await wait_and_download(playai, job_ids, recorder, timeout=timeout, directory=directory)
+            try:
+                return await wait_and_download(playai, job_ids, recorder, timeout=timeout, directory=directory)
+            except asyncio.CancelledError:
+                going_on = counts.describe_interruption()
+                output.try_message(f"playai-async: interrupted; {going_on}; to wait again, repeat the command")
+                raise
 
 
 async def wait_and_download(
@@ -216,6 +231,9 @@ class _Downloader:
             file = await self._playai.download(job, target, on_progress=self._byte_counter())
         except (PlayAIError, OSError) as error:
             outcome = error
+        except asyncio.CancelledError:
+            counts.stopped += 1
+            raise
         finally:
             counts.downloading -= 1
             self._slots.release()

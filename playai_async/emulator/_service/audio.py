@@ -1,8 +1,9 @@
-"""The audio of a job: a WAV file whose bytes are generated when they are read.
+"""The audio of a job: a WAV file, with a tune whose bytes are generated when they are read, or with speech.
 
 The longest text makes an hour of audio: too much to hold in memory, and too slow to generate before the first byte is
-sent. So the sound is a short tune that repeats, and any part of the file can be generated from it. The sound is not
-speech. It is audible, has the right length, and differs from text to text.
+sent. So the sound is a short tune that repeats, and any part of the file can be generated from it. The tune is not
+speech. It is audible, has the right length, and differs from text to text. Speech comes from a program and is held in
+memory; `_speech.py` limits its length.
 """
 
 import hashlib
@@ -29,6 +30,8 @@ MAX_FRAMES: Final = 2**31 - 64
 """The sizes in the header of a WAV file have 32 bits, and a frame has two bytes."""
 
 _HEADER: Final = struct.Struct("<4sI4s4sIHHIIHH4sI")
+_SPEECH_FORM: Final = (b"RIFF", b"WAVE", b"fmt ", 16, 1, 1, 16, b"data")
+"""What the header of speech says, except for sizes and rates: 16-bit PCM, mono."""
 _NOTES: Final = 8
 _SCALE: Final = (440.0, 495.0, 550.0, 660.0, 733.0)
 """Five tones in Hz; any two of them sound well together."""
@@ -42,7 +45,7 @@ class AudioFile:
 
     Args:
         header: The bytes at the beginning of the file.
-        tune: The bytes that repeat after the header.
+        tune: The bytes after the header, repeated if the file is longer.
         start: Where this part begins, in bytes from the beginning of the file.
         stop: Where this part ends.
     """
@@ -78,12 +81,14 @@ class Audio:
     Args:
         rate: Frames per second.
         frames: The number of frames.
-        digest: A digest of the text, which selects the tune.
+        digest: A digest of the text, which selects the tune, or of the speech.
+        speech: The samples of speech; None: the tune.
     """
 
     rate: int
     frames: int
     digest: bytes
+    speech: bytes | None = attrs.field(default=None, repr=False)
 
     @classmethod
     def from_input(cls, parameters: Mapping[str, Any]) -> Self:
@@ -94,6 +99,21 @@ class Audio:
         frames = min(max(len(text) * rate // CHARACTERS_PER_SECOND, rate // 10), MAX_FRAMES)
         # JSON may contain half of a surrogate pair, which plain UTF-8 cannot encode.
         return cls(rate, frames, hashlib.sha256(text.encode("utf-8", "surrogatepass")).digest())
+
+    @classmethod
+    def from_wav(cls, wav: bytes) -> Self | None:
+        """Return the audio of a WAV file as espeak-ng writes it to a pipe; None if it has another form or no sound.
+
+        The sizes in its header are not valid, because the program cannot go back to set them.
+        """
+        if len(wav) < _HEADER.size + 2:
+            return None
+        riff, _, wave, form, length, coding, channels, rate, _, _, bits, data, _ = _HEADER.unpack_from(wav)
+        if (riff, wave, form, length, coding, channels, bits, data) != _SPEECH_FORM:
+            return None
+        frames = (len(wav) - _HEADER.size) // 2
+        speech = wav[_HEADER.size : _HEADER.size + 2 * frames]
+        return cls(rate, frames, hashlib.sha256(speech).digest(), speech)
 
     @property
     def duration(self) -> float:
@@ -116,6 +136,8 @@ class Audio:
         riff = (b"RIFF", _HEADER.size - 8 + length, b"WAVE")
         form = (b"fmt ", 16, 1, 1, self.rate, 2 * self.rate, 2, 16)
         header = _HEADER.pack(*riff, *form, b"data", length)
+        if self.speech is not None:
+            return AudioFile(header, self.speech, 0, self.size)
         tune = b"".join(_note(self.rate, _SCALE[step % len(_SCALE)]) for step in self.digest[:_NOTES])
         return AudioFile(header, tune, 0, self.size)
 

@@ -33,6 +33,7 @@ class Job:
         fails: Whether the job ends as FAILED.
         input: The parameters that the job was created from.
         output: The output to show instead of the actual one; None: show the actual output.
+        speech: The audio; None: the tune for the text.
     """
 
     id: UUID
@@ -42,6 +43,7 @@ class Job:
     fails: bool = False
     input: Mapping[str, Any] = DEFAULT_JOB_INPUT
     output: Mapping[str, Any] | None = None
+    speech: Audio | None = None
 
     @property
     def finishes_at(self) -> float:
@@ -51,7 +53,7 @@ class Job:
     @property
     def audio(self) -> Audio:
         """The audio of the job once it has completed."""
-        return Audio.from_input(self.input)
+        return self.speech or Audio.from_input(self.input)
 
     @property
     def webhook_url(self) -> str | None:

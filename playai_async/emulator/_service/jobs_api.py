@@ -22,6 +22,9 @@ JOBS_PATH: Final = "/api/v1/tts"
 JOB_PATH: Final = re.compile(rf"{JOBS_PATH}/([^/]+)")
 BEARER: Final = re.compile(r"Bearer (\S+)")
 
+FAILING_VOICE: Final = "no-such-voice"
+"""The voice with which a created job fails, so that a person can try that without access to the emulator."""
+
 MIN_JOB_DURATION: Final = 1.0
 """Seconds that a created job takes at least: long enough to be seen in progress."""
 
@@ -61,14 +64,25 @@ class JobsApi:
         creates = method == "POST" and path == JOBS_PATH
         return "create" if creates else "status", parse_job_id(match[1]) if match else None
 
-    def respond(self, request: Request, now: float, *, create: bool = True) -> Response:
+    def spoken_text(self, request: Request) -> str | None:
+        """Return the text that a request asks to speak; None if it will be refused or creates no job."""
+        authorization, user_id = request.headers.get("Authorization", ""), request.headers.get("X-USER-ID", "")
+        if (request.method, request.path) != ("POST", JOBS_PATH) or not self._is_authorized(authorization, user_id):
+            return None
+        try:
+            return str(parse_parameters(request.body)["text"])
+        except ValueError:
+            return None
+
+    def respond(self, request: Request, now: float, *, create: bool = True, speech: Audio | None = None) -> Response:
         """Return the response that the contract requires at loop time `now`.
 
         The order of the checks is that of an API gateway: the endpoint (404, 405), the credentials (401), the rate
         limit (429), the body or the id (400), the job (404). So a request without credentials spends no quota and
         learns nothing, and a request with a bad id spends quota.
 
-        With `create=False` the response is the same, but a created job is not kept.
+        With `create=False` the response is the same, but a created job is not kept. `speech` is the audio of a created
+        job; None: the tune for its text.
 
         For a limit on concurrency, a status request runs until it has been answered, and a request that creates a job
         runs until the job has finished.
@@ -86,7 +100,10 @@ class JobsApi:
         if grant is None:
             retry_after = {"Retry-After": str(limiter.retry_after(authorization, now))} if self.retry_after else None
             return documented_response(429, retry_after)
-        response = self._get_job(match[1], now) if match else self._create_job(request.body, now, grant, create=create)
+        if match:
+            response = self._get_job(match[1], now)
+        else:
+            response = self._create_job(request.body, now, grant, create=create, speech=speech)
         return attrs.evolve(response, on_end=grant.answered)
 
     def _get_job(self, text: str, now: float) -> Response:
@@ -96,18 +113,23 @@ class JobsApi:
         job = self.jobs.get(job_id)
         return documented_response(404) if job is None else json_response(200, self._job_json(job, now))
 
-    def _create_job(self, body: bytes | None, now: float, grant: Grant, *, create: bool) -> Response:
+    def _create_job(
+        self, body: bytes | None, now: float, grant: Grant, *, create: bool, speech: Audio | None
+    ) -> Response:
         try:
             parameters = parse_parameters(body)
         except ValueError as error:
             return documented_response(400, message=str(error))
-        by_text = MIN_JOB_DURATION + JOB_SECONDS_PER_AUDIO_SECOND * Audio.from_input(parameters).duration
+        audio = speech or Audio.from_input(parameters)
+        by_text = MIN_JOB_DURATION + JOB_SECONDS_PER_AUDIO_SECOND * audio.duration
         job = Job(
             id=uuid4(),
             began=now,
             created_at=datetime.now(UTC),
             duration=by_text if self.job_duration is None else self.job_duration,
+            fails=parameters["voice"] == FAILING_VOICE,
             input=parameters,
+            speech=speech,
         )
         if create:
             self.jobs[job.id] = job
