@@ -33,10 +33,11 @@ change between versions. The pauses between polls are those of `jobs/_polling/ba
 session. `_decisions` only says what follows for the row.
 """
 
+from playai_async.contrib.procrastinate._connector import TimeoutConnector
 from playai_async.contrib.procrastinate._durable import DurableWaits
 from playai_async.contrib.procrastinate._values import Outcome
 
-__all__ = ["DurableWaits", "Outcome"]
+__all__ = ["DurableWaits", "Outcome", "TimeoutConnector"]
 
 for _name in __all__:
     globals()[_name].__module__ = __name__  # tracebacks and reprs show the name that users import

@@ -6,13 +6,16 @@ backoff of the engine. All times are seconds since 1970.
 
 from __future__ import annotations
 
+import sys
 from typing import cast
 
 from playai_async._exceptions import (
     ConfigurationError,
+    ForbiddenError,
     PlayAIError,
     RateLimitedError,
     SessionClosedError,
+    UnauthorizedError,
     WaitTimeoutError,
     is_transient,
 )
@@ -31,16 +34,18 @@ from playai_async.jobs._scheduling.request import Failure, Success, Transient
 
 __all__ = [
     "before_request",
+    "is_refused",
     "on_handler_error",
     "on_misconfigured_worker",
     "on_no_reply",
     "on_result",
+    "on_unknown_row",
     "on_worker_shutdown",
 ]
 
 
 def before_request(row: Row, now: float, pause: float) -> Reschedule | Outcome | None:
-    """Decide whether to send a request while the session may be paused.
+    """Decide whether to send a request. The session may be paused, or another worker's handler may still run.
 
     Args:
         row: The wait.
@@ -50,6 +55,8 @@ def before_request(row: Row, now: float, pause: float) -> Reschedule | Outcome |
     Returns:
         What happens instead of a request; or None to send the request.
     """
+    if row.held_until > now:
+        return Reschedule(row.held_until, "its handler runs", keep_priority=True, counters=_unasked(row))
     if pause <= MIN_PAUSE:
         return None
     return _postpone(row, now, now + pause, reason="the session is paused", counters=_unasked(row))
@@ -74,6 +81,11 @@ def on_worker_shutdown(row: Row, now: float) -> Reschedule:
 def on_misconfigured_worker(row: Row, now: float, reason: str) -> Reschedule:
     """Reschedule a row that this worker cannot poll: a handler is missing, or a setting is wrong."""
     return Reschedule(now + MISCONFIGURED_PAUSE, reason, keep_priority=True, counters=_unasked(row))
+
+
+def on_unknown_row(now: float) -> Reschedule:
+    """Put back a row of another version, without a change to its arguments."""
+    return Reschedule(now + MISCONFIGURED_PAUSE, "the row is of another version", keep_priority=True)
 
 
 def on_result(
@@ -101,9 +113,14 @@ def on_result(
         return _postpone(row, now, at, reason="rate limited", counters=counters, error=result)
     if isinstance(result, TtsJob) and result.done:
         return _job_outcome(row, cast("TtsJob[Completed | Failed]", result))
-    if isinstance(result, PlayAIError) and not is_transient(result):
+    if isinstance(result, PlayAIError) and not (is_transient(result) or is_refused(result)):
         return _error_outcome(row, result)
     return _poll_again(row, result, sent_at, now, polling)
+
+
+def is_refused(result: object) -> bool:
+    """Return whether the service refused the key, which an operator can change: a 401 or a 403."""
+    return isinstance(result, UnauthorizedError | ForbiddenError)
 
 
 def on_handler_error(row: Row, now: float, max_failures: int) -> Reschedule | None:
@@ -118,9 +135,10 @@ def on_handler_error(row: Row, now: float, max_failures: int) -> Reschedule | No
 def _poll_again(
     row: Row, result: TtsJob | PlayAIError, sent_at: float, now: float, polling: Polling
 ) -> Reschedule | Outcome:
-    """Decide after an unfinished job or a transient error."""
+    """Decide after an unfinished job, a transient error or a refused key. The last one does not count as a failure."""
     polls, elapsed = row.polls - row.throttled, max(0.0, now - row.started)
-    backoff = Backoff(poll_rule(polling), polling.max_failures, polls=polls, failures=row.failures, elapsed=elapsed)
+    max_failures = sys.maxsize if is_refused(result) else polling.max_failures
+    backoff = Backoff(poll_rule(polling), max_failures, polls=polls, failures=row.failures, elapsed=elapsed)
     outcome = Failure(result, Transient()) if isinstance(result, PlayAIError) else Success(result, done=False)
     pause = backoff.pause_after(outcome)
     if pause is None and isinstance(result, PlayAIError):
@@ -128,7 +146,8 @@ def _poll_again(
     if pause is None or _is_late(row, sent_at):  # never None here: an unfinished job is always polled again
         return _error_outcome(row, _timeout_error(row, now, polls=row.polls + 1, result=result))
     at = now + pause if row.last_poll_at is None else min(now + pause, max(now, row.last_poll_at))
-    counters: Counters = {} if backoff.failures == row.failures else {"failures": backoff.failures}
+    is_counted = backoff.failures != row.failures and not is_refused(result)
+    counters: Counters = {"failures": backoff.failures} if is_counted else {}
     return Reschedule(at, f"polled again in {at - now:.1f} s", counters=counters)
 
 

@@ -14,27 +14,38 @@ from uuid import UUID
 
 from procrastinate import Blueprint, JobContext
 from procrastinate.job_context import AbortReason
+from procrastinate.testing import InMemoryConnector
 
 from playai_async._exceptions import ConfigurationError, PlayAIError, SessionClosedError
 from playai_async._models import TtsJob, job_id_of
 from playai_async._session import PlayAISession
 from playai_async._settings import Polling, checked, wait_settings
 from playai_async._telemetry.emitter import Emitter
-from playai_async._telemetry.events import DurableHandlerFailed, DurableHandlerUnknown, DurableWorkerMisconfigured
+from playai_async._telemetry.events import (
+    DurableHandlerFailed,
+    DurableHandlerUnknown,
+    DurableKeyRefused,
+    DurableRowTaken,
+    DurableRowUnknown,
+    DurableWorkerMisconfigured,
+)
 from playai_async._telemetry.log import Log
+from playai_async.contrib.procrastinate._connector import psycopg_connection
 from playai_async.contrib.procrastinate._constants import MAX_HANDLER_FAILURES, MAX_POLL_TIME, QUEUE, RESCUE_CRON
 from playai_async.contrib.procrastinate._decisions import (
     before_request,
+    is_refused,
     on_handler_error,
     on_misconfigured_worker,
     on_no_reply,
     on_result,
+    on_unknown_row,
     on_worker_shutdown,
 )
 from playai_async.contrib.procrastinate._hints import bring_forward
-from playai_async.contrib.procrastinate._rescue import WriteRetrier, rescue
-from playai_async.contrib.procrastinate._rows import ReschedulePolicy, now, priority_of, save_and_reschedule
-from playai_async.contrib.procrastinate._values import Outcome, Reschedule, Row
+from playai_async.contrib.procrastinate._rescue import WriteRetrier, heartbeats_of, rescue, timeout_of
+from playai_async.contrib.procrastinate._rows import ReschedulePolicy, RowTaken, Turn, now, priority_of
+from playai_async.contrib.procrastinate._values import Outcome, Reschedule, Row, row_of
 
 __all__ = ["DurableWaits"]
 
@@ -92,6 +103,7 @@ class DurableWaits:
         self._handlers: dict[str, Handler] = {}
         self._emitter = Emitter(Log())
         self._write_retrier = WriteRetrier(self._emitter)
+        self._is_refused = False
         self.blueprint = Blueprint()
         self.queue = queue
         self._wait_task = self.blueprint.task(name="wait", queue=queue, retry=ReschedulePolicy(), pass_context=True)(
@@ -99,9 +111,9 @@ class DurableWaits:
         )
         # Not a `lock`, which a rescue that died with its worker would hold for ever.
         lock = f"playai_async: rescue in {queue}"
-        self._rescue_task = self.blueprint.task(name="rescue", queue=queue, queueing_lock=lock, pass_context=True)(
-            self._rescue
-        )
+        self._rescue_task = self.blueprint.task(
+            name="rescue", queue=queue, queueing_lock=lock, pass_context=True, task_middleware=[heartbeats_of]
+        )(self._rescue)
         self.blueprint.periodic(cron=RESCUE_CRON)(self._rescue_task)
 
     def on_done(self, name: str) -> Callable[[HandlerT], HandlerT]:
@@ -135,7 +147,14 @@ class DurableWaits:
 
         return register
 
-    async def defer(self, job: UUID | str | TtsJob, *, on_done: str, timeout: float | EllipsisType | None = ...) -> int:
+    async def defer(
+        self,
+        job: UUID | str | TtsJob,
+        *,
+        on_done: str,
+        timeout: float | EllipsisType | None = ...,
+        connection: object | None = None,
+    ) -> int:
         """Start a wait: store the job's id in PostgreSQL, for any worker to poll.
 
         The app must be open. No worker needs to run, and no request is sent. May be called from many tasks at once.
@@ -147,6 +166,9 @@ class DurableWaits:
             job: The job, its id, or the text of its id.
             on_done: The name of the handler.
             timeout: Seconds for the whole wait, or None for no deadline. The default is `polling.timeout`.
+            connection: Your own connection to the database of the app, which inserts the row in its transaction: the
+                wait starts with the commit, and a rollback leaves no row. A `psycopg.AsyncConnection`, or SQLAlchemy's
+                `AsyncConnection` on psycopg.
 
         Returns:
             The id of the row in `procrastinate_jobs`.
@@ -163,7 +185,11 @@ class DurableWaits:
         if on_done not in self._handlers:
             raise ValueError(f"no handler is named {on_done!r}")
         started = now()
-        return await self._wait_task.configure(priority=priority_of(started)).defer_async(
+        task = self._wait_task.configure(priority=priority_of(started))
+        if connection is not None and not isinstance(task.job_manager.connector, InMemoryConnector):
+            connection = await psycopg_connection(connection)
+        task.connection = connection
+        return await task.defer_async(
             job_id=str(job_id),
             on_done=on_done,
             started=started,
@@ -196,48 +222,32 @@ class DurableWaits:
         task = self._wait_task.configure()
         return await bring_forward(task.job_manager.connector, task.job.task_name, job_id)
 
-    async def _poll(
-        self,
-        context: JobContext,
-        /,
-        *,
-        job_id: str,
-        on_done: str,
-        started: float,
-        deadline: float | None,
-        unasked: int = 0,
-        throttled: int = 0,
-        failures: int = 0,
-        calls: int = 0,
-        late_since: float = 0.0,
-        **_: object,  # arguments of a later version, which may run at the same time during a deployment
-    ) -> None:
+    async def _poll(self, context: JobContext, /, **arguments: object) -> None:
         """Poll the job once, and end the wait or reschedule the row. A procrastinate task; its arguments are stored."""
-        row = Row(
-            job_id=UUID(job_id),
-            on_done=on_done,
-            started=started,
-            deadline=deadline,
-            attempts=context.job.attempts,
-            unasked=unasked,
-            throttled=throttled,
-            failures=failures,
-            calls=calls,
-            late_since=late_since,
-        )
         self._write_retrier.watch(context)
+        turn = Turn(context)
+        row = row_of(arguments, context.job.attempts)
         try:
-            reschedule = await self._poll_and_notify(row, context)
+            reschedule = await self._poll_and_notify(row, turn, context)
         except asyncio.CancelledError:
             # Aborted by the user, the row is finished. So is the row of a handler that only raised CancelledError.
-            if context.abort_reason() is AbortReason.USER_REQUEST or not _is_cancelled():
+            if row is None or context.abort_reason() is AbortReason.USER_REQUEST or not _is_cancelled():
                 raise
             reschedule = on_worker_shutdown(row, now())
+        except RowTaken as taken:
+            self._emitter.emit(DurableRowTaken(context.job.id))
+            raise taken from None
         if reschedule is not None:
-            raise await save_and_reschedule(context.app.connector, context.job, reschedule)
+            end = await turn.reschedule(reschedule)
+            if isinstance(end, RowTaken):
+                self._emitter.emit(DurableRowTaken(context.job.id))
+            raise end
 
-    async def _poll_and_notify(self, row: Row, context: JobContext) -> Reschedule | None:
+    async def _poll_and_notify(self, row: Row | None, turn: Turn, context: JobContext) -> Reschedule | None:
         """Poll the job, and call the handler if the wait has ended."""
+        if row is None:
+            self._emitter.emit(DurableRowUnknown(context.job.id))
+            return on_unknown_row(now())
         handler = self._handlers.get(row.on_done)
         if handler is None:
             self._emitter.emit(DurableHandlerUnknown(row.job_id, row.on_done))
@@ -245,6 +255,11 @@ class DurableWaits:
         outcome = await self._request(row)
         if isinstance(outcome, Reschedule):
             return outcome
+        async with turn.held():
+            return await self._call(handler, outcome, row, context)
+
+    async def _call(self, handler: Handler, outcome: Outcome, row: Row, context: JobContext) -> Reschedule | None:
+        """Call the handler. Return when it is called again, or None."""
         try:
             await handler(outcome)
         except BaseException as error:  # procrastinate suppresses even SystemExit, and would end the row
@@ -273,6 +288,7 @@ class DurableWaits:
             return on_no_reply(row, now(), reason="the rate limit delayed the request too long")
         except PlayAIError as error:
             result = error
+        self._note_refusal(row, result)
         try:
             return on_result(row, result, sent_at, now(), pause=self._playai.stats.paused_for, polling=self._polling)
         except (ConfigurationError, SessionClosedError) as error:
@@ -280,9 +296,19 @@ class DurableWaits:
             self._emitter.emit(DurableWorkerMisconfigured(row.job_id, row.on_done, error))
             return on_misconfigured_worker(row, now(), "the settings of this worker are wrong")
 
+    def _note_refusal(self, row: Row, result: TtsJob | PlayAIError) -> None:
+        """Report a refused key once: a night of it concerns every row."""
+        if is_refused(result) and isinstance(result, PlayAIError):
+            was_refused, self._is_refused = self._is_refused, True
+            if not was_refused:
+                self._emitter.emit(DurableKeyRefused(row.job_id, row.on_done, result))
+        elif isinstance(result, TtsJob):
+            self._is_refused = False
+
     async def _rescue(self, context: JobContext, timestamp: int) -> None:  # noqa: ARG002 - procrastinate passes it
         """Reschedule the rows of dead workers. A periodic procrastinate task."""
-        await rescue(context.app.job_manager, self._wait_task.name, self._rescue_task.name, self._emitter)
+        names = self._wait_task.name, self._rescue_task.name
+        await rescue(context.app.job_manager, *names, self._emitter, timeout=timeout_of(context))
 
 
 def _is_cancelled() -> bool:
