@@ -7,6 +7,7 @@ from inspect import get_annotations
 from typing import Any, get_type_hints
 from uuid import UUID
 
+import attrs
 import pytest
 from procrastinate.exceptions import UnboundTaskError
 from tenacity import wait_none
@@ -430,7 +431,8 @@ async def test_a_worker_with_wrong_settings_does_not_end_waits(
         assert row.status == "todo"
         assert f"This worker cannot wait for job {JOB_ID}: polling.wait failed" in caplog.text
         assert logged(caplog, "worker_misconfigured")
-        backend.waits._polling = Polling(wait=wait_none())
+        services = backend.waits._services
+        services[None] = attrs.evolve(services[None], polling=Polling(wait=wait_none()))
         async with backend.working():
             await recorder.called()
     assert 30 <= recorder.calls[0][0] < 31
@@ -702,7 +704,7 @@ def test_settings_are_validated_at_construction() -> None:
 def test_the_default_polling_is_that_of_the_session() -> None:
     """Its own settings are the default."""
     session = PlayAISession(API_KEY, USER_ID, polling=EXACT)
-    assert DurableWaits(session)._polling is EXACT
+    assert DurableWaits(session)._services[None].polling is EXACT
 
 
 def test_the_name_of_a_handler_is_unique() -> None:
@@ -725,7 +727,7 @@ def test_a_handler_must_be_a_coroutine_function() -> None:
 
 def test_the_public_names_are_few() -> None:
     """What is private may change."""
-    assert durable.__all__ == ["DurableWaits", "Outcome", "TimeoutConnector"]
+    assert durable.__all__ == ["DurableWaits", "JobOutcome", "Outcome", "TimeoutConnector"]
     assert TimeoutConnector.__module__ == durable.__name__
     assert {name for name in vars(durable) if not name.startswith("_")} == set(durable.__all__)
     assert {name for name in dir(DurableWaits) if not name.startswith("_")} == {"defer", "hint", "on_done"}

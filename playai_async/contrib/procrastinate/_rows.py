@@ -1,4 +1,4 @@
-"""The row of a durable wait in procrastinate's table: its clock, its priority, and one worker's turn with it.
+"""The row of a durable wait in procrastinate's table: its clock, its priority, one worker's turn with it, and hints.
 
 A row may be taken from a worker that is only slow. The row's `attempts` is the token that fences such a worker off:
 it grows whenever the row changes hands, and what this module writes applies only if `attempts` is as it was fetched.
@@ -12,15 +12,19 @@ import asyncio
 import contextlib
 from collections.abc import AsyncGenerator
 from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
 
 import attrs
 from procrastinate import BaseRetryStrategy, JobContext, RetryDecision, utils
+from procrastinate.connector import BaseConnector
 from procrastinate.exceptions import ConnectorException
 from procrastinate.jobs import Job
 from procrastinate.manager import JobManager
 from procrastinate.testing import InMemoryConnector
 
 from playai_async.contrib.procrastinate._constants import (
+    HINT_INTERVAL,
     HOLD_RENEWAL,
     HOLD_TIME,
     MIN_PAUSE,
@@ -29,7 +33,7 @@ from playai_async.contrib.procrastinate._constants import (
 )
 from playai_async.contrib.procrastinate._values import Counters, Reschedule
 
-__all__ = ["ReschedulePolicy", "Rescheduled", "RowTaken", "Turn", "is_unchanged", "now", "priority_of"]
+__all__ = ["ReschedulePolicy", "Rescheduled", "RowTaken", "Turn", "bring_forward", "is_unchanged", "now", "priority_of"]
 
 _MAX_INTEGER = 2**31 - 1
 """The maximum of PostgreSQL's `integer`."""
@@ -186,3 +190,70 @@ async def is_unchanged(manager: JobManager, job: Job) -> bool:
     """Return whether the row is still assigned to the same worker, for the same attempt."""
     rows = await manager.list_jobs_async(id=job.id, status="doing")
     return any(row.attempts == job.attempts and row.worker_id == job.worker_id for row in rows)
+
+
+_BRING_FORWARD = """
+UPDATE procrastinate_jobs
+SET scheduled_at = %(at)s,
+    priority = GREATEST(priority, %(priority)s),
+    args = args || jsonb_build_object('hinted', %(now)s::float8)
+WHERE task_name = %(task)s
+    AND status = 'todo'
+    AND args ->> 'job_id' = %(job_id)s
+    AND args ->> 'poller' IS NOT DISTINCT FROM %(poller)s
+    AND scheduled_at > %(at)s
+    AND COALESCE((args ->> 'hinted')::float8, 0) <= %(now)s - %(interval)s
+    AND COALESCE((args ->> 'failures')::float8, 0) = 0
+    AND COALESCE((args ->> 'calls')::float8, 0) = 0
+RETURNING id
+"""
+"""The pauses after failures and after a handler that raised stay: else hints could use up what is allowed of both."""
+
+
+async def bring_forward(connector: BaseConnector, task: str, job_id: UUID | str, poller: str | None) -> bool:
+    """Make the rows of a job due now, at most once per `HINT_INTERVAL`; return whether there was one.
+
+    Args:
+        connector: The connector of the app.
+        task: The name of the task that polls.
+        job_id: The job.
+        poller: The name of its poller; None for a job of PlayAI.
+    """
+    seconds = now()
+    at, priority = datetime.fromtimestamp(seconds, UTC), priority_of(seconds)
+    if isinstance(connector, InMemoryConnector):
+        rows = [
+            row
+            for row in connector.jobs.values()
+            if _may_be_brought_forward(row, task, job_id, at) and row["args"].get("poller") == poller
+        ]
+        for row in rows:
+            row["scheduled_at"], row["priority"] = at, max(row["priority"], priority)
+            row["args"]["hinted"] = seconds
+        return bool(rows)
+    updated = await connector.execute_query_all_async(
+        _BRING_FORWARD,
+        task=task,
+        job_id=str(job_id),
+        poller=poller,
+        at=at,
+        priority=priority,
+        now=seconds,
+        interval=HINT_INTERVAL,
+    )
+    return bool(updated)
+
+
+def _may_be_brought_forward(row: dict[str, Any], task: str, job_id: UUID | str, at: datetime) -> bool:
+    """Return what the condition of the statement above says of a row in memory."""
+    args = row["args"]
+    return (
+        row["task_name"] == task
+        and row["status"] == "todo"
+        and args["job_id"] == str(job_id)
+        and row["scheduled_at"] is not None
+        and row["scheduled_at"] > at
+        and args.get("hinted", 0.0) <= at.timestamp() - HINT_INTERVAL
+        and not args.get("failures")
+        and not args.get("calls")
+    )

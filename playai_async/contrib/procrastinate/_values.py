@@ -5,7 +5,7 @@ annotations could not be resolved.
 """
 
 from collections.abc import Mapping
-from typing import Any, TypeAlias, cast
+from typing import Any, Generic, TypeAlias, TypeVar, cast
 from uuid import UUID
 
 import attrs
@@ -16,7 +16,7 @@ from playai_async._models import Completed, Failed, TtsJob
 from playai_async._settings import LAST_POLL_FRACTION, LAST_POLL_LEAD
 from playai_async.contrib.procrastinate._constants import ROW_FORMAT
 
-__all__ = ["Counters", "Outcome", "Reschedule", "Row", "row_of"]
+__all__ = ["AnyOutcome", "Counters", "JobOutcome", "Outcome", "Reschedule", "Row", "row_of"]
 
 Counters: TypeAlias = Mapping[str, float]
 """New values for attributes of a `Row` that are stored in the row's arguments, by name."""
@@ -39,6 +39,30 @@ class Outcome:
     key: str
     job: TtsJob[Completed | Failed] | None = None
     error: PlayAIError | None = None
+
+
+_JobT = TypeVar("_JobT")
+
+
+@attrs.frozen(kw_only=True)
+class JobOutcome(Generic[_JobT]):
+    """The end of a durable wait for the job of a `JobPoller`.
+
+    Attributes:
+        job_id: The id of the job.
+        key: The job's id, the handler's name, and `DONE` or the name of the error's class, as one text. All calls about
+            the same outcome have the same key, as for `Outcome`.
+        job: The finished job, as `fetch` returned it. None if an error ended the wait.
+        error: The error that ended the wait, as `JobPoller.wait_for_completion` would raise it; or None.
+    """
+
+    job_id: str
+    key: str
+    job: _JobT | None = None
+    error: Exception | None = None
+
+
+AnyOutcome: TypeAlias = Outcome | JobOutcome[Any]
 
 
 @attrs.frozen
@@ -66,8 +90,9 @@ class Row:
     """A wait as it is stored. The names are those of the row's arguments, except for `attempts`.
 
     Attributes:
-        job_id: The id of the job.
+        job_id: The id of the job: a text if it has a poller.
         on_done: The name of the handler.
+        poller: The name of the `JobPoller` that asks for the job; None for the session of PlayAI.
         started: When the wait started, in seconds since 1970, like all times here.
         deadline: When the wait times out, or None.
         attempts: How often workers fetched the row before.
@@ -82,8 +107,9 @@ class Row:
         TypeError: A value has the wrong type.
     """
 
-    job_id: UUID = attrs.field(validator=instance_of(UUID))
+    job_id: UUID | str = attrs.field(validator=instance_of((UUID, str)))
     on_done: str = attrs.field(validator=_text)
+    poller: str | None = attrs.field(default=None, validator=optional(_text))
     started: float = attrs.field(validator=_number)
     deadline: float | None = attrs.field(validator=optional(_number))
     attempts: int = attrs.field(default=0, validator=_whole)
@@ -124,7 +150,8 @@ def row_of(arguments: Mapping[str, object], attempts: int) -> Row | None:
         return None
     stored: dict[str, Any] = {name: arguments[name] for name in _STORED & arguments.keys()}
     try:
-        stored["job_id"] = UUID(cast("str", stored["job_id"]))
+        if stored.get("poller") is None:
+            stored["job_id"] = UUID(cast("str", stored["job_id"]))
         return Row(**stored, attempts=attempts)
     except (AttributeError, KeyError, TypeError, ValueError):
         return None
