@@ -21,7 +21,7 @@ import psycopg
 from procrastinate.exceptions import ConnectorException
 
 from playai_async import Pacing, PlayAISession, Polling
-from playai_async.contrib.procrastinate import DurableWaits, Outcome
+from playai_async.contrib.procrastinate import DurableWaits, Outcome, TimeoutConnector
 from tools.processes import read_arguments
 
 TABLES = """
@@ -65,7 +65,7 @@ def app_of(work: Work, playai: PlayAISession) -> tuple[procrastinate.App, Durabl
             )
             await connection.execute("INSERT INTO calls (key) VALUES (%s)", (outcome.key,))
 
-    app = procrastinate.App(connector=procrastinate.PsycopgConnector(conninfo=work.dsn, max_size=work.concurrency))
+    app = procrastinate.App(connector=TimeoutConnector(conninfo=work.dsn, max_size=work.concurrency))
     app.add_tasks_from(waits.blueprint, namespace="playai")
     return app, waits
 

@@ -1,13 +1,15 @@
-"""Count lost durable waits and their cost when a worker is killed and PostgreSQL restarts.
+"""Count lost durable waits and their cost when workers are killed, and PostgreSQL restarts and hangs.
 
-Two worker processes on one PostgreSQL wait for many jobs, and each worker is restarted when it exits. After one third
-of the jobs, one worker is killed with SIGKILL. After two thirds, PostgreSQL is shut down in fast mode and started
-again. The handler stores the key of its outcome in one table, and each of its calls in another. The service is the
-emulator, in this process; the workers share its quota evenly.
+Four worker processes on one PostgreSQL wait for many jobs, and each worker is restarted when it exits. After a fifth of
+the jobs, one worker is killed with SIGKILL; after two fifths, PostgreSQL is shut down in fast mode and started again;
+after three fifths, another worker is killed; after four fifths, PostgreSQL is frozen with SIGSTOP for 20 s. The handler
+stores the key of its outcome in one table, and each of its calls in another. The service is the emulator, in this
+process; the workers share its quota evenly.
 
     python -m bench.scale.durable [--short]
 
-PostgreSQL's programs must be on the PATH or where Debian installs them. The exit status is 1 if a wait was lost.
+PostgreSQL's programs must be on the PATH or where Debian installs them. The exit status is 1 if a wait was lost, or if
+an outcome was stored more than once.
 """
 
 from __future__ import annotations
@@ -27,10 +29,13 @@ from tools.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from tools.servers.machine import find_initdb, free_port
 from tools.servers.postgres import Cluster
 
-WORKERS = 2
+WORKERS = 4
 
-TIMEOUT = 200.0
+TIMEOUT = 900.0
 """Seconds after which a wait that has not ended counts as lost."""
+
+FROZEN = 20.0
+"""Seconds for which PostgreSQL answers nothing."""
 
 DATABASE = "postgres"
 
@@ -54,8 +59,8 @@ class Parameters:
     quota: int
 
 
-FULL = Parameters(jobs=1_000, shortest=5.0, longest=60.0, quota=3_000)
-SHORT = Parameters(jobs=60, shortest=2.0, longest=15.0, quota=3_000)
+FULL = Parameters(jobs=10_000, shortest=5.0, longest=120.0, quota=12_000)
+SHORT = Parameters(jobs=100, shortest=2.0, longest=15.0, quota=3_000)
 
 
 class Run:
@@ -83,15 +88,20 @@ class Run:
             async with AsyncExitStack() as stack:
                 for worker in workers:
                     await stack.enter_async_context(worker.running())
-                await self._until(parameters.jobs / 3)
+                await self._until(parameters.jobs * 1 / 5)
                 workers[0].kill()
-                self._held.append(await self._count(HELD))
-                self._say("one worker was killed")
-                await self._until(parameters.jobs * 2 / 3)
+                await self._note("a worker was killed")
+                await self._until(parameters.jobs * 2 / 5)
                 await asyncio.to_thread(self._cluster.stop)
                 await asyncio.to_thread(self._cluster.start)
-                self._held.append(await self._count(HELD))
-                self._say("PostgreSQL was restarted")
+                await self._note("PostgreSQL was restarted")
+                await self._until(parameters.jobs * 3 / 5)
+                workers[1].kill()
+                await self._note("another worker was killed")
+                await self._until(parameters.jobs * 4 / 5)
+                with self._cluster.frozen():
+                    await asyncio.sleep(FROZEN)
+                await self._note("PostgreSQL was frozen")
                 await self._until(parameters.jobs)
                 self.seconds = time.monotonic() - self._began
             return await self._account(emulator, sum(worker.started for worker in workers))
@@ -108,10 +118,14 @@ class Run:
                     await waits.defer(job_id, on_done="store")
                 self._say(f"{self._parameters.jobs} waits were stored")
 
+    async def _note(self, event: str) -> None:
+        self._held.append(await self._count(HELD))
+        self._say(event)
+
     async def _until(self, ended: float) -> None:
         """Wait until a number of jobs has ended, or until the timeout."""
         while await self._count("ended") < ended and time.monotonic() < self._began + TIMEOUT:
-            await asyncio.sleep(0.25)
+            await asyncio.sleep(0.5)
 
     async def _account(self, emulator: Emulator, processes: int) -> int:
         jobs, polls = self._parameters.jobs, emulator.stats.requests
@@ -130,7 +144,7 @@ class Run:
             f"polls: {polls}, {polls / jobs:.1f} per job; 429s: {emulator.stats.throttled}\n"
             f"rows of procrastinate_events: {events}\n"
             f"worker processes: {processes}, {WORKERS} at a time\n"
-            f"rows in status doing: {self._held[0]} after the kill, {self._held[1]} after the restart of PostgreSQL\n"
+            f"rows in status doing, after each event: {', '.join(map(str, self._held))}\n"
             f"seconds: {self.seconds:.0f}; the longest job took {self._parameters.longest:.0f}"
         )
         return 0 if handled == jobs and keys == jobs else 1

@@ -11,9 +11,13 @@ __all__ = [
     "ContentTypeMismatch",
     "CreationCancelled",
     "DownloadInterrupted",
+    "DurableDatabaseSilent",
     "DurableHandlerFailed",
     "DurableHandlerUnknown",
+    "DurableKeyRefused",
     "DurableRowRescued",
+    "DurableRowTaken",
+    "DurableRowUnknown",
     "DurableRowUnwritten",
     "DurableWorkerMisconfigured",
     "Event",
@@ -285,16 +289,62 @@ class DurableWorkerMisconfigured:
 
 
 @attrs.frozen
+class DurableKeyRefused:
+    """The service refuses a worker's key. Reported once, until it accepts the key again.
+
+    Attributes:
+        job_id: The job that was asked for.
+        handler: The name of the handler.
+        error: What the service said.
+    """
+
+    job_id: Hashable
+    handler: str
+    error: Exception
+
+
+@attrs.frozen
+class DurableDatabaseSilent:
+    """PostgreSQL did not answer a statement in time. Reported once, until it answers.
+
+    Attributes:
+        timeout: The time, in seconds.
+    """
+
+    timeout: float
+
+
+@attrs.frozen
 class DurableRowRescued:
     """The row of a dead worker is rescheduled.
 
     Attributes:
         row: The id of the row.
-        error: What kept it from being written, or None.
     """
 
     row: int | None
-    error: Exception | None = None
+
+
+@attrs.frozen
+class DurableRowTaken:
+    """This worker was slow, and another worker has its row by now.
+
+    Attributes:
+        row: The id of the row.
+    """
+
+    row: int | None
+
+
+@attrs.frozen
+class DurableRowUnknown:
+    """This version does not understand a row, and leaves it to others.
+
+    Attributes:
+        row: The id of the row.
+    """
+
+    row: int | None
 
 
 @attrs.frozen
@@ -326,6 +376,10 @@ Event: TypeAlias = (
     | DurableHandlerUnknown
     | DurableHandlerFailed
     | DurableWorkerMisconfigured
+    | DurableKeyRefused
+    | DurableDatabaseSilent
     | DurableRowRescued
+    | DurableRowTaken
+    | DurableRowUnknown
     | DurableRowUnwritten
 )

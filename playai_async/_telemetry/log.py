@@ -15,9 +15,13 @@ from playai_async._telemetry.events import (
     ContentTypeMismatch,
     CreationCancelled,
     DownloadInterrupted,
+    DurableDatabaseSilent,
     DurableHandlerFailed,
     DurableHandlerUnknown,
+    DurableKeyRefused,
     DurableRowRescued,
+    DurableRowTaken,
+    DurableRowUnknown,
     DurableRowUnwritten,
     DurableWorkerMisconfigured,
     Event,
@@ -121,7 +125,9 @@ def _log_audio(event: DownloadInterrupted | ContentTypeMismatch) -> None:
         logger.warning("The audio of job %s is %s, in a .%s file.", job_id, event.format, event.suffix, extra=fields)
 
 
-def _log_durable_wait(event: DurableHandlerUnknown | DurableHandlerFailed | DurableWorkerMisconfigured) -> None:
+def _log_durable_wait(
+    event: DurableHandlerUnknown | DurableHandlerFailed | DurableKeyRefused | DurableWorkerMisconfigured,
+) -> None:
     fields = {"playai_job_id": str(event.job_id), "playai_handler": event.handler}
     if isinstance(event, DurableHandlerUnknown):
         message = "Job %s needs the handler %r, which this worker does not have."
@@ -133,6 +139,10 @@ def _log_durable_wait(event: DurableHandlerUnknown | DurableHandlerFailed | Dura
         fields["playai_event"] = "worker_misconfigured"
         logger.error("This worker cannot wait for job %s: %s", event.job_id, event.error, extra=fields)
         return
+    if isinstance(event, DurableKeyRefused):
+        fields["playai_event"] = "key_refused"
+        logger.warning("The service refuses this worker's key (%s). Its waits go on.", event.error, extra=fields)
+        return
     fields["playai_event"] = "handler_failed"
     # Without the traceback if the handler is not called again: procrastinate logs it then.
     level, error = (logging.ERROR, None) if event.plan is None else (logging.WARNING, event.error)
@@ -141,15 +151,22 @@ def _log_durable_wait(event: DurableHandlerUnknown | DurableHandlerFailed | Dura
     logger.log(level, message, event.handler, name, event.job_id, plan, exc_info=error, extra=fields)
 
 
-def _log_row(event: DurableRowRescued | DurableRowUnwritten) -> None:
-    fields = {"playai_event": "row_rescued", "playai_row": event.row}
-    if isinstance(event, DurableRowUnwritten):
-        fields["playai_event"] = "row_unwritten"
-        logger.warning("Row %s could not be written and is rescheduled later.", event.row, extra=fields)
-    elif event.error is None:
-        logger.warning("Row %s belongs to a dead worker and is rescheduled.", event.row, extra=fields)
-    else:
-        logger.debug("Row %s could not be rescheduled (%s).", event.row, event.error)
+_ROWS: Mapping[type, tuple[str, int, str]] = {
+    DurableRowRescued: ("row_rescued", logging.WARNING, "Row %s belongs to a dead worker and is rescheduled."),
+    DurableRowTaken: ("row_taken", logging.WARNING, "Row %s was rescued meanwhile: this worker leaves it alone."),
+    DurableRowUnknown: ("row_unknown", logging.ERROR, "Row %s is of another version: this worker leaves it alone."),
+    DurableRowUnwritten: ("row_unwritten", logging.WARNING, "Row %s could not be written and is rescheduled later."),
+}
+
+
+def _log_row(event: DurableRowRescued | DurableRowTaken | DurableRowUnknown | DurableRowUnwritten) -> None:
+    name, level, message = _ROWS[type(event)]
+    logger.log(level, message, event.row, extra={"playai_event": name, "playai_row": event.row})
+
+
+def _log_silent_database(event: DurableDatabaseSilent) -> None:
+    fields = {"playai_event": "database_silent", "playai_timeout": event.timeout}
+    logger.error("PostgreSQL has not answered for %.0f s.", event.timeout, extra=fields)
 
 
 def _text(job_id: Hashable | None) -> str | None:
@@ -160,9 +177,13 @@ _WRITERS: Mapping[type, Callable[[Any], None]] = {
     ContentTypeMismatch: _log_audio,
     CreationCancelled: _log_cancelled_creation,
     DownloadInterrupted: _log_audio,
+    DurableDatabaseSilent: _log_silent_database,
     DurableHandlerFailed: _log_durable_wait,
     DurableHandlerUnknown: _log_durable_wait,
+    DurableKeyRefused: _log_durable_wait,
     DurableRowRescued: _log_row,
+    DurableRowTaken: _log_row,
+    DurableRowUnknown: _log_row,
     DurableRowUnwritten: _log_row,
     DurableWorkerMisconfigured: _log_durable_wait,
     JobChanged: _log_change,

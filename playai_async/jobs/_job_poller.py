@@ -116,8 +116,10 @@ class JobPoller(Generic[_IdT, _JobT]):
         if checked("pacing", pacing, Pacing).shared is not None:
             raise ConfigurationError("a JobPoller cannot share its quota with other processes")
         self._polling = checked("polling", polling, Polling)
+        self._is_done = is_done
+        self._classify = transient_timeouts(classify)
         self._host: Host = _OwnHost(
-            limited(fetch, request_timeout), is_done, transient_timeouts(classify), pacing, Traits(size, run_time)
+            limited(fetch, request_timeout), is_done, self._classify, pacing, Traits(size, run_time)
         )
 
     async def get(self, job_id: _IdT) -> _JobT:

@@ -21,7 +21,7 @@ from playai_async import (
 from playai_async.contrib.procrastinate._constants import MAX_OVERTIME, PRIORITY_EPOCH
 from playai_async.contrib.procrastinate._decisions import before_request, on_handler_error, on_no_reply, on_result
 from playai_async.contrib.procrastinate._rows import Rescheduled, ReschedulePolicy, priority_of
-from playai_async.contrib.procrastinate._values import Outcome, Reschedule, Row
+from playai_async.contrib.procrastinate._values import AnyOutcome, Outcome, Reschedule, Row
 from tests.contrib.durable import EXACT
 
 JOB_ID = UUID(int=7)
@@ -41,13 +41,13 @@ def a_row(*, timeout: float | None = 100.0, **counts: float) -> Row:
 
 def after(
     row: Row, came: TtsJob | PlayAIError, seconds: float, *, took: float = 0.0, pause: float = 0.0
-) -> Reschedule | Outcome:
+) -> Reschedule | AnyOutcome:
     """Return what follows from a result, `seconds` after the start."""
     now = BEGAN + seconds
     return on_result(row, came, now - took, now, pause=pause, polling=EXACT)
 
 
-def seconds_of(again: Reschedule | Outcome | None) -> float:
+def seconds_of(again: Reschedule | AnyOutcome | None) -> float:
     """Return when the row is due, in seconds after the start."""
     assert isinstance(again, Reschedule)
     return round(again.at - BEGAN, 3)

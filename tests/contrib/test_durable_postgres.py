@@ -4,18 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import json
 import math
+import time
 from collections.abc import AsyncIterator
+from typing import Any
 from uuid import UUID
 
+import psycopg
 import pytest
 from procrastinate import PsycopgConnector
-from procrastinate.exceptions import AlreadyEnqueued
+from procrastinate.exceptions import AlreadyEnqueued, ConnectorException
+from sqlalchemy.ext.asyncio import create_async_engine
 
 from playai_async import PlayAISession, Polling, TransportError
-from playai_async.contrib.procrastinate import DurableWaits
+from playai_async.contrib.procrastinate import DurableWaits, Outcome, TimeoutConnector
+from playai_async.contrib.procrastinate._rescue import rescue
 from playai_async.emulator import Emulator, Hang, Status
-from tests.contrib.durable import Backend, RecordingHandler, finished
+from tests.contrib.durable import Backend, RecordingHandler, finished, logged
 from tools.durable_worker import TABLES, Supervised, Work, app_of, session_of
 from tools.servers.postgres import Cluster
 
@@ -110,9 +116,12 @@ async def test_the_row_that_has_been_due_longest_is_fetched_first(
     assert [arrival.job_id for arrival in emulator.arrivals][:2] == [second, first]
 
 
-async def half_a_minute_later(cluster: Cluster, database: str) -> None:
-    """Make procrastinate believe that the workers sent their last heartbeat half a minute ago."""
-    statement = "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '31 s'"
+async def a_minute_later(cluster: Cluster, database: str) -> None:
+    """Pretend that the workers sent their last sign of life a minute ago."""
+    statement = """
+        UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '61 s';
+        UPDATE procrastinate_jobs SET args = jsonb_set(args, '{held_until}', '0') WHERE args ? 'held_until';
+    """
     await asyncio.to_thread(cluster.execute, statement, database)
 
 
@@ -148,7 +157,7 @@ async def test_the_row_of_a_killed_worker_is_rescued(cluster: Cluster, database:
                 await asyncio.sleep(0.02)
             (row,) = await app.job_manager.list_jobs_async(task="playai:wait")
             assert row.status == "doing"
-            await half_a_minute_later(cluster, database)
+            await a_minute_later(cluster, database)
             keys = await until_stored(cluster, database, waits, 1)
     assert keys == [f"{job_id}:store:COMPLETED"]
 
@@ -169,7 +178,206 @@ async def test_waits_survive_a_restart_of_postgresql(cluster: Cluster, database:
                 await asyncio.sleep(0.02)
             await asyncio.to_thread(cluster.stop)
             await asyncio.to_thread(cluster.start)
-            await half_a_minute_later(cluster, database)
+            await a_minute_later(cluster, database)
             async with app.open_async():
                 keys = await until_stored(cluster, database, waits, len(jobs))
     assert keys == sorted(f"{job_id}:store:COMPLETED" for job_id in jobs)
+
+
+# The caller's transaction
+
+
+async def sqlalchemy_connection(cluster: Cluster, database: str, stack: contextlib.AsyncExitStack) -> Any:
+    """Open a connection of SQLAlchemy on psycopg."""
+    url = cluster.dsn(database).replace(" ", "&")
+    engine = create_async_engine(f"postgresql+psycopg://?{url}")
+    stack.push_async_callback(engine.dispose)
+    return await stack.enter_async_context(engine.connect())
+
+
+async def psycopg_connection(cluster: Cluster, database: str, stack: contextlib.AsyncExitStack) -> Any:
+    """Open a connection of psycopg."""
+    return await stack.enter_async_context(await psycopg.AsyncConnection.connect(cluster.dsn(database)))
+
+
+@pytest.mark.parametrize("connect", [psycopg_connection, sqlalchemy_connection], ids=["psycopg", "SQLAlchemy"])
+async def test_a_wait_is_stored_in_the_transaction_of_the_caller(
+    cluster: Cluster, database: str, playai: PlayAISession, connect: Any
+) -> None:
+    """Other connections see the row after the commit. A rollback leaves none."""
+    async with (
+        on_postgres(cluster, database, playai, RecordingHandler()) as backend,
+        contextlib.AsyncExitStack() as stack,
+    ):
+        connection = await connect(cluster, database, stack)
+        await backend.waits.defer(UUID(int=1), on_done="note", connection=connection)
+        assert await backend.rows() == []
+        await connection.rollback()
+        ids = [UUID(int=2), UUID(int=3)]
+        numbers = [await backend.waits.defer(job_id, on_done="note", connection=connection) for job_id in ids]
+        assert await backend.rows() == []
+        await connection.commit()
+        rows = await backend.rows()
+        assert [row.id for row in rows] == numbers
+        assert [row.task_kwargs["job_id"] for row in rows] == [str(job_id) for job_id in ids]
+
+
+async def test_a_connection_of_another_library_is_refused(
+    cluster: Cluster, database: str, playai: PlayAISession
+) -> None:
+    """Procrastinate cannot insert with it. Nothing is stored."""
+    async with on_postgres(cluster, database, playai, RecordingHandler()) as backend:
+        with psycopg.connect(cluster.dsn(database)) as synchronous:
+            for connection in (object(), synchronous):
+                with pytest.raises(TypeError, match="connection must be a psycopg"):
+                    await backend.waits.defer(UUID(int=1), on_done="note", connection=connection)
+        assert await backend.rows() == []
+
+
+# Bad nights
+
+
+async def test_a_refused_key_ends_no_wait(
+    cluster: Cluster, database: str, playai: PlayAISession, emulator: Emulator
+) -> None:
+    """The row is put back until the key is accepted."""
+    emulator.inject(Status(401), times=5)  # more than the failures that end a wait
+    recorder, job_id = RecordingHandler(), emulator.add_job()
+    async with on_postgres(cluster, database, playai, recorder) as backend, backend.working():
+        await backend.waits.defer(job_id, on_done="note")
+        assert (await recorder.called()).job is not None
+        row = await backend.until(finished)
+    assert (row.attempts, row.task_kwargs.get("failures")) == (6, None)
+
+
+LOST = """
+INSERT INTO procrastinate_workers (last_heartbeat) VALUES (now() - interval '1 hour'), (now() - interval '20 s');
+INSERT INTO procrastinate_jobs (queue_name, task_name, args, status, worker_id, abort_requested)
+SELECT 'playai', 'playai:' || task, args::jsonb, 'doing', worker, aborted
+FROM generate_series(1, {rows}), (VALUES {kinds}) AS kind (task, args, worker, aborted)
+"""
+"""Rows that dead and living workers hold: of some tasks, with some arguments."""
+
+
+async def test_many_rows_are_rescued_in_one_statement(cluster: Cluster, database: str, playai: PlayAISession) -> None:
+    """PostgreSQL's time grows with the number of rows, and not with its square."""
+    cluster.execute(LOST.format(rows=10_000, kinds="('wait', '{}', 1, false)"), database)
+    async with on_postgres(cluster, database, playai, RecordingHandler()) as backend, asyncio.timeout(PATIENCE / 4):
+        await rescued(backend)
+    statement = "SELECT status, attempts, count(*), count(DISTINCT xmin::text) FROM procrastinate_jobs GROUP BY 1, 2"
+    assert await asyncio.to_thread(cluster.execute, statement, database) == [("todo", 1, 10_000, 1)]
+
+
+async def test_of_several_rescues_at_once_one_has_a_row(cluster: Cluster, database: str, playai: PlayAISession) -> None:
+    """None waits for another."""
+    cluster.execute(LOST.format(rows=500, kinds="('wait', '{}', 1, false)"), database)
+    async with on_postgres(cluster, database, playai, RecordingHandler()) as backend:
+        await asyncio.gather(*(rescued(backend) for _ in range(3)))
+        assert {(row.status, row.attempts) for row in await backend.rows()} == {("todo", 1)}
+
+
+async def rescued(backend: Backend) -> None:
+    """Rescue rows of dead workers once."""
+    await rescue(backend.app.job_manager, "playai:wait", "playai:rescue", backend.waits._emitter)
+
+
+async def test_only_rows_that_nobody_has_are_rescued(cluster: Cluster, database: str, playai: PlayAISession) -> None:
+    """The worker is dead or forgotten, and no handler runs. A row whose abort was requested fails."""
+    held = json.dumps({"held_until": time.time() + 10})
+    was_held = json.dumps({"held_until": time.time() - 10})
+    kinds = (
+        "('wait', '{}', 1, false), ('wait', '{}', 2, false), ('wait', '{}', NULL, false), "
+        f"('wait', '{held}', 1, false), ('wait', '{was_held}', 1, false), ('wait', '{{}}', 1, true), "
+        "('rescue', '{}', 1, false), ('rescue', '{}', 2, false), ('other', '{}', 1, false)"
+    )
+    cluster.execute(LOST.format(rows=1, kinds=kinds), database)
+    async with on_postgres(cluster, database, playai, RecordingHandler()) as backend:
+        await rescued(backend)
+    statement = "SELECT id, status FROM procrastinate_jobs ORDER BY id"
+    rows = dict(await asyncio.to_thread(cluster.execute, statement, database))
+    assert rows == {1: "todo", 2: "doing", 3: "todo", 4: "doing", 5: "todo", 6: "failed", 8: "doing", 9: "doing"}
+
+
+async def test_a_handler_runs_once_at_a_time(
+    cluster: Cluster, database: str, playai: PlayAISession, emulator: Emulator
+) -> None:
+    """Its worker sent no heartbeat for a minute, but it is alive."""
+    calls, goes_on = list[str](), asyncio.Event()
+    async with on_postgres(cluster, database, playai, RecordingHandler()) as backend:
+
+        @backend.waits.on_done("slow")
+        async def _(outcome: Outcome) -> None:
+            calls.append(outcome.key)
+            await goes_on.wait()
+
+        await backend.waits.defer(emulator.add_job(), on_done="slow")
+        async with backend.working(update_heartbeat_interval=600):
+            while not calls:
+                await asyncio.sleep(0.02)
+            statement = "UPDATE procrastinate_workers SET last_heartbeat = last_heartbeat - interval '61 s'"
+            await asyncio.to_thread(cluster.execute, statement, database)
+            await rescued(backend)
+            assert (await backend.row()).status == "doing"
+            goes_on.set()
+            assert (await backend.until(finished)).status == "succeeded"
+    assert len(calls) == 1
+
+
+async def test_a_worker_that_lost_its_row_writes_nothing(
+    cluster: Cluster, database: str, playai: PlayAISession, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another worker polls the row, and calls the handler. The slow one finds its token outdated."""
+    emulator.inject(Hang(), times=1)
+    recorder = RecordingHandler()
+    async with on_postgres(cluster, database, playai, recorder) as backend:
+        number = await backend.waits.defer(emulator.add_job(), on_done="note")
+        async with backend.working(update_heartbeat_interval=600, shutdown_graceful_timeout=0):
+            while not emulator.arrivals:
+                await asyncio.sleep(0.02)
+            await a_minute_later(cluster, database)
+            await rescued(backend)
+            await recorder.called()
+            row = await backend.until(finished)
+        assert (await backend.row()).evolve(worker_id=row.worker_id) == row
+    assert len(recorder.calls) == 1
+    assert f"Row {number} was rescued meanwhile" in caplog.text
+
+
+async def test_a_worker_does_not_wait_for_ever_for_a_database_that_hangs(
+    cluster: Cluster, database: str, playai: PlayAISession, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It logs that and ends. The next worker goes on when the database does."""
+    connector = TimeoutConnector(conninfo=cluster.dsn(database), min_size=1, max_size=8)
+    connector.statement_timeout = 1.5
+    recorder = RecordingHandler()
+    backend = Backend(playai, connector, recorder, polling=QUICK)
+    async with asyncio.timeout(PATIENCE), backend.app.open_async():
+        await backend.waits.defer(emulator.add_job(duration=1.0), on_done="note")
+        worker = asyncio.create_task(
+            backend.app.run_worker_async(
+                queues=["playai"], update_heartbeat_interval=0.1, install_signal_handlers=False, listen_notify=False
+            )
+        )
+        await backend.until(lambda row: row.attempts > 0)
+        with cluster.frozen(), pytest.raises(ConnectorException, match=r"PostgreSQL has not answered for 1\.5 s"):
+            await worker
+        assert logged(caplog, "database_silent")
+        await a_minute_later(cluster, database)
+        await rescued(backend)
+        async with backend.working():
+            await recorder.called()
+            await backend.until(finished)
+    assert len(recorder.calls) == 1
+
+
+async def test_a_row_of_a_version_before_is_polled(
+    cluster: Cluster, database: str, playai: PlayAISession, emulator: Emulator
+) -> None:
+    """As version 1.0.0rc1 stored it, with all counters and the time of a hint."""
+    recorder, job_id = RecordingHandler(), emulator.add_job()
+    stored = {"job_id": str(job_id), "on_done": "note", "started": time.time(), "deadline": None}
+    counters = {"unasked": 1, "throttled": 0, "failures": 1, "calls": 0, "late_since": 0.0, "hinted": 1.5}
+    async with on_postgres(cluster, database, playai, recorder) as backend, backend.working():
+        await backend.waits._wait_task.defer_async(**stored, **counters)
+        assert (await recorder.called()).job is not None
+        await backend.until(finished)

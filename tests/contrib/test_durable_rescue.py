@@ -6,16 +6,21 @@ import asyncio
 from datetime import timedelta
 from typing import Any
 
+import attrs
 import pytest
+from procrastinate import App, JobContext, PsycopgConnector
+from procrastinate.connector import BaseAsyncConnector
 from procrastinate.exceptions import AppNotOpen, ConnectorException
+from procrastinate.jobs import Job
 from procrastinate.testing import InMemoryConnector
 
 from playai_async import PlayAISession
+from playai_async.contrib.procrastinate import Outcome
 from playai_async.contrib.procrastinate._rescue import rescue
-from playai_async.contrib.procrastinate._rows import Rescheduled, save_and_reschedule
+from playai_async.contrib.procrastinate._rows import Rescheduled, Turn
 from playai_async.contrib.procrastinate._values import Reschedule
 from tests.contrib.durable import Backend, RecordingHandler, at, broken_log, finished, in_memory, logged
-from tests.support.scripted import COMPLETED, JOB_ID, Answer, ScriptedService, job
+from tests.support.scripted import COMPLETED, JOB_ID, OTHER_ID, Answer, ScriptedService, job
 
 pytestmark = pytest.mark.usefixtures("one_clock")
 
@@ -69,38 +74,164 @@ async def test_the_row_of_a_live_worker_is_not_touched(session: PlayAISession) -
         assert (await backend.row()).status == "doing"
 
 
-async def test_a_row_that_was_rescued_meanwhile_is_not_touched(session: PlayAISession) -> None:
-    """Of two rescues at once one is first, and a live worker may have fetched the row by then."""
+async def slow_handler(backend: Backend) -> tuple[asyncio.Event, list[float]]:
+    """Add a handler with the name "slow" that waits for an event. Return the event and the times of its calls."""
+    event, calls = asyncio.Event(), list[float]()
 
-    class Raced(InMemoryConnector):
-        async def select_stalled_jobs_by_heartbeat_all(self, *args: Any, **kwargs: Any) -> Any:
-            rows = [dict(row) for row in await super().select_stalled_jobs_by_heartbeat_all(*args, **kwargs)]
-            if rows and rows[0]["task_name"] == "playai:wait":
-                await self.retry_job_run(job_id=rows[0]["id"], retry_at=at())
-                await backend.app.job_manager.fetch_job(None, await backend.app.job_manager.register_worker())
-            return rows
+    @backend.waits.on_done("slow")
+    async def _(_: Outcome) -> None:
+        calls.append(asyncio.get_running_loop().time())
+        await event.wait()
 
-    backend = Backend(session, Raced(), RecordingHandler())
-    async with backend.app.open_async():
+    return event, calls
+
+
+@pytest.mark.parametrize("heartbeat", [timedelta(hours=1), None], ids=["silent", "forgotten"])
+async def test_the_row_of_a_running_handler_is_not_touched(
+    session: PlayAISession, service: ScriptedService, heartbeat: timedelta | None
+) -> None:
+    """However old the heartbeat: none is sent while a worker shuts down and waits for its handlers."""
+    service.answers(job(COMPLETED))
+    async with in_memory(session, None) as backend:
+        event, calls = await slow_handler(backend)
+        await backend.waits.defer(JOB_ID, on_done="slow")
+        async with backend.working(update_heartbeat_interval=10_000):
+            await asyncio.sleep(500)
+            workers = memory_of(backend).workers
+            for worker in list(workers):
+                workers[worker] = at() - (heartbeat or timedelta(days=1))
+            if heartbeat is None:
+                await backend.app.job_manager.prune_stalled_workers(30)
+                memory_of(backend).workers[1] = at()  # for the shutdown of the worker in this test
+                memory_of(backend).jobs[1]["worker_id"] = None
+            await rescued(backend)
+            assert (await backend.row()).status == "doing"
+            event.set()
+            assert (await backend.until(finished)).status == "succeeded"
+    assert len(calls) == 1
+
+
+async def test_a_handler_that_is_gone_holds_its_row_for_a_minute(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """Then the row is rescheduled."""
+    service.answers(job(COMPLETED))
+    async with in_memory(session, RecordingHandler()) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
-        await fetched(backend, heartbeat=None)
+        await fetched(backend, heartbeat=timedelta(hours=1))
+        memory_of(backend).jobs[1]["args"]["held_until"] = at().timestamp() + 60
+        await asyncio.sleep(59)
         await rescued(backend)
-        row = await backend.row()
-    assert (row.status, row.attempts) == ("doing", 1)
+        assert (await backend.row()).status == "doing"
+        await asyncio.sleep(2)
+        await rescued(backend)
+        assert (await backend.row()).status == "todo"
 
 
-async def test_a_row_that_cannot_be_written_to_does_not_end_a_rescue(session: PlayAISession) -> None:
-    """Usually another rescue wrote to it first."""
-
-    class Refusing(InMemoryConnector):
-        async def retry_job_run(self, *args: Any, **kwargs: Any) -> None:
-            raise ConnectorException("not in a state to retry")
-
-    backend = Backend(session, Refusing(), RecordingHandler())
-    async with backend.app.open_async():
+async def test_a_held_row_that_is_fetched_is_put_back(session: PlayAISession, service: ScriptedService) -> None:
+    """A version before this one may have rescued it while the handler runs."""
+    service.answers(job(COMPLETED))
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
-        await fetched(backend, heartbeat=None)
+        memory_of(backend).jobs[1]["args"]["held_until"] = at().timestamp() + 40
+        async with backend.working():
+            await recorder.called()
+    assert 40 <= recorder.calls[0][0] < 41
+
+
+async def test_a_slow_worker_does_not_call_the_handler_of_a_row_that_was_rescued(
+    session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Another worker called it meanwhile. The slow worker writes nothing."""
+    service.answers(attrs.evolve(job(COMPLETED), takes=8), job(COMPLETED))
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working(update_heartbeat_interval=10_000):
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await asyncio.sleep(1)
+        memory_of(backend).workers[1] = at() - timedelta(seconds=31)
         await rescued(backend)
+        row = await backend.until(finished)
+        await asyncio.sleep(20)
+        assert (await backend.row()) == row
+    assert len(recorder.calls) == 1
+    assert logged(caplog, "row_taken")
+
+
+async def test_a_slow_worker_does_not_put_back_a_row_that_was_rescued(
+    session: PlayAISession, service: ScriptedService, caplog: pytest.LogCaptureFixture
+) -> None:
+    """Its row would be polled twice from then on."""
+    service.answers(attrs.evolve(job(), takes=8), job(COMPLETED))
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working(update_heartbeat_interval=10_000):
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await asyncio.sleep(1)
+        memory_of(backend).workers[1] = at() - timedelta(seconds=31)
+        await rescued(backend)
+        row = await backend.until(finished)
+        await asyncio.sleep(20)
+        assert (await backend.row()) == row
+    assert len(service.arrivals) == 2
+    assert logged(caplog, "row_taken")
+
+
+async def test_a_hold_ends_with_the_handler(session: PlayAISession, service: ScriptedService) -> None:
+    """One that raised is called again after its pause, and not after the hold."""
+    service.answers(job(COMPLETED))
+    recorder = RecordingHandler(OSError())
+    async with in_memory(session, recorder) as backend, backend.working():
+        await backend.waits.defer(JOB_ID, on_done="note")
+        await recorder.called(2)
+    assert round(recorder.calls[1][0]) == 1
+
+
+async def test_a_handler_runs_on_while_its_hold_cannot_be_renewed(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """The next renewal may succeed. A row that is gone needs none."""
+    service.answers(job(COMPLETED))
+    async with in_memory(session, None) as backend:
+        event, calls = await slow_handler(backend)
+        await backend.waits.defer(JOB_ID, on_done="slow")
+        async with backend.working():
+            await asyncio.sleep(15)
+            memory_of(backend).jobs[1]["attempts"] += 1  # another worker has it
+            held_until = memory_of(backend).jobs[1]["args"]["held_until"]
+            await asyncio.sleep(60)
+            assert memory_of(backend).jobs[1]["args"]["held_until"] == held_until
+            event.set()
+            await backend.until(finished)
+    assert len(calls) == 1
+
+
+@pytest.mark.parametrize(
+    ("options", "dead_after"),
+    [
+        ({}, 30),
+        ({"stalled_worker_timeout": 300}, 300),
+        ({"stalled_worker_timeout": 1, "update_heartbeat_interval": 1}, 2),
+        ({"update_heartbeat_interval": 100}, 200),
+    ],
+    ids=["default", "longer", "shorter", "rare heartbeats"],
+)
+async def test_a_rescue_goes_by_the_heartbeat_of_its_worker(
+    session: PlayAISession, service: ScriptedService, options: dict[str, float], dead_after: float
+) -> None:
+    """As it was started, or as the app was configured."""
+    service.answers(job(), job_id=OTHER_ID)
+    async with in_memory(session, RecordingHandler()) as backend:
+        for job_id in (JOB_ID, OTHER_ID):
+            await backend.waits.defer(job_id, on_done="note")
+            await fetched(backend, heartbeat=timedelta())
+        async with backend.working(**options):
+            await asyncio.sleep(0.1)  # before a worker starts, procrastinate forgets those that are silent
+            for worker, age in ((1, dead_after - 1), (2, dead_after + 1)):
+                memory_of(backend).workers[worker] = at() - timedelta(seconds=age)
+            await backend.waits._rescue_task.defer_async(timestamp=0)
+            await asyncio.sleep(0.1)
+            rows = await backend.rows()
+    assert [row.attempts > 0 for row in rows] == [False, True]
 
 
 async def test_the_row_of_a_dead_rescue_is_deleted(session: PlayAISession) -> None:
@@ -236,18 +367,41 @@ async def test_a_row_is_rescheduled_even_if_its_counters_cannot_be_saved(
     session: PlayAISession, error: BaseException
 ) -> None:
     """Wrong counters only make a poll early or late. A lost row would be worse."""
-
-    class Away:
-        async def execute_query_async(self, query: str, **arguments: Any) -> None:
-            raise error
-
     async with in_memory(session, RecordingHandler()) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
-        row = await backend.row()
-    away: Any = Away()
-    raised = await save_and_reschedule(away, row, Reschedule(at().timestamp(), "lost", counters={"failures": 1}))
+        turn = turn_of(await backend.row(), Away(error))
+        raised = await turn.reschedule(Reschedule(at().timestamp(), "lost", counters={"failures": 1}))
     assert isinstance(raised, Rescheduled)
     assert raised.decision.retry_at == at() + timedelta(seconds=1)
+
+
+class Away(PsycopgConnector):
+    """A connector that raises an error for each statement."""
+
+    def __init__(self, error: BaseException) -> None:
+        super().__init__()
+        self.error = error
+
+    async def execute_query_all_async(self, query: str, **arguments: Any) -> list[dict[str, Any]]:
+        """Raise the error."""
+        raise self.error
+
+
+def turn_of(row: Job, connector: BaseAsyncConnector) -> Turn:
+    """Return a worker's turn with a row."""
+    app = App(connector=connector)
+    return Turn(JobContext(app=app, job=row, start_timestamp=0.0, abort_reason=lambda: None))
+
+
+async def test_no_handler_runs_while_its_row_cannot_be_held(session: PlayAISession) -> None:
+    """The database is away. The row is put back, and its job is asked for again."""
+    async with in_memory(session, RecordingHandler()) as backend:
+        await backend.waits.defer(JOB_ID, on_done="note")
+        turn = turn_of(await backend.row(), Away(ConnectorException("lost")))
+        with pytest.raises(Rescheduled, match="could not be held") as caught:
+            async with turn.held():
+                raise AssertionError
+    assert caught.value.decision.retry_at == at() + timedelta(seconds=1)
 
 
 async def test_a_cancelled_task_needs_no_retry(session: PlayAISession, service: ScriptedService) -> None:

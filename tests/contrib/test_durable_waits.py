@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 from inspect import get_annotations
-from typing import get_type_hints
+from typing import Any, get_type_hints
 from uuid import UUID
 
+import attrs
 import pytest
 from procrastinate.exceptions import UnboundTaskError
 from tenacity import wait_none
@@ -22,11 +23,12 @@ from playai_async import (
     Polling,
     RateLimitedError,
     TransportError,
+    UnauthorizedError,
     UnexpectedServiceError,
     WaitTimeoutError,
 )
 from playai_async.contrib import procrastinate as durable
-from playai_async.contrib.procrastinate import DurableWaits, Outcome
+from playai_async.contrib.procrastinate import DurableWaits, Outcome, TimeoutConnector
 from playai_async.contrib.procrastinate._rows import priority_of
 from tests.contrib.durable import EXACT, RecordingHandler, at, broken_log, finished, in_memory, logged
 from tests.support.scripted import (
@@ -77,6 +79,38 @@ async def test_a_row_of_a_later_version_is_polled(session: PlayAISession, servic
         async with backend.working():
             row = await backend.until(finished)
     assert (row.status, row.attempts, row.task_kwargs["new"]) == ("succeeded", 2, 1)
+
+
+LATER = {"format": 2, "on_done": "note", "started": 0.0, "deadline": None}
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [{"job_id": str(JOB_ID), **LATER}, {"task_id": 7, **LATER, "format": 1}, {"job_id": "no id", **LATER, "format": 1}],
+    ids=["another format", "another name", "another kind of id"],
+)
+async def test_a_row_that_this_version_does_not_understand_is_left_alone(
+    session: PlayAISession, service: ScriptedService, arguments: dict[str, Any], caplog: pytest.LogCaptureFixture
+) -> None:
+    """A worker of the later version polls it. The log says so."""
+    async with in_memory(session, RecordingHandler()) as backend:
+        await backend.waits._wait_task.defer_async(**arguments)
+        async with backend.working():
+            row = await backend.until(lambda row: row.attempts == 2)
+            assert 30 <= asyncio.get_running_loop().time() < 31
+    assert (row.status, row.task_kwargs) == ("todo", arguments)
+    assert service.arrivals == []
+    assert "is of another version" in caplog.text
+    assert logged(caplog, "row_unknown")
+
+
+async def test_a_worker_that_shuts_down_leaves_alone_what_it_does_not_understand(session: PlayAISession) -> None:
+    """Even if the shutdown comes in the middle."""
+    async with in_memory(session, RecordingHandler()) as backend:
+        await backend.waits._wait_task.defer_async(**LATER)
+        async with backend.working(shutdown_graceful_timeout=0):
+            await backend.until(lambda row: row.attempts == 1)
+        assert (await backend.row()).status == "todo"
 
 
 @pytest.mark.parametrize(("output", "kind"), [(COMPLETED, Completed), (FAILED, Failed)], ids=["completed", "failed"])
@@ -173,6 +207,48 @@ async def test_a_429_postpones_a_wait_and_does_not_count(session: PlayAISession,
     assert 7 <= held < 9
     assert 7 <= held_again < 9
     assert row.task_kwargs["throttled"] == 2
+
+
+@pytest.mark.parametrize("status", [401, 403])
+async def test_a_refused_key_ends_no_wait(
+    session: PlayAISession, service: ScriptedService, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It may be in the middle of a rotation. The first refusal is logged; all count for nothing."""
+    refused = Answer(status)
+    service.answers(lost(), refused, refused, refused, job(), refused, lost(), job(COMPLETED))
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder, polling=Polling(jitter=0, max_failures=3)) as backend, backend.working():
+        await backend.waits.defer(JOB_ID, on_done="note")
+        assert (await recorder.called()).job is not None
+    assert tenths(service.pauses) == [1.0, 1.5, 2.2, 3.4, 5.1, 7.6, 10.0]
+    assert caplog.text.count("The service refuses this worker's key") == 2  # once, and once again after it was accepted
+    assert logged(caplog, "key_refused")
+
+
+async def test_a_key_that_is_refused_until_the_deadline_times_out(
+    session: PlayAISession, service: ScriptedService
+) -> None:
+    """The error says what was last met."""
+    service.answers(Answer(401))
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working():
+        await backend.waits.defer(JOB_ID, on_done="note", timeout=20)
+        outcome = await recorder.called()
+    assert isinstance(outcome.error, WaitTimeoutError)
+    assert isinstance(outcome.error.last_error, UnauthorizedError)
+
+
+@pytest.mark.parametrize("status", [408, 425])
+async def test_a_request_that_may_be_repeated_is_repeated(
+    session: PlayAISession, service: ScriptedService, status: int
+) -> None:
+    """As for `wait_for_completion`: it counts as a failure."""
+    service.answers(Answer(status), job(COMPLETED))
+    recorder = RecordingHandler()
+    async with in_memory(session, recorder) as backend, backend.working():
+        await backend.waits.defer(JOB_ID, on_done="note")
+        assert (await recorder.called()).job is not None
+        assert (await backend.until(finished)).task_kwargs["failures"] == 1
 
 
 async def test_a_final_error_ends_a_wait_at_once(session: PlayAISession, service: ScriptedService) -> None:
@@ -355,7 +431,8 @@ async def test_a_worker_with_wrong_settings_does_not_end_waits(
         assert row.status == "todo"
         assert f"This worker cannot wait for job {JOB_ID}: polling.wait failed" in caplog.text
         assert logged(caplog, "worker_misconfigured")
-        backend.waits._polling = Polling(wait=wait_none())
+        services = backend.waits._services
+        services[None] = attrs.evolve(services[None], polling=Polling(wait=wait_none()))
         async with backend.working():
             await recorder.called()
     assert 30 <= recorder.calls[0][0] < 31
@@ -627,7 +704,7 @@ def test_settings_are_validated_at_construction() -> None:
 def test_the_default_polling_is_that_of_the_session() -> None:
     """Its own settings are the default."""
     session = PlayAISession(API_KEY, USER_ID, polling=EXACT)
-    assert DurableWaits(session)._polling is EXACT
+    assert DurableWaits(session)._services[None].polling is EXACT
 
 
 def test_the_name_of_a_handler_is_unique() -> None:
@@ -648,9 +725,10 @@ def test_a_handler_must_be_a_coroutine_function() -> None:
         waits.on_done("note")(print)  # type: ignore[type-var]  # tests the mistake
 
 
-def test_the_public_names_are_two() -> None:
-    """`DurableWaits` and `Outcome`."""
-    assert durable.__all__ == ["DurableWaits", "Outcome"]
+def test_the_public_names_are_few() -> None:
+    """What is private may change."""
+    assert durable.__all__ == ["DurableWaits", "JobOutcome", "Outcome", "TimeoutConnector"]
+    assert TimeoutConnector.__module__ == durable.__name__
     assert {name for name in vars(durable) if not name.startswith("_")} == set(durable.__all__)
     assert {name for name in dir(DurableWaits) if not name.startswith("_")} == {"defer", "hint", "on_done"}
 

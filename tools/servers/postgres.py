@@ -13,6 +13,7 @@ import signal
 import subprocess
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -102,6 +103,19 @@ class Cluster:
             self._server.wait(TIMEOUT)
             self._server = None
 
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop all processes of the server for the block, so that it answers nothing and closes nothing. Linux only."""
+        assert self._server is not None
+        postmaster = self._server.pid
+        os.kill(postmaster, signal.SIGSTOP)  # first, so that it starts no more
+        processes = [postmaster, *_children(postmaster)]
+        try:
+            _send(processes, signal.SIGSTOP)
+            yield
+        finally:
+            _send(processes, signal.SIGCONT)
+
     def execute(self, statement: str, database: str = "postgres") -> list[Any]:
         """Execute a statement and return its rows, if any."""
         with psycopg.connect(self.dsn(database), autocommit=True) as connection:
@@ -114,6 +128,22 @@ class Cluster:
         )
         if done.returncode:
             raise RuntimeError(f"{command[0]} failed: {done.stderr}")
+
+
+def _send(processes: list[int], number: int) -> None:
+    for process in processes:
+        with contextlib.suppress(ProcessLookupError):  # it has just ended
+            os.kill(process, number)
+
+
+def _children(parent: int) -> list[int]:
+    """Return the processes that a process started. A backend is the leader of a group of its own."""
+    children: list[int] = []
+    for path in Path("/proc").glob("[0-9]*/stat"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if int(path.read_text("utf-8").rpartition(")")[2].split()[1]) == parent:
+                children.append(int(path.parent.name))
+    return children
 
 
 def _owner() -> dict[str, Any]:

@@ -6,17 +6,8 @@ backoff of the engine. All times are seconds since 1970.
 
 from __future__ import annotations
 
-from typing import cast
+import sys
 
-from playai_async._exceptions import (
-    ConfigurationError,
-    PlayAIError,
-    RateLimitedError,
-    SessionClosedError,
-    WaitTimeoutError,
-    is_transient,
-)
-from playai_async._models import Completed, Failed, TtsJob
 from playai_async._settings import Polling
 from playai_async.contrib.procrastinate._constants import (
     HANDLER_PAUSE,
@@ -25,7 +16,8 @@ from playai_async.contrib.procrastinate._constants import (
     MIN_PAUSE,
     MISCONFIGURED_PAUSE,
 )
-from playai_async.contrib.procrastinate._values import Counters, Outcome, Reschedule, Row
+from playai_async.contrib.procrastinate._services import PLAYAI, Judge, Meaning
+from playai_async.contrib.procrastinate._values import AnyOutcome, Counters, Reschedule, Row
 from playai_async.jobs._polling.backoff import Backoff, poll_rule
 from playai_async.jobs._scheduling.request import Failure, Success, Transient
 
@@ -35,35 +27,40 @@ __all__ = [
     "on_misconfigured_worker",
     "on_no_reply",
     "on_result",
+    "on_unknown_row",
     "on_worker_shutdown",
 ]
 
 
-def before_request(row: Row, now: float, pause: float) -> Reschedule | Outcome | None:
-    """Decide whether to send a request while the session may be paused.
+def before_request(row: Row, now: float, pause: float, judge: Judge = PLAYAI) -> Reschedule | AnyOutcome | None:
+    """Decide whether to send a request. The session may be paused, or another worker's handler may still run.
 
     Args:
         row: The wait.
         now: The current time.
         pause: Seconds until the session sends requests again.
+        judge: Words the end of the wait.
 
     Returns:
         What happens instead of a request; or None to send the request.
     """
+    if row.held_until > now:
+        return Reschedule(row.held_until, "its handler runs", keep_priority=True, counters=_unasked(row))
     if pause <= MIN_PAUSE:
         return None
-    return _postpone(row, now, now + pause, reason="the session is paused", counters=_unasked(row))
+    return _postpone(row, now, now + pause, reason="the session is paused", counters=_unasked(row), judge=judge)
 
 
-def on_no_reply(row: Row, now: float, *, reason: str) -> Reschedule | Outcome:
+def on_no_reply(row: Row, now: float, *, reason: str, judge: Judge = PLAYAI) -> Reschedule | AnyOutcome:
     """Decide after an attempt without a reply, which does not count as a failure.
 
     Args:
         row: The wait.
         now: The current time.
         reason: Why there is no reply.
+        judge: Words the end of the wait.
     """
-    return _postpone(row, now, now, reason=reason, counters=_unasked(row))
+    return _postpone(row, now, now, reason=reason, counters=_unasked(row), judge=judge)
 
 
 def on_worker_shutdown(row: Row, now: float) -> Reschedule:
@@ -76,9 +73,21 @@ def on_misconfigured_worker(row: Row, now: float, reason: str) -> Reschedule:
     return Reschedule(now + MISCONFIGURED_PAUSE, reason, keep_priority=True, counters=_unasked(row))
 
 
+def on_unknown_row(now: float) -> Reschedule:
+    """Put back a row of another version, without a change to its arguments."""
+    return Reschedule(now + MISCONFIGURED_PAUSE, "the row is of another version", keep_priority=True)
+
+
 def on_result(
-    row: Row, result: TtsJob | PlayAIError, sent_at: float, now: float, *, pause: float, polling: Polling
-) -> Reschedule | Outcome:
+    row: Row,
+    result: object,
+    sent_at: float,
+    now: float,
+    *,
+    pause: float,
+    polling: Polling,
+    judge: Judge = PLAYAI,
+) -> Reschedule | AnyOutcome:
     """Decide after a request.
 
     Args:
@@ -88,22 +97,26 @@ def on_result(
         now: The current time.
         pause: Seconds until the session sends requests again.
         polling: How the wait polls.
+        judge: Reads the result.
 
     Raises:
-        ConfigurationError: The caller's wait strategy raised or did not return a number; or `result` is this error.
-        SessionClosedError: `result` is this error.
+        ConfigurationError: A function of the caller raised or did not return what it should; or `result` is this error.
+        PollerClosedError: `result` is this error.
     """
-    if isinstance(result, ConfigurationError | SessionClosedError):
+    meaning = judge.meaning(result)
+    if not isinstance(result, Exception):
+        if meaning is Meaning.DONE:
+            return judge.done(row, result)
+    elif meaning is Meaning.MISCONFIGURED:
         raise result
-    if isinstance(result, RateLimitedError):
+    elif meaning is Meaning.FINAL:
+        return judge.failed(row, result)
+    elif meaning is Meaning.THROTTLED:
         counters: Counters = {"throttled": row.throttled + 1}
         at = now + max(pause, MIN_PAUSE)
-        return _postpone(row, now, at, reason="rate limited", counters=counters, error=result)
-    if isinstance(result, TtsJob) and result.done:
-        return _job_outcome(row, cast("TtsJob[Completed | Failed]", result))
-    if isinstance(result, PlayAIError) and not is_transient(result):
-        return _error_outcome(row, result)
-    return _poll_again(row, result, sent_at, now, polling)
+        return _postpone(row, now, at, reason="rate limited", counters=counters, error=result, judge=judge)
+    counts = meaning is not Meaning.REFUSED
+    return _poll_again(row, result, sent_at, now, polling=polling, judge=judge, counts=counts)
 
 
 def on_handler_error(row: Row, now: float, max_failures: int) -> Reschedule | None:
@@ -116,25 +129,33 @@ def on_handler_error(row: Row, now: float, max_failures: int) -> Reschedule | No
 
 
 def _poll_again(
-    row: Row, result: TtsJob | PlayAIError, sent_at: float, now: float, polling: Polling
-) -> Reschedule | Outcome:
-    """Decide after an unfinished job or a transient error."""
+    row: Row, result: object, sent_at: float, now: float, *, polling: Polling, judge: Judge, counts: bool
+) -> Reschedule | AnyOutcome:
+    """Decide after an unfinished job, a transient error, or a refused key, which does not count as a failure."""
     polls, elapsed = row.polls - row.throttled, max(0.0, now - row.started)
-    backoff = Backoff(poll_rule(polling), polling.max_failures, polls=polls, failures=row.failures, elapsed=elapsed)
-    outcome = Failure(result, Transient()) if isinstance(result, PlayAIError) else Success(result, done=False)
+    max_failures = polling.max_failures if counts else sys.maxsize
+    backoff = Backoff(poll_rule(polling), max_failures, polls=polls, failures=row.failures, elapsed=elapsed)
+    outcome = Failure(result, Transient()) if isinstance(result, Exception) else Success(result, done=False)
     pause = backoff.pause_after(outcome)
-    if pause is None and isinstance(result, PlayAIError):
-        return _error_outcome(row, result)
+    if pause is None and isinstance(result, Exception):
+        return judge.failed(row, result)
     if pause is None or _is_late(row, sent_at):  # never None here: an unfinished job is always polled again
-        return _error_outcome(row, _timeout_error(row, now, polls=row.polls + 1, result=result))
+        return judge.failed(row, judge.timed_out(row, result, elapsed=elapsed, polls=row.polls + 1, reason=""))
     at = now + pause if row.last_poll_at is None else min(now + pause, max(now, row.last_poll_at))
-    counters: Counters = {} if backoff.failures == row.failures else {"failures": backoff.failures}
+    counters: Counters = {"failures": backoff.failures} if counts and backoff.failures != row.failures else {}
     return Reschedule(at, f"polled again in {at - now:.1f} s", counters=counters)
 
 
 def _postpone(
-    row: Row, now: float, at: float, *, reason: str, counters: Counters, error: PlayAIError | None = None
-) -> Reschedule | Outcome:
+    row: Row,
+    now: float,
+    at: float,
+    *,
+    reason: str,
+    counters: Counters,
+    judge: Judge,
+    error: Exception | None = None,
+) -> Reschedule | AnyOutcome:
     """Reschedule a row that got no reply: before its deadline not past it, and after its deadline for one last poll."""
     if not _is_late(row, now):
         if row.last_poll_at is not None:
@@ -142,8 +163,8 @@ def _postpone(
         return Reschedule(at, reason, keep_priority=True, counters=counters)
     late_since = row.late_since or now
     if at > late_since + MAX_OVERTIME:
-        polls = row.polls + (error is not None)
-        return _error_outcome(row, _timeout_error(row, now, polls=polls, result=error, reason=f"; {reason}"))
+        elapsed, polls = max(0.0, now - row.started), row.polls + (error is not None)
+        return judge.failed(row, judge.timed_out(row, error, elapsed=elapsed, polls=polls, reason=f"; {reason}"))
     return Reschedule(at, reason, keep_priority=True, counters={**counters, "late_since": late_since})
 
 
@@ -153,32 +174,3 @@ def _is_late(row: Row, now: float) -> bool:
 
 def _unasked(row: Row) -> Counters:
     return {"unasked": row.unasked + 1}
-
-
-def _job_outcome(row: Row, job: TtsJob[Completed | Failed]) -> Outcome:
-    return Outcome(job_id=row.job_id, key=_key(row, job.output.status), job=job)
-
-
-def _error_outcome(row: Row, error: PlayAIError) -> Outcome:
-    return Outcome(job_id=row.job_id, key=_key(row, type(error).__name__), error=error)
-
-
-def _key(row: Row, result: str) -> str:
-    return f"{row.job_id}:{row.on_done}:{result}"
-
-
-def _timeout_error(
-    row: Row, now: float, *, polls: int, result: TtsJob | PlayAIError | None, reason: str = ""
-) -> WaitTimeoutError:
-    job = result if isinstance(result, TtsJob) else None
-    elapsed = max(0.0, now - row.started)
-    state = "no answer to the last poll" if job is None else f"last seen {type(job.output).__name__}"
-    return WaitTimeoutError(
-        f"Job {row.job_id} was not done after {elapsed:.1f} s (polls: {polls}; {state}{reason});"
-        " it goes on and can be waited for again.",
-        job=job,
-        last_error=result if isinstance(result, PlayAIError) else None,
-        elapsed=elapsed,
-        polls=polls,
-        job_id=row.job_id,
-    )

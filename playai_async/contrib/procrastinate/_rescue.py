@@ -6,50 +6,122 @@ This module knows procrastinate. It must not know anything of polling or handler
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
-from procrastinate import JobContext
+from procrastinate import JobContext, utils
 from procrastinate.exceptions import ConnectorException, ProcrastinateException
-from procrastinate.jobs import Status
 from procrastinate.manager import JobManager
+from procrastinate.testing import InMemoryConnector
+from procrastinate.worker import Worker
 
 from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.events import DurableRowRescued, DurableRowUnwritten
-from playai_async.contrib.procrastinate._constants import MAX_WRITE_RETRIES, WRITE_RETRY_PAUSE
-from playai_async.contrib.procrastinate._rows import is_unchanged
+from playai_async.contrib.procrastinate._constants import (
+    MAX_WRITE_RETRIES,
+    MISSED_HEARTBEATS,
+    STALLED_TIMEOUT,
+    WRITE_RETRY_PAUSE,
+)
+from playai_async.contrib.procrastinate._rows import is_unchanged, now
 
-__all__ = ["WriteRetrier", "rescue"]
+__all__ = ["WriteRetrier", "heartbeats_of", "rescue", "timeout_of"]
+
+_TIMEOUT = "playai_async: stalled worker timeout"
 
 
-async def rescue(manager: JobManager, wait_task: str, rescue_task: str, emitter: Emitter) -> None:
-    """Reschedule the rows of dead workers, due at once.
+_IS_LOST = """
+id = ANY (ARRAY(
+    SELECT job.id
+    FROM procrastinate_jobs job
+    LEFT JOIN procrastinate_workers worker ON worker.id = job.worker_id
+    WHERE job.status = 'doing'
+        AND job.task_name = %(task)s
+        AND (job.worker_id IS NULL OR worker.last_heartbeat < now() - %(timeout)s * interval '1 second')
+        AND COALESCE((job.args ->> 'held_until')::float8, 0) <= %(now)s
+    FOR UPDATE OF job SKIP LOCKED
+))
+"""
+"""A row that another statement writes to at this moment is alive, or is being rescued already.
 
-    After a cancellation, the next rescue handles the remaining rows. Several rescues may run at once: each row is
-    checked again before it is rescheduled.
+An array, because PostgreSQL takes a subquery of 10,000 rows for a small one, and scans it for each row.
+"""
+
+_RESCHEDULE = (
+    """
+UPDATE procrastinate_jobs
+SET status = (CASE WHEN abort_requested THEN 'failed' ELSE 'todo' END)::procrastinate_job_status,
+    attempts = attempts + 1,
+    scheduled_at = to_timestamp(%(now)s)
+WHERE """
+    + _IS_LOST
+    + "RETURNING id"
+)
+"""PostgreSQL refuses a `todo` whose abort was requested; procrastinate's own statement fails such a row, too."""
+
+_DELETE = "DELETE FROM procrastinate_jobs WHERE " + _IS_LOST  # noqa: S608 - ours
+
+
+async def rescue(
+    manager: JobManager, wait_task: str, rescue_task: str, emitter: Emitter, *, timeout: float = STALLED_TIMEOUT
+) -> None:
+    """Reschedule the rows of dead workers, due at once, in one statement. Several rescues may run at once.
 
     Args:
         manager: The job manager of the app.
         wait_task: The name of the task that polls.
         rescue_task: The name of the task that calls this function.
         emitter: Reports each row.
+        timeout: Seconds without a heartbeat after which a worker is dead.
     """
-    for job in await manager.get_stalled_jobs(task_name=wait_task):
-        if await is_unchanged(manager, job):
-            emitter.emit(DurableRowRescued(job.id))
-            await _write(job.id, manager.retry_job(job), emitter)
-    for job in await manager.get_stalled_jobs(task_name=rescue_task):
+    connector = manager.connector
+    if isinstance(connector, InMemoryConnector):
+        rows = _rescue_in_memory(connector, rescue_task, timeout)
+    else:
+        values: dict[str, Any] = {"timeout": timeout, "now": now()}
+        updated = await connector.execute_query_all_async(_RESCHEDULE, task=wait_task, **values)
+        rows = [row["id"] for row in updated]
         # Later rescues have been scheduled already, so the row of a rescue that died is useless.
-        await _write(job.id, manager.finish_job(job, Status.FAILED, delete_job=True), emitter)
+        await connector.execute_query_async(_DELETE, task=rescue_task, **values)
+    for row in rows:
+        emitter.emit(DurableRowRescued(row))
 
 
-async def _write(row: int | None, writing: Awaitable[None], emitter: Emitter) -> None:
-    """Write to one row. Ignore a failure, which usually means that another rescue wrote to the row first."""
-    try:
-        await writing
-    except ConnectorException as error:
-        emitter.emit(DurableRowRescued(row, error))
+def _rescue_in_memory(connector: InMemoryConnector, rescue_task: str, timeout: float) -> list[int]:
+    """Do what the statements above do, where there are no other tasks."""
+    at = utils.utcnow()
+    doing = {number: row for number, row in connector.jobs.items() if row["status"] == "doing"}
+    rows: list[int] = []
+    for number, row in doing.items():
+        heartbeat = connector.workers.get(row["worker_id"])
+        is_dead = heartbeat is None or heartbeat < at - timedelta(seconds=timeout)
+        if not is_dead or row["args"].get("held_until", 0.0) > at.timestamp():
+            continue
+        if row["task_name"] == rescue_task:
+            del connector.jobs[number]
+        else:
+            row.update(status="todo", attempts=row["attempts"] + 1, scheduled_at=at)
+            rows.append(number)
+    return rows
+
+
+async def heartbeats_of(call_next: Callable[[], Awaitable[Any]], context: JobContext, worker: Worker) -> Any:
+    """Note in the context after how many seconds a worker is dead. A middleware of the rescue task.
+
+    procrastinate does not tell a task how its worker was started, neither by `run_worker_async` nor by the app.
+    """
+    interval = MISSED_HEARTBEATS * worker.update_heartbeat_interval
+    notes = cast("dict[str, Any]", context.additional_context)  # pyright: ignore[reportUnknownMemberType]  # a bare dict
+    notes[_TIMEOUT] = max(worker.stalled_worker_timeout, interval)
+    return await call_next()
+
+
+def timeout_of(context: JobContext) -> float:
+    """Return what `heartbeats_of` noted."""
+    notes = cast("dict[str, Any]", context.additional_context)  # pyright: ignore[reportUnknownMemberType]  # a bare dict
+    return float(notes[_TIMEOUT])
 
 
 class WriteRetrier:
