@@ -19,7 +19,7 @@ from yarl import URL
 
 from playai_async._api.contract import Contract
 from playai_async._api.credentials import Credentials
-from playai_async._api.jobs import JobsApi
+from playai_async._api.jobs import JobsApi, jobs_url
 from playai_async._api.tracing import TraceGuard
 from playai_async._api.transport import Transport, checked_http_session
 from playai_async._api.urls import checked_base_url
@@ -237,8 +237,8 @@ class Runtime:
         shared = self._pacing.shared
         if shared is None:
             return None
-        # The quota is named by a digest, which does not reveal the key.
-        name = f"{self.base_url} {self._credentials.api_key}".encode()
+        # The quota is named by a digest, which does not reveal the key. One place has one name, however it is written.
+        name = f"{jobs_url(self.base_url)} {self._credentials.api_key}".encode()
         digest = hashlib.blake2b(name, digest_size=_DIGEST_SIZE, person=b"playai_async").hexdigest()
         terms = terms_for(self._pacing, name=f"{digest}:status", request_timeout=self._request_timeout)
         return None if terms is None else (shared.open(terms), LeasedQuota(terms))
