@@ -11,7 +11,10 @@ from typing import Protocol
 
 import attrs
 
-__all__ = ["Answer", "Ask", "QuotaLink", "SharedQuota", "Terms"]
+__all__ = ["EXCHANGE_TIMEOUT", "Answer", "Ask", "QuotaLink", "SharedQuota", "Terms"]
+
+EXCHANGE_TIMEOUT = 1.0
+"""Seconds for one exchange: a quota that takes longer counts as out of reach, and meanwhile delays no wait."""
 
 
 @attrs.frozen
@@ -73,6 +76,7 @@ class Answer:
         era: Names the memory of the quota. A new era has forgotten all requests, and every process reports its own.
         closing: The number of the last 429 that any process reported. A request that was sent before it does not show
             whether the pause is over.
+        active: How many processes have something to send, this one included.
     """
 
     granted: int
@@ -80,6 +84,7 @@ class Answer:
     pause: float | None
     era: str
     closing: int = 0
+    active: int = 1
 
 
 class QuotaLink(Protocol):

@@ -12,17 +12,20 @@ from redis.exceptions import ReadOnlyError
 
 from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, SessionStats
 from playai_async._shared_quota import Answer, Ask, Terms
-from playai_async.contrib.redis import RedisQuota, decode_answer
+from playai_async.contrib._redis_client import RedisAddress
+from playai_async.contrib.redis import RedisQuota, decode_reply
 from playai_async.emulator import Emulator, EmulatorStats
 from tests.support.scripted import API_KEY, USER_ID
 from tools.servers.machine import free_port
-from tools.servers.redis import RedisServer
+from tools.servers.redis import ClusterServers, RedisServer, SentinelServers
 
 QUOTA = 20
 WINDOW = 0.8
 """Seconds. Short, so that the test is fast."""
 
 POLLING = Polling(initial=0.01, maximum=0.1)
+
+TERMS = Terms("q", requests=60, window=60.0, burst=5, lease=20.0, ask_again=1.0)
 
 
 async def waits_on(
@@ -59,7 +62,7 @@ def test_sessions_share_a_quota_over_redis(redis_server: RedisServer) -> None:
     assert min(session.requests for session in sessions) >= 20
     with redis_server.client() as client:
         keys = list(client.scan_iter())
-        assert 2 <= len(keys) <= 4
+        assert 4 <= len(keys) <= 6  # one of them for each session
         assert all(0 < client.pttl(key) <= 60_000 for key in keys)
 
 
@@ -74,7 +77,9 @@ def test_data_expires_after_the_longest_lease(redis_server: RedisServer) -> None
     asyncio.run(exchange(600.0))
     asyncio.run(exchange(20.0))
     with redis_server.client() as client:
-        assert all(client.pttl(key) > 1_200_000 for key in client.scan_iter())
+        shared = [client.pttl(key) for key in client.scan_iter() if key.endswith((b":places", b":heard", b":state"))]
+        assert len(shared) == 3
+        assert min(shared) > 1_200_000
 
 
 def test_a_redis_that_is_killed_loses_no_wait(mortal_redis: RedisServer, caplog: pytest.LogCaptureFixture) -> None:
@@ -86,6 +91,33 @@ def test_a_redis_that_is_killed_loses_no_wait(mortal_redis: RedisServer, caplog:
     assert (
         service.throttled < 0.2 * service.requests
     )  # 0.1 with windows of a minute, compared with which an exchange takes no time
+
+
+def test_a_fail_over_by_sentinel_loses_no_wait(
+    sentinel_servers: SentinelServers, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The replica knows what was sent. The old primary comes back empty, and nobody asks it."""
+    caplog.set_level(logging.INFO, "playai_async")
+    outage = (sentinel_servers.primary, 1.5 * WINDOW, 0.5)
+    service, _ = asyncio.run(waits_on(sentinel_servers.url, 120, outage=outage))
+    events = [getattr(record, "playai_event", None) for record in caplog.records]
+    assert events.count("shared_quota_away") == events.count("shared_quota_back") == 2
+    assert service.throttled < 0.2 * service.requests
+    with sentinel_servers.replica.client() as client:
+        assert client.info("replication")["role"] == "master"
+        assert len(list(client.scan_iter())) >= 4
+
+
+def test_sessions_share_a_quota_over_a_cluster(cluster_servers: ClusterServers) -> None:
+    """All of its keys are on one of the three nodes."""
+    service, _ = asyncio.run(waits_on(cluster_servers.url, 40))
+    assert service.throttled == 0
+    kept = []
+    for node in cluster_servers.nodes:
+        with node.client() as client:
+            kept.append(client.dbsize())
+    assert sorted(kept)[:2] == [0, 0]
+    assert max(kept) >= 4
 
 
 def test_a_demoted_server_is_disconnected(redis_server: RedisServer, mortal_redis: RedisServer, tmp_path: Path) -> None:
@@ -121,8 +153,8 @@ def test_a_session_works_without_redis() -> None:
 
 def test_the_result_of_the_script_is_decoded() -> None:
     """As the script writes it."""
-    reply = b'{"granted":0,"wait":0.5,"pause":30,"era":"e","closing":2}'
-    assert decode_answer(reply) == Answer(granted=0, wait=0.5, pause=30, era="e", closing=2)
+    reply = b'{"granted":0,"wait":0.5,"pause":30,"era":"e","closing":2,"active":3,"clock":"17"}'
+    assert decode_reply(reply) == (Answer(granted=0, wait=0.5, pause=30, era="e", closing=2, active=3), 17)
 
 
 @pytest.mark.parametrize(
@@ -130,17 +162,19 @@ def test_the_result_of_the_script_is_decoded() -> None:
     [
         "[]",
         "{}",
-        '{"granted":"1","wait":0,"era":"e","closing":0}',
-        '{"granted":-1,"wait":0,"era":"e","closing":0}',
-        '{"granted":0,"wait":NaN,"era":"e","closing":0}',
-        '{"granted":0,"wait":null,"era":"e","closing":0}',
-        '{"granted":0,"wait":0,"pause":"long","era":"e","closing":0}',
+        '{"granted":"1","wait":0,"era":"e","closing":0,"active":1,"clock":"1"}',
+        '{"granted":-1,"wait":0,"era":"e","closing":0,"active":1,"clock":"1"}',
+        '{"granted":0,"wait":0,"era":"e","closing":0,"active":0,"clock":"1"}',
+        '{"granted":0,"wait":0,"era":"e","closing":0,"active":1,"clock":"now"}',
+        '{"granted":0,"wait":NaN,"era":"e","closing":0,"active":1,"clock":"1"}',
+        '{"granted":0,"wait":null,"era":"e","closing":0,"active":1,"clock":"1"}',
+        '{"granted":0,"wait":0,"pause":"long","era":"e","closing":0,"active":1,"clock":"1"}',
     ],
 )
 def test_other_results_are_rejected(reply: str) -> None:
     """A wait of NaN would make the session ask in a busy loop."""
     with pytest.raises((ValueError, TypeError, LookupError)):
-        decode_answer(reply)
+        decode_reply(reply)
 
 
 @pytest.mark.parametrize(
@@ -150,16 +184,36 @@ def test_other_results_are_rejected(reply: str) -> None:
         "redis://localhost",
         "rediss://user:pass@[::1]:/1",
         "rediss://user:pass@host:6380/0",
+        "unix:///run/redis.sock",
         "redis+unix:///run/redis.sock",
-        "redis+cluster://a:1,b:2",
+        "redis+sentinel://a,b:2/mymaster/3",
+        "rediss+sentinel://user:pass@a/mymaster",
+        "redis+cluster://a:1,[::1]:2",
+        "rediss+cluster://user:pass@a",
     ],
 )
-def test_a_redis_url_is_accepted(url: str) -> None:
+async def test_a_redis_url_is_accepted(url: str) -> None:
     """No connection is opened, and the repr does not contain the URL."""
-    assert repr(RedisQuota(url)) == "RedisQuota(hidden)"
+    quota = RedisQuota(url)
+    assert repr(quota) == "RedisQuota(hidden)"
+    await quota.open(TERMS).aclose()
 
 
-@pytest.mark.parametrize("url", ["", "localhost:6379", "memory://", "http://:hidden@host", "redis://:hidden@host:port"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "localhost:6379",
+        "memory://",
+        "http://:hidden@host",
+        "redis://:hidden@host:port",
+        "redis+sentinel://:hidden@host",
+        "redis+cluster://:hidden@host/name",
+        "redis+cluster://:hidden@",
+        "redis+cluster://:hidden@a:1,b:port",
+        "redis+sentinel://:hidden@a/name/zero",
+    ],
+)
 def test_another_url_is_rejected(url: str) -> None:
     """The message does not contain the URL, which may contain a password."""
     with pytest.raises(ConfigurationError) as caught:
@@ -169,11 +223,13 @@ def test_another_url_is_rejected(url: str) -> None:
     assert caught.value.__suppress_context__
 
 
-def test_a_url_without_a_port_uses_the_default_port() -> None:
-    """Some versions of `limits` require a port."""
-    link = RedisQuota("redis://localhost/2").open(Terms("q", 60, 60.0, burst=5, lease=20.0, ask_again=1.0))
-    options = link._connection.connection_pool.connection_kwargs  # type: ignore[attr-defined]  # our own class
-    assert (options["host"], options["port"], options["db"]) == ("localhost", 6379, 2)
+def test_the_parts_of_a_url_of_several_hosts() -> None:
+    """The default port is that of Sentinel or Redis, and the login may be quoted."""
+    parse = RedisAddress.parse
+    assert parse("redis+sentinel://us%40er:p%3Aw@a,b:2/mymaster/3") == RedisAddress(
+        "", (("a", 26379), ("b", 2)), "mymaster", (("username", "us@er"), ("password", "p:w"), ("db", 3))
+    )
+    assert parse("rediss+cluster://a,[::1]:2") == RedisAddress("", (("a", 6379), ("::1", 2)), "", (("ssl", True),))
 
 
 def test_a_url_must_be_a_str() -> None:
