@@ -8,10 +8,11 @@ that the leases of the others last longer than their requests.
 request has ended, its permit counts for one window more, or a little longer if the service may receive the request
 late. Until then, the lease bounds it in case this process dies.
 
-*Out of reach.* While the quota cannot be asked, the process paces alone. It starts from what it was granted in the last
-window, learns from 429s, and never sends faster than the whole quota allows. It numbers these requests itself, and
-reports them once the quota is back. A quota that is back with another *era* has lost its data, so the
-process reports all of its permits.
+*Out of reach.* While the quota cannot be asked, the process paces alone. It starts from an equal share of the quota
+among the processes that had something to send, learns from 429s, and never sends faster than the whole quota allows.
+What it was granted says nothing about its share: an idle process asks for little. It numbers these requests itself, and
+reports them once the quota is back. A quota that is back with another *era* has lost its data, so the process reports
+all of its permits.
 """
 
 from __future__ import annotations
@@ -39,7 +40,8 @@ _DRIFT_FRACTION = 0.0005
 """Of a window, for how much longer a permit counts: the clocks of two hosts run apart by far less."""
 
 _MAX_UNUSED = 5.0
-"""Seconds from asking for a permit to sending with it, at most; later permits go back, since their lease runs out."""
+"""Seconds from asking for a permit to sending with it, at most; later permits go back, since their lease runs out. The
+process may have been stopped meanwhile."""
 
 
 def terms_for(pacing: Pacing, *, name: str, request_timeout: float) -> Terms | None:
@@ -77,6 +79,7 @@ class LeasedQuota:
         self._learned = LearnedQuota(terms.window, self.windows)
         self._next_number = 0
         self._granted: deque[int] = deque()
+        self._use_until = -math.inf  # the permits that were granted
         self._in_flight: deque[int] = deque()
         self._counts_until: dict[int, float] = {}
         self._unreported: set[int] = set()
@@ -87,6 +90,7 @@ class LeasedQuota:
         self._queued = False  # whether the keeper has us in its queue
         self._era: str | None = None
         self._report_all = True
+        self._active, self._active_at = 0, -math.inf  # the most processes with something to send in the last window
         self.away = False
 
     @property
@@ -110,7 +114,7 @@ class LeasedQuota:
         if self.away:
             known = self._known.delay(now, waited, hinted=hinted)
             return max(known, self._learned.delay(now, waited, hinted=hinted))
-        return 0.0 if self._granted else math.inf
+        return 0.0 if self._granted and now <= self._use_until else math.inf
 
     def probe_delay(self, now: float) -> float:
         """Return the seconds until a probe may go: a probe needs a permit, too."""
@@ -173,6 +177,8 @@ class LeasedQuota:
             pause: Seconds for which a 429 of our own pauses us.
         """
         self._forget_expired(now)
+        if self.away:
+            wanted = min(wanted, 1)  # it may be granted without an answer, and has to be given back then
         while self._granted:
             number = self._granted.popleft()
             self._give_back(now, number)
@@ -210,10 +216,13 @@ class LeasedQuota:
         self._report_all = answer.era != ask.era and not ask.whole
         self._era, self._closing = answer.era, answer.closing
         self._queued = ask.wanted > answer.granted == 0
+        if answer.active >= self._active or now - self._active_at > self._terms.window:
+            self._active, self._active_at = answer.active, now
         for number in ask.unused:
             del self._unused[number]
         granted = range(ask.first, ask.first + answer.granted)
-        if now - asked > _MAX_UNUSED:
+        self._use_until = asked + _MAX_UNUSED
+        if now > self._use_until:
             self._give_back(now, *granted)
             return
         self._granted += granted
@@ -223,11 +232,16 @@ class LeasedQuota:
         """Record that no answer came: from now on this process paces alone."""
         self._forget_expired(now)
         if not self.away:
-            self._learned.start_from(len(self._counts_until))
+            self._learned.start_from(self._share)
         self.away = self._report_all = True
         self._give_back(now, *range(ask.first, ask.first + ask.wanted))  # these may have been granted
         if not self._throttled and self._reopened is None:
             self._throttled, self._reopened = ask.pause is not None, ask.reopened
+
+    @property
+    def _share(self) -> int:
+        """An equal share of the quota, at least one request; 0 before the first answer."""
+        return max(1, self._terms.requests // self._active) if self._active else 0
 
     def _use_permit(self, now: float) -> None:
         if self._granted:
