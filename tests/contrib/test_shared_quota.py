@@ -159,7 +159,7 @@ async def test_requests_are_reported_again_after_redis_lost_its_data(virtual_quo
 
 @pytest.mark.parametrize("seconds", [2.0, 100.0])
 async def test_no_wait_is_lost_while_redis_is_unreachable(virtual_quota: VirtualQuota, seconds: float) -> None:
-    """Each process paces alone, starting with its last rate. This causes few 429s."""
+    """Each process paces alone, with its share of the quota. This causes few 429s."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota) as sessions:
         waits = asyncio.create_task(makespan(emulator, sessions, 300))
         await asyncio.sleep(100)
@@ -169,7 +169,7 @@ async def test_no_wait_is_lost_while_redis_is_unreachable(virtual_quota: Virtual
         virtual_quota.down = False
         emulated = len(virtual_quota.exchanges)
         await waits
-        assert share_of_429s(emulator.arrivals) < 0.1
+        assert share_of_429s(emulator.arrivals) <= 0.02
         assert len(virtual_quota.exchanges) > emulated
 
 
