@@ -24,7 +24,7 @@ end)()"""
 def step_clock() -> None:
     """Let the script read a clock that this bench can step."""
     module: Any = playai_async.contrib.redis
-    module._SCRIPT = module._SCRIPT.replace("redis.call('TIME')", _STEPPED)
+    module.SCRIPT = module.SCRIPT.replace("redis.call('TIME')", _STEPPED)
 
 
 async def wait_for(arguments: dict[str, Any]) -> dict[str, Any]:

@@ -6,7 +6,8 @@
 -- KEYS  places: the requests that count towards the quota, scored by the time at which they expire
 --       queue:  the processes that wait for a turn, in order
 --       heard:  the processes that have something to send, scored by the time of their last exchange
---       state:  era, tokens, counted_at, clock_at, turns, closed, closed_until, closing, probe, probe_until, grace_until
+--       state:  era, tokens, counted_at, clock_at, turns, closed, closed_until, closing, probe, probe_until, grace_until,
+--               calm_until
 --       last:   number and reply of the last exchange with this process
 -- ARGV  the fields of the ask and of the terms, as JSON
 local places, queue, heard, state, last = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -47,6 +48,9 @@ else
     set('counted_at', whole(now))
     if ask.era ~= cjson.null then set('grace_until', whole(now + micro(ask.grace))) end
 end
+
+-- A process that was away has come back. Others may be about to, and to report what they have sent meanwhile.
+if ask.whole and ask.era ~= cjson.null then set('calm_until', whole(now + micro(ask.calm))) end
 
 -- Record the report. If a process reports that its probe has ended, another probe may be sent.
 local probe = redis.call('HGET', state, 'probe')
@@ -104,7 +108,7 @@ else
     local active = redis.call('ZCARD', heard)
     local free = ask.requests - redis.call('ZCARD', places)
     -- A process in a hurry may use the whole rest of the quota, but only if no other process has something to send.
-    local hurry = ask.hurry and active == 1
+    local hurry = ask.hurry and active == 1 and now >= get('calm_until')
     local available = hurry and free or math.min(free, math.floor(tokens + 0.000001))
     if available > ahead then
         granted = math.min(wanted, math.max(1, math.floor((available - ahead) / active)))

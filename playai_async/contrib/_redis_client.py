@@ -1,12 +1,14 @@
 """Connects to Redis: to one server, to the primary that Sentinel names, or to a cluster.
 
-This module parses the URL and runs the script. It must not know what the script does.
+This module parses the URL, runs a script, and publishes and receives texts. It must not know what they mean.
 """
 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Awaitable, Sequence
+import itertools
+import uuid
+from collections.abc import AsyncGenerator, Awaitable, Sequence
 from typing import Any, cast
 from urllib.parse import unquote, urlsplit
 
@@ -19,7 +21,7 @@ from redis.asyncio.sentinel import Sentinel
 from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError
 
-__all__ = ["RedisAddress", "RedisScript"]
+__all__ = ["RedisAddress", "RedisChannel", "RedisScript"]
 
 _PORT = 6379
 _SENTINEL_PORT = 26379
@@ -87,19 +89,8 @@ class RedisScript:
     def __init__(self, address: RedisAddress, text: str) -> None:
         self._text = text
         self._digest = hashlib.sha1(text.encode(), usedforsecurity=False).hexdigest()
-        self._sentinels: Sequence[Redis] = ()
         # One immediate retry: the first attempt may find a lost connection, and an exchange has little time.
-        options: dict[str, Any] = {**dict(address.options), "retry": Retry(NoBackoff(), 1)}
-        self._client: Redis | RedisCluster
-        if address.url:
-            self._client = Redis.from_url(address.url, **options)
-        elif address.service:
-            login = {name: value for name, value in options.items() if name != "db"}
-            sentinel = cast("Any", Sentinel)(address.hosts, sentinel_kwargs=login, **options)
-            self._sentinels = sentinel.sentinels
-            self._client = sentinel.master_for(address.service)
-        else:
-            self._client = RedisCluster(startup_nodes=[ClusterNode(*each) for each in address.hosts], **options)
+        self._client, self._sentinels = _connect(address, retry=Retry(NoBackoff(), 1))
 
     async def run(self, keys: Sequence[str], argument: str) -> bytes | str:
         """Run the script, and return its result.
@@ -124,6 +115,73 @@ class RedisScript:
 
     async def _call(self, *command: str) -> bytes | str:
         return await cast("Awaitable[bytes | str]", cast("Any", self._client).execute_command(*command))
+
+
+class RedisChannel:
+    """Publishes texts to all other users of a channel, and receives theirs.
+
+    Args:
+        address: Where Redis is.
+        name: The name of the channel.
+    """
+
+    def __init__(self, address: RedisAddress, name: str) -> None:
+        self._name = name
+        self._me = uuid.uuid4().hex
+        # Every node of a cluster publishes to all nodes, so one of them is enough.
+        nodes = [attrs.evolve(address, hosts=(host,)) for host in address.hosts] or [address]
+        self._addresses = itertools.cycle([address] if address.service else nodes)
+        self._client: Redis | None = None
+        self._others: Sequence[Redis] = ()
+
+    async def send(self, text: str) -> None:
+        """Publish a text."""
+        client = self._connected()
+        await cast("Awaitable[object]", cast("Any", client).publish(self._name, f"{self._me} {text}"))
+
+    async def hints(self) -> AsyncGenerator[str, None]:
+        """Return the texts that others publish from now on."""
+        pubsub: Any = self._connected().pubsub()
+        try:
+            await pubsub.subscribe(self._name)
+            while True:
+                message = await pubsub.get_message(ignore_subscribe_messages=True, timeout=None)
+                sender, _, text = message["data"].decode().partition(" ") if message else (self._me, "", "")
+                if sender != self._me:
+                    yield text
+        except Exception:
+            await self.aclose()  # and connect to the next node
+            raise
+        finally:
+            await pubsub.aclose()
+
+    async def aclose(self) -> None:
+        """Close the connections."""
+        clients = [*self._others] if self._client is None else [self._client, *self._others]
+        self._client, self._others = None, ()
+        for client in clients:
+            await client.aclose()
+
+    def _connected(self) -> Redis:
+        if self._client is None:
+            client, self._others = _connect(next(self._addresses), node=True, socket_timeout=None)
+            self._client = cast("Redis", client)
+        return self._client
+
+
+def _connect(address: RedisAddress, *, node: bool = False, **more: Any) -> tuple[Redis | RedisCluster, Sequence[Redis]]:
+    """Make a client, and those of the Sentinels that it asks; `node`: for the first host of a cluster alone."""
+    options: dict[str, Any] = {**dict(address.options), **more}
+    if address.url:
+        return Redis.from_url(address.url, **options), ()
+    if address.service:
+        login = {name: value for name, value in options.items() if name != "db"}
+        sentinel = cast("Any", Sentinel)(address.hosts, sentinel_kwargs=login, **options)
+        return sentinel.master_for(address.service), sentinel.sentinels
+    if node:
+        host, port = address.hosts[0]
+        return Redis(host=host, port=port, **options), ()
+    return RedisCluster(startup_nodes=[ClusterNode(*each) for each in address.hosts], **options), ()
 
 
 def _host_and_port(text: str, default_port: int) -> tuple[str, int]:

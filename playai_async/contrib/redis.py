@@ -24,17 +24,20 @@ from typing import TypeAlias
 import attrs
 
 from playai_async._exceptions import ConfigurationError
-from playai_async._shared_quota import EXCHANGE_TIMEOUT, Answer, Ask, QuotaLink, Terms
-from playai_async.contrib._redis_client import RedisAddress, RedisScript
+from playai_async._shared_quota import EXCHANGE_TIMEOUT, Answer, Ask, HintLink, QuotaLink, Terms
+from playai_async.contrib._redis_client import RedisAddress, RedisChannel, RedisScript
 
 __all__ = ["RedisQuota"]
 
-_SCRIPT = resources.files("playai_async.contrib").joinpath("_quota.lua").read_text("utf-8")
+SCRIPT = resources.files("playai_async.contrib").joinpath("_quota.lua").read_text("utf-8")
 
 _PREFIX = "playai_async"
 
 _MISSED_REQUESTS = 3
 """A process in the queue that did not ask again for this many intervals has died or has nothing to send."""
+
+_CALM = 3 * EXCHANGE_TIMEOUT
+"""Seconds from the return of one process to that of the last: an exchange may take one, and a pause between two one."""
 
 Run: TypeAlias = Callable[[Sequence[str], str], Awaitable[bytes | str]]
 """Runs the script with these keys and this argument."""
@@ -48,10 +51,11 @@ class RedisQuota:
         pacing = Pacing(requests_per_window=60, shared=RedisQuota("redis://redis.internal:6379/0"))
 
     Redis stores a digest of the service's URL and the key, random names of processes, numbers and times. It never
-    stores the key, the user id or a job id.
+    stores the key, the user id or a job id. A hint (`PlayAISession.hint`) passes through it with the job id, and is not
+    stored.
 
-    Any number of sessions and event loops may use one `RedisQuota`. Each session opens its own connection at its
-    first wait, and closes it when the session is closed. If Redis cannot be reached, each session paces alone until
+    Any number of sessions and event loops may use one `RedisQuota`. Each session opens its own two connections at its
+    first use, and closes them when the session is closed. If Redis cannot be reached, each session paces alone until
     Redis is back; no wait fails.
 
     Args:
@@ -83,8 +87,19 @@ class RedisQuota:
         Returns:
             A link for the current event loop. It connects at its first exchange.
         """
-        script = RedisScript(self._address, _SCRIPT)
+        script = RedisScript(self._address, SCRIPT)
         return ScriptLink(terms, uuid.uuid4().hex, script.run, script.aclose)
+
+    def open_hints(self, name: str) -> HintLink:
+        """Create the connection that passes hints between sessions. Sessions call this method.
+
+        Args:
+            name: The name of the quota.
+
+        Returns:
+            A link for the current event loop. It connects at its first use.
+        """
+        return RedisChannel(self._address, f"{_PREFIX}:{{{name}}}:hints")
 
     def __repr__(self) -> str:
         return "RedisQuota(hidden)"
@@ -170,6 +185,7 @@ def encode_ask(ask: Ask, terms: Terms, process: str, *, number: int, heard: Hear
             "lease": terms.lease,
             "ask_again": terms.ask_again,
             "grace": _MISSED_REQUESTS * terms.ask_again,
+            "calm": _CALM,
             "wanted": ask.wanted,
             "hurry": ask.hurry,
             "first": ask.first,

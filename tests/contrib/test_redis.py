@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 import time
@@ -11,10 +12,11 @@ from functools import partial
 from pathlib import Path
 
 import pytest
+from redis.exceptions import ConnectionError as RedisConnectionError
 from redis.exceptions import ReadOnlyError
 
 from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, SessionStats
-from playai_async._shared_quota import Answer, Ask, Terms
+from playai_async._shared_quota import Answer, Ask, HintLink, Terms
 from playai_async.contrib._redis_client import RedisAddress
 from playai_async.contrib.redis import RedisQuota, decode_reply
 from playai_async.emulator import Emulator, EmulatorStats
@@ -56,6 +58,54 @@ async def waits_on(
         for process in processes:
             await process.aclose()
         return emulator.stats, stats
+
+
+async def a_hint_passes(sender: HintLink, receiver: HintLink) -> None:
+    """Send hints until one arrives. A session does not receive its own."""
+    async with asyncio.timeout(20), contextlib.aclosing(receiver.hints()) as hints:
+        received = asyncio.ensure_future(anext(hints))
+        while not received.done():
+            await receiver.send("own")
+            await sender.send("a-job")
+            await asyncio.wait([received], timeout=0.02)
+        assert await received == "a-job"
+
+
+async def hints_pass(url: str) -> None:
+    """Pass a hint from one session to another."""
+    sender, receiver = (RedisQuota(url).open_hints("q") for _ in range(2))
+    await a_hint_passes(sender, receiver)
+    await sender.aclose()
+    await receiver.aclose()
+
+
+def test_hints_pass_through_redis_and_are_not_stored(redis_server: RedisServer) -> None:
+    """From any session that shares a quota to any other."""
+    asyncio.run(hints_pass(redis_server.url))
+    with redis_server.client() as client:
+        assert list(client.scan_iter()) == []
+
+
+def test_hints_pass_again_after_redis_was_restarted(mortal_redis: RedisServer) -> None:
+    """The connection is made anew by the next use."""
+
+    async def pass_twice() -> None:
+        sender, receiver = (RedisQuota(mortal_redis.url).open_hints("q") for _ in range(2))
+        await a_hint_passes(sender, receiver)
+        async with contextlib.aclosing(receiver.hints()) as hints:
+            received = asyncio.ensure_future(anext(hints))
+            await asyncio.sleep(0.1)
+            mortal_redis.kill()
+            with pytest.raises(RedisConnectionError):
+                await received
+        mortal_redis.start()
+        with contextlib.suppress(RedisConnectionError):  # it may have noticed nothing yet
+            await sender.send("lost")
+        await a_hint_passes(sender, receiver)
+        await sender.aclose()
+        await receiver.aclose()
+
+    asyncio.run(pass_twice())
 
 
 def test_sessions_share_a_quota_over_redis(redis_server: RedisServer) -> None:
@@ -107,12 +157,22 @@ def test_a_fail_over_by_sentinel_loses_no_wait(sentinel_servers: SentinelServers
     assert service.throttled == 0
     with sentinel_servers.replica.client() as client:
         assert len(list(client.scan_iter())) >= 4
+    asyncio.run(hints_pass(sentinel_servers.url))
 
 
-def test_sessions_share_a_quota_over_a_cluster(cluster_servers: ClusterServers) -> None:
-    """All of its keys are on one of the three nodes."""
-    service, _ = asyncio.run(waits_on(cluster_servers.url, 40))
-    assert service.throttled == 0
+def test_sessions_share_a_quota_and_hints_over_a_cluster(cluster_servers: ClusterServers) -> None:
+    """All keys of a quota are on one of the three nodes."""
+
+    async def granted_to_two() -> list[int]:
+        links = [RedisQuota(cluster_servers.url).open(TERMS) for _ in range(2)]
+        ask = Ask(3, False, 0, {}, (), None, None, None, True)  # noqa: FBT003 - its fields in order
+        answers = [await link.exchange(ask) for link in links]
+        for link in links:
+            await link.aclose()
+        await hints_pass(cluster_servers.url)
+        return [answer.granted for answer in answers]
+
+    assert asyncio.run(granted_to_two()) == [3, 1]  # of a burst of five; the rest is divided
     kept = []
     for node in cluster_servers.nodes:
         with node.client() as client:

@@ -12,6 +12,7 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import attrs
 import pytest
 import redis
 
@@ -413,6 +414,17 @@ async def test_an_exchange_that_arrives_after_a_later_one_is_refused(virtual_quo
         virtual_quota.deliver_lost()
     places = next(virtual_quota.client.scan_iter("*places"))
     assert virtual_quota.client.zcard(places) == 1
+
+
+async def test_the_first_process_that_comes_back_does_not_take_all(virtual_quota: VirtualQuota) -> None:
+    """Others may have sent requests alone, and report them within the next seconds."""
+    first = virtual_quota.open(TERMS)
+    era = (await first.exchange(ask_for(1, 0))).era
+    back = attrs.evolve(ask_for(50, 1), hurry=True, era=era)
+    assert (await first.exchange(back)).granted == 4
+    await asyncio.sleep(3.0)
+    later = attrs.evolve(ask_for(50, 51), hurry=True, era=era, whole=False)
+    assert (await first.exchange(later)).granted == 50
 
 
 # The clock of Redis

@@ -9,7 +9,7 @@ import attrs
 import redis
 
 from playai_async._shared_quota import Answer, Ask, QuotaLink, Terms
-from playai_async.contrib.redis import _SCRIPT, ScriptLink
+from playai_async.contrib.redis import SCRIPT, ScriptLink
 from tests.support.clock import now
 
 _CLOCK = "clock"
@@ -71,7 +71,7 @@ class VirtualQuota:
         pipeline = client.pipeline(transaction=False)
         pipeline.delete(_CLOCK)
         pipeline.rpush(_CLOCK, _EPOCH + int(seconds), int(parts * 1e6))
-        script = _SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
+        script = SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
         # No expiry, which would use the clock of Redis.
         script = script.replace("redis.call('PEXPIRE', key, whole(lifetime))", "")
         pipeline.eval(script, len(keys), *keys, argument)
