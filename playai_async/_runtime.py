@@ -19,7 +19,7 @@ from yarl import URL
 
 from playai_async._api.contract import Contract
 from playai_async._api.credentials import Credentials
-from playai_async._api.jobs import JobsApi
+from playai_async._api.jobs import JobsApi, jobs_url
 from playai_async._api.tracing import TraceGuard
 from playai_async._api.transport import Transport, checked_http_session
 from playai_async._api.urls import checked_base_url
@@ -43,11 +43,12 @@ from playai_async._exceptions import (
 )
 from playai_async._models import TtsJob, as_job, job_id_of
 from playai_async._settings import PROBES_PER_WINDOW, Pacing, Polling, check_number, checked
-from playai_async._shared_quota import QuotaLink
+from playai_async._shared_quota import QuotaLink, SharedHints
 from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.log import Log
 from playai_async._telemetry.stats import SessionStats
 from playai_async.jobs._engine import Client, build_dispatcher, build_poller
+from playai_async.jobs._hint_relay import HintRelay
 from playai_async.jobs._job_poller import JobPoller, poller_on
 from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
 from playai_async.jobs._polling.planner import Traits
@@ -159,6 +160,20 @@ class Runtime:
         """Return what creates jobs and downloads audio; raises what `open` raises."""
         return self._open(job_id).speech
 
+    def relay_hint(self, job: Any) -> None:
+        """Pass a hint on to the other sessions that share the quota, if there are any.
+
+        Raises:
+            SessionClosedError: The session is closed.
+            ConfigurationError: The session belongs to another event loop.
+        """
+        name, finished = self.parse(job)
+        shared: object = self._pacing.shared
+        if isinstance(shared, SharedHints) and finished is None:
+            relay = self._open(name).relay
+            if relay is not None:
+                relay.send(str(name))
+
     def stats(self) -> SessionStats:
         """Return a snapshot of what was done and is being done."""
         if self._parts is None:
@@ -177,6 +192,8 @@ class Runtime:
             try:
                 await self._parts.poller.join()
                 await self._parts.speech.join()
+                if self._parts.relay is not None:
+                    await self._parts.relay.aclose()
             finally:
                 await self._parts.transport.close()
 
@@ -215,7 +232,7 @@ class Runtime:
         speech = Speech(
             api.encode_parameters, self.jobs, creator, downloader, scopes=scopes, disk=disk, emitter=self._emitter
         )
-        return _Parts(transport, poller, creator, scopes, speech)
+        return _Parts(transport, poller, creator, scopes, speech, self._relay(poller))
 
     def _creation_dispatcher(self, client: Client) -> Dispatcher:
         window = self._pacing.window
@@ -237,11 +254,21 @@ class Runtime:
         shared = self._pacing.shared
         if shared is None:
             return None
-        # The quota is named by a digest, which does not reveal the key.
-        name = f"{self.base_url} {self._credentials.api_key}".encode()
-        digest = hashlib.blake2b(name, digest_size=_DIGEST_SIZE, person=b"playai_async").hexdigest()
-        terms = terms_for(self._pacing, name=f"{digest}:status", request_timeout=self._request_timeout)
+        terms = terms_for(self._pacing, name=self._quota_name(), request_timeout=self._request_timeout)
         return None if terms is None else (shared.open(terms), LeasedQuota(terms))
+
+    def _quota_name(self) -> str:
+        """Name the quota by a digest, which does not reveal the key. One place has one name, however it is written."""
+        name = f"{jobs_url(self.base_url)} {self._credentials.api_key}".encode()
+        digest = hashlib.blake2b(name, digest_size=_DIGEST_SIZE, person=b"playai_async").hexdigest()
+        return f"{digest}:status"
+
+    def _relay(self, poller: Poller) -> HintRelay | None:
+        """Return what passes hints between the sessions that share the quota; or None."""
+        shared: object = self._pacing.shared
+        if not isinstance(shared, SharedHints):
+            return None
+        return HintRelay(shared.open_hints(self._quota_name()), lambda hint: poller.hint(UUID(hint)))
 
 
 @attrs.frozen
@@ -253,6 +280,7 @@ class _Parts:
     creator: Creator
     scopes: CancelScopes
     speech: Speech
+    relay: HintRelay | None
 
 
 class SessionErrors:

@@ -311,12 +311,15 @@ class PlayAISession:
         A hint changes the order of polls, never a result, so a false hint does little harm. While fewer than half of
         the last ten hinted polls found their job finished, only one hint in ten is followed.
 
+        With a shared quota, the hint is also passed on to the other sessions, at most once a second for each job. It
+        may get lost on the way.
+
         Args:
             job: The job, its id, or the id's text.
 
         Returns:
-            Whether the hint is followed. False for a finished job, and if nobody waits for the job: such a hint is
-            dropped, and not kept for a wait that begins later.
+            Whether this session follows the hint. False for a finished job, and if nobody waits for the job: such a
+            hint is dropped, and not kept for a wait that begins later.
 
         Raises:
             SessionClosedError: The session was closed.
@@ -327,7 +330,9 @@ class PlayAISession:
 
         Does not block. May be called at any time in the session's event loop.
         """
-        return self._jobs.hint(job)
+        followed = self._jobs.hint(job)
+        self._runtime.relay_hint(job)
+        return followed
 
     async def create_job(self, parameters: TtsParameters, *, timeout: float | EllipsisType | None = ...) -> TtsJob:
         """Create a job, with one POST.

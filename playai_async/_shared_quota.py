@@ -6,12 +6,15 @@ processes exchange durations from now, and never times.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Protocol
+from collections.abc import AsyncGenerator, Mapping
+from typing import Protocol, runtime_checkable
 
 import attrs
 
-__all__ = ["Answer", "Ask", "QuotaLink", "SharedQuota", "Terms"]
+__all__ = ["EXCHANGE_TIMEOUT", "Answer", "Ask", "HintLink", "QuotaLink", "SharedHints", "SharedQuota", "Terms"]
+
+EXCHANGE_TIMEOUT = 1.0
+"""Seconds for one exchange: a quota that takes longer counts as out of reach, and meanwhile delays no wait."""
 
 
 @attrs.frozen
@@ -73,6 +76,7 @@ class Answer:
         era: Names the memory of the quota. A new era has forgotten all requests, and every process reports its own.
         closing: The number of the last 429 that any process reported. A request that was sent before it does not show
             whether the pause is over.
+        active: How many processes have something to send, this one included.
     """
 
     granted: int
@@ -80,6 +84,7 @@ class Answer:
     pause: float | None
     era: str
     closing: int = 0
+    active: int = 1
 
 
 class QuotaLink(Protocol):
@@ -103,4 +108,29 @@ class SharedQuota(Protocol):
 
     def open(self, terms: Terms) -> QuotaLink:
         """Return a link; called in a running loop, and must not wait for anything."""
+        ...
+
+
+class HintLink(Protocol):
+    """One session's link to the others: hints that a job may have finished. Hints may get lost."""
+
+    async def send(self, hint: str) -> None:
+        """Send a hint to the other sessions. Any exception means that it is lost."""
+        ...
+
+    def hints(self) -> AsyncGenerator[str, None]:
+        """Return the hints of other sessions, from now on. Any exception means that the connection is lost."""
+        ...
+
+    async def aclose(self) -> None:
+        """Close what is open."""
+        ...
+
+
+@runtime_checkable
+class SharedHints(Protocol):
+    """A shared quota that also passes hints between the sessions."""
+
+    def open_hints(self, name: str) -> HintLink:
+        """Return a link for the sessions that share the quota of this name; called in a running loop."""
         ...

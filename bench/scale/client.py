@@ -8,8 +8,23 @@ import sys
 import time
 from typing import Any
 
+import playai_async.contrib.redis
 from playai_async import Pacing, PlayAIError, PlayAISession, Polling
 from playai_async.contrib.redis import RedisQuota
+
+CLOCK_KEY = "bench:clock"
+"""The key in Redis that holds the seconds by which its clock is wrong."""
+
+_STEPPED = f"""(function()
+    local time = redis.call('TIME')
+    return {{time[1] + (redis.call('GET', '{CLOCK_KEY}') or '0'), time[2]}}
+end)()"""
+
+
+def step_clock() -> None:
+    """Let the script read a clock that this bench can step."""
+    module: Any = playai_async.contrib.redis
+    module.SCRIPT = module.SCRIPT.replace("redis.call('TIME')", _STEPPED)
 
 
 async def wait_for(arguments: dict[str, Any]) -> dict[str, Any]:
@@ -38,4 +53,5 @@ async def wait_for(arguments: dict[str, Any]) -> dict[str, Any]:
 
 
 if __name__ == "__main__":
+    step_clock()
     print(json.dumps(asyncio.run(wait_for(json.loads(sys.argv[1])))), flush=True)

@@ -23,7 +23,7 @@ from playai_async._models import TtsJob, TtsParameters, Unknown
 from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.events import RequestEnded, UnknownStatus
 
-__all__ = ["JobsApi"]
+__all__ = ["JobsApi", "jobs_url"]
 
 _OK = 200
 
@@ -32,6 +32,11 @@ _MAX_REPORTED_JOBS = 1_024
 
 _DIGEST_SIZE = 16
 """Bytes. Long enough that two different bodies never have the same digest, not even on purpose."""
+
+
+def jobs_url(base_url: URL) -> URL:
+    """Return the URL of the jobs, as it is requested: the same for every spelling of the base URL."""
+    return base_url.with_path((base_url / "api/v1/tts").raw_path, encoded=True)
 
 
 class JobsApi:
@@ -49,7 +54,7 @@ class JobsApi:
 
     def __init__(self, base_url: URL, transport: Transport, contract: Contract, emitter: Emitter) -> None:
         self._base_url = base_url
-        self._jobs_path = (base_url / "api/v1/tts").raw_path
+        self._jobs_path = jobs_url(base_url).raw_path
         self._transport = transport
         self._contract = contract
         self._emitter = emitter

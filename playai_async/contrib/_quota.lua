@@ -1,14 +1,16 @@
 -- One exchange with a shared quota: record the report of a process, and grant or defer the requests that it wants.
 --
--- Redis runs the script atomically and uses only its own clock: processes report times as seconds from now.
--- Times in Redis are microseconds since the epoch, which a double holds exactly.
+-- Redis runs the script atomically: processes report times as seconds from now. The time of the script follows the clock
+-- of Redis, but never goes back and never jumps. It is in microseconds since the epoch, which a double holds exactly.
 --
 -- KEYS  places: the requests that count towards the quota, scored by the time at which they expire
 --       queue:  the processes that wait for a turn, in order
 --       heard:  the processes that have something to send, scored by the time of their last exchange
---       state:  era, tokens, counted_at, turns, closed, closed_until, closing, probe, probe_until, grace_until
+--       state:  era, tokens, counted_at, clock_at, turns, closed, closed_until, closing, probe, probe_until, grace_until,
+--               calm_until
+--       last:   number and reply of the last exchange with this process
 -- ARGV  the fields of the ask and of the terms, as JSON
-local places, queue, heard, state = KEYS[1], KEYS[2], KEYS[3], KEYS[4]
+local places, queue, heard, state, last = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
 local ask = cjson.decode(ARGV[1])
 
 local function micro(seconds) return math.floor(seconds * 1000000 + 0.5) end
@@ -17,21 +19,38 @@ local function get(field) return tonumber(redis.call('HGET', state, field) or '0
 local function set(field, value) redis.call('HSET', state, field, value) end
 local function member_of(number) return ask.process .. ':' .. whole(number) end
 
-local time = redis.call('TIME')
-local now = tonumber(time[1]) * 1000000 + tonumber(time[2])
+-- A connection that breaks repeats an exchange that may have been made. One that was given up may arrive after the next.
+local number = tonumber(redis.call('HGET', last, 'number') or '0')
+if ask.number == number then return redis.call('HGET', last, 'reply') end
+if ask.number < number then return redis.error_reply('a later exchange was made') end
+
 local spacing = micro(ask.window) / ask.requests
 local keep = micro(ask.window) + micro(ask.lease)
 
 -- An era ends when Redis loses its data. Processes that know the previous era then report all of their requests. Grant
 -- nothing until they have had time to report.
+local time = redis.call('TIME')
+local clock = tonumber(time[1]) * 1000000 + tonumber(time[2])
+local now = clock
 local era = redis.call('HGET', state, 'era')
-if not era then
+if era then
+    -- The clock may have stepped since the last exchange, but this process knows how much time has passed since its own.
+    local counted_at = get('counted_at')
+    now = counted_at + math.max(0, clock - get('clock_at'))
+    if ask.heard ~= cjson.null and ask.era == era then
+        local before = tonumber(ask.heard.clock)
+        now = math.max(counted_at, before + micro(ask.heard.least), math.min(now, before + micro(ask.heard.most)))
+    end
+else
     era = ask.new_era
     set('era', era)
     set('tokens', ask.burst)
     set('counted_at', whole(now))
     if ask.era ~= cjson.null then set('grace_until', whole(now + micro(ask.grace))) end
 end
+
+-- A process that was away has come back. Others may be about to, and to report what they have sent meanwhile.
+if ask.whole and ask.era ~= cjson.null then set('calm_until', whole(now + micro(ask.calm))) end
 
 -- Record the report. If a process reports that its probe has ended, another probe may be sent.
 local probe = redis.call('HGET', state, 'probe')
@@ -89,7 +108,7 @@ else
     local active = redis.call('ZCARD', heard)
     local free = ask.requests - redis.call('ZCARD', places)
     -- A process in a hurry may use the whole rest of the quota, but only if no other process has something to send.
-    local hurry = ask.hurry and active == 1
+    local hurry = ask.hurry and active == 1 and now >= get('calm_until')
     local available = hurry and free or math.min(free, math.floor(tokens + 0.000001))
     if available > ahead then
         granted = math.min(wanted, math.max(1, math.floor((available - ahead) / active)))
@@ -115,14 +134,19 @@ end
 
 set('tokens', string.format('%.17g', tokens))
 set('counted_at', whole(now))
-local lifetime = math.ceil((2 * keep + math.max(0, get('closed_until') - now)) / 1000)
-for _, key in ipairs(KEYS) do
-    if redis.call('PTTL', key) < lifetime then redis.call('PEXPIRE', key, whole(lifetime)) end
-end
-return cjson.encode({
+set('clock_at', whole(clock))
+local reply = cjson.encode({
     granted = granted,
     wait = wait / 1000000,
     pause = pause ~= cjson.null and pause / 1000000 or cjson.null,
     era = era,
     closing = get('closing'),
+    active = math.max(1, redis.call('ZCARD', heard)),
+    clock = whole(now),
 })
+redis.call('HSET', last, 'number', whole(ask.number), 'reply', reply)
+local lifetime = math.ceil((2 * keep + math.max(0, get('closed_until') - now)) / 1000)
+for _, key in ipairs(KEYS) do
+    if redis.call('PTTL', key) < lifetime then redis.call('PEXPIRE', key, whole(lifetime)) end
+end
+return reply

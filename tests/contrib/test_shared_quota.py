@@ -12,7 +12,9 @@ import random
 from collections.abc import AsyncIterator, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 
+import attrs
 import pytest
+import redis
 
 from playai_async import Pacing, PlayAISession
 from playai_async._shared_quota import Ask, QuotaLink, SharedQuota, Terms
@@ -25,6 +27,8 @@ from tests.support.fleets import QUOTA, WINDOW, finished_late, most_in_a_window,
 from tests.support.scripted import API_KEY, USER_ID
 
 PROCESSES = 4
+
+TERMS = Terms("q", requests=60, window=60.0, burst=5, lease=20.0, ask_again=1.0)
 
 
 @pytest.fixture(autouse=True)
@@ -156,7 +160,7 @@ async def test_requests_are_reported_again_after_redis_lost_its_data(virtual_quo
 
 @pytest.mark.parametrize("seconds", [2.0, 100.0])
 async def test_no_wait_is_lost_while_redis_is_unreachable(virtual_quota: VirtualQuota, seconds: float) -> None:
-    """Each process paces alone, starting with its last rate. This causes few 429s."""
+    """Each process paces alone, with its share of the quota. This causes few 429s."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota) as sessions:
         waits = asyncio.create_task(makespan(emulator, sessions, 300))
         await asyncio.sleep(100)
@@ -166,7 +170,7 @@ async def test_no_wait_is_lost_while_redis_is_unreachable(virtual_quota: Virtual
         virtual_quota.down = False
         emulated = len(virtual_quota.exchanges)
         await waits
-        assert share_of_429s(emulator.arrivals) < 0.1
+        assert share_of_429s(emulator.arrivals) <= 0.02
         assert len(virtual_quota.exchanges) > emulated
 
 
@@ -377,3 +381,86 @@ async def test_the_end_of_an_older_429_does_not_end_a_newer_one(virtual_quota: V
     assert await other.asks(1, pause=60.0) == 0
     slow.ends("reopened")
     assert (await slow.asks(1), slow.pause) == (0, 60.0)
+
+
+# Lost and repeated exchanges
+
+
+def ask_for(requests: int, first: int, unused: tuple[int, ...] = ()) -> Ask:
+    """Ask for requests, and report nothing but unused ones."""
+    return Ask(requests, False, first, {}, unused, None, None, None, True)  # noqa: FBT003 - its fields in order
+
+
+async def test_a_repeated_exchange_gets_the_answer_of_the_first(virtual_quota: VirtualQuota) -> None:
+    """A connection may break after Redis has run the script: the repeated exchange wastes nothing."""
+    process = virtual_quota.open(TERMS)
+    virtual_quota.repeats = 2
+    assert (await process.exchange(ask_for(3, 0))).granted == 3
+    virtual_quota.repeats = 1
+    assert (await process.exchange(ask_for(3, 3))).granted == 2  # the rest of a burst of five
+    places = next(virtual_quota.client.scan_iter("*places"))
+    assert virtual_quota.client.zcard(places) == 5
+
+
+async def test_an_exchange_that_arrives_after_a_later_one_is_refused(virtual_quota: VirtualQuota) -> None:
+    """The process has given it up, and would never use what it grants."""
+    process = virtual_quota.open(TERMS)
+    virtual_quota.lost = True
+    with pytest.raises(redis.ConnectionError):
+        await process.exchange(ask_for(3, 0))
+    virtual_quota.lost = False
+    assert (await process.exchange(ask_for(1, 3, unused=(0, 1, 2)))).granted == 1
+    with pytest.raises(redis.ResponseError, match="a later exchange was made"):
+        virtual_quota.deliver_lost()
+    places = next(virtual_quota.client.scan_iter("*places"))
+    assert virtual_quota.client.zcard(places) == 1
+
+
+async def test_the_first_process_that_comes_back_does_not_take_all(virtual_quota: VirtualQuota) -> None:
+    """Others may have sent requests alone, and report them within the next seconds."""
+    first = virtual_quota.open(TERMS)
+    era = (await first.exchange(ask_for(1, 0))).era
+    back = attrs.evolve(ask_for(50, 1), hurry=True, era=era)
+    assert (await first.exchange(back)).granted == 4
+    await asyncio.sleep(3.0)
+    later = attrs.evolve(ask_for(50, 51), hurry=True, era=era, whole=False)
+    assert (await first.exchange(later)).granted == 50
+
+
+# The clock of Redis
+
+
+@pytest.mark.parametrize("step", [-60.0, 3600.0, None], ids=["back", "forward", "stands still"])
+async def test_a_clock_that_steps_or_stands_still_changes_nothing(
+    virtual_quota: VirtualQuota, step: float | None
+) -> None:
+    """The quota holds, and nobody stops sending."""
+    async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota, 2) as sessions:
+        waits = [
+            asyncio.create_task(session.wait_for_all([emulator.add_job(math.inf) for _ in range(80)], timeout=None))
+            for session in sessions
+        ]
+        await asyncio.sleep(70)
+        virtual_quota.clock_step, virtual_quota.frozen = step or 0.0, step is None
+        await asyncio.sleep(150)
+        sent = [arrival.at for arrival in emulator.arrivals]
+        silence = max(later - earlier for earlier, later in itertools.pairwise(sent))
+        assert silence < 6  # after the burst at the start
+        assert len(sent) >= 210
+        assert most_in_a_window(emulator.arrivals) <= QUOTA + 5  # a step forward is worth a second at most
+        for wait in waits:
+            wait.cancel()
+        await asyncio.wait(waits)
+
+
+async def test_a_pause_is_not_longer_because_the_clock_steps_back(virtual_quota: VirtualQuota) -> None:
+    """Processes pause for as long as the service asked, and say why."""
+    async with Emulator() as emulator, sessions_with(emulator, virtual_quota, 2) as sessions:
+        emulator.inject(Status(429, headers={"Retry-After": "40"}))
+        began = now()
+        waits = [asyncio.create_task(each.wait_for_completion(emulator.add_job(duration=0.0))) for each in sessions]
+        await asyncio.sleep(10)
+        virtual_quota.clock_step = -3600.0
+        assert [session.stats.pause_reason for session in sessions] == ["throttled", "throttled"]
+        await asyncio.gather(*waits)
+        assert now() - began < 45

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import attrs
 import redis
 
-from playai_async._shared_quota import Answer, Ask, Terms
-from playai_async.contrib.redis import _SCRIPT, decode_answer, encode_ask, script_keys
+from playai_async._shared_quota import Answer, Ask, QuotaLink, Terms
+from playai_async.contrib.redis import SCRIPT, ScriptLink
 from tests.support.clock import now
 
 _CLOCK = "clock"
@@ -22,47 +23,74 @@ class VirtualQuota:
     Attributes:
         client: The connection to Redis.
         down: Whether Redis is unreachable.
+        clock_step: Seconds by which the clock of Redis is wrong.
+        frozen: Whether the clock of Redis stands still.
+        repeats: How often Redis runs the script for each exchange, as a connection does that breaks.
+        lost: Whether exchanges are held up on their way, until `deliver_lost`.
         exchanges: All asks and answers.
     """
 
     client: redis.Redis
     down: bool = False
+    clock_step: float = 0.0
+    frozen: bool = False
+    repeats: int = 1
+    lost: bool = False
     exchanges: list[tuple[Ask, Answer]] = attrs.field(factory=list[tuple[Ask, Answer]])
     opened: int = 0
     closed: int = 0
+    _held_up: list[tuple[Sequence[str], str]] = attrs.field(factory=list[tuple[Sequence[str], str]])
+    _time: float = 0.0
 
-    def open(self, terms: Terms) -> _VirtualLink:
+    def open(self, terms: Terms) -> QuotaLink:
         """Create a link."""
         self.opened += 1
-        return _VirtualLink(self, terms, f"process-{self.opened}")
+        return _RecordingLink(self, ScriptLink(terms, f"process-{self.opened}", self._run, self._close))
 
     def lose_all(self) -> None:
         """Delete all data, as a restart of Redis without persistence does."""
         self.client.flushall()
 
+    def deliver_lost(self) -> None:
+        """Run the script for the exchanges that were held up."""
+        for keys, argument in self._held_up:
+            self._evaluate(keys, argument)
 
-@attrs.frozen
-class _VirtualLink:
-    quota: VirtualQuota
-    terms: Terms
-    process: str
-
-    async def exchange(self, ask: Ask) -> Answer:
-        if self.quota.down:
+    async def _run(self, keys: Sequence[str], argument: str) -> bytes:
+        if self.lost:
+            self._held_up.append((keys, argument))
+        if self.lost or self.down:
             raise redis.ConnectionError("refused")
-        client: Any = self.quota.client
-        seconds, parts = divmod(now(), 1.0)
+        return [self._evaluate(keys, argument) for _ in range(self.repeats)][-1]
+
+    def _evaluate(self, keys: Sequence[str], argument: str) -> bytes:
+        client: Any = self.client
+        if not self.frozen:
+            self._time = now() + self.clock_step
+        seconds, parts = divmod(self._time, 1.0)
         pipeline = client.pipeline(transaction=False)
         pipeline.delete(_CLOCK)
         pipeline.rpush(_CLOCK, _EPOCH + int(seconds), int(parts * 1e6))
-        script = _SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
+        script = SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
         # No expiry, which would use the clock of Redis.
         script = script.replace("redis.call('PEXPIRE', key, whole(lifetime))", "")
-        keys = script_keys(self.terms)
-        pipeline.eval(script, len(keys), *keys, encode_ask(ask, self.terms, self.process))
-        answer = decode_answer(pipeline.execute()[-1])
+        pipeline.eval(script, len(keys), *keys, argument)
+        reply: bytes = pipeline.execute()[-1]
+        return reply
+
+    async def _close(self) -> None:
+        self.closed += 1
+
+
+@attrs.frozen
+class _RecordingLink:
+    quota: VirtualQuota
+    link: ScriptLink
+
+    async def exchange(self, ask: Ask) -> Answer:
+        answer = await self.link.exchange(ask)
         self.quota.exchanges.append((ask, answer))
         return answer
 
     async def aclose(self) -> None:
-        self.quota.closed += 1
+        await self.link.aclose()

@@ -133,10 +133,12 @@ def test_what_was_given_back_is_told_until_it_was_heard(quota: LeasedQuota) -> N
 
 
 def test_a_long_outage_leaves_little_to_give_back(quota: LeasedQuota) -> None:
-    """What may have been granted counts no longer than its lease, and need not be told of after it."""
+    """A process asks for one permit at a time, and gives back what it may have been granted within a lease."""
     for second in range(3600):
-        quota.on_lost(second + 0.5, asked(quota, second, 10))
-    assert len(asked(quota, 3600.0, 1).unused) <= 10 * (60 + 20 + 1)
+        quota.on_lost(second + 0.5, asked(quota, second, 1000))
+    ask = asked(quota, 3600.0, 1000)
+    assert ask.wanted == 1
+    assert len(ask.unused) <= 60 + 20 + 1
 
 
 def test_what_was_given_back_is_told_once(quota: LeasedQuota) -> None:
@@ -188,7 +190,7 @@ def test_what_counts_no_more_is_forgotten(quota: LeasedQuota) -> None:
         quota.on_accepted(now)
         asked(quota, now)
     assert len(quota._counts_until) == 1
-    assert len(quota._known._sliding._expiries) == len(quota._learned._sliding._expiries) == 1
+    assert len(quota._alone._sliding._expiries) == 1
 
 
 def test_a_request_may_outlast_its_lease(quota: LeasedQuota) -> None:
@@ -198,6 +200,15 @@ def test_a_request_may_outlast_its_lease(quota: LeasedQuota) -> None:
     asked(quota, 100.0, 1)
     quota.on_accepted(100.0)
     assert asked(quota, 100.0).places == {first: pytest.approx(COUNTS)}
+
+
+def test_a_permit_is_not_used_after_the_process_was_stopped(quota: LeasedQuota) -> None:
+    """It may have expired, so a new one is asked for."""
+    first = granted(quota, 1.0, 1).first
+    assert quota.delay(6.0, 0.0) == 0.0
+    assert quota.delay(6.1, 0.0) == quota.probe_delay(6.1) == math.inf
+    ask = asked(quota, 6.1, 1)
+    assert (ask.unused, ask.wanted) == ((first,), 1)
 
 
 def test_a_permit_may_outlast_its_lease_in_hand(quota: LeasedQuota) -> None:
@@ -255,23 +266,45 @@ def test_an_end_that_was_not_heard_of_is_told_again(quota: LeasedQuota) -> None:
     assert asked(quota, 3.0, 1).reopened == 0
 
 
-def test_out_of_reach_it_keeps_to_what_it_was_granted(quota: LeasedQuota) -> None:
-    """Of the last window: its share, as far as it used that."""
-    for second in range(30):
-        granted(quota, 2.0 * second, 1)
-        quota.on_sent(2.0 * second, 0.0, 0)
-        quota.on_accepted(2.0 * second)
+@pytest.mark.parametrize("granted_before", [0, 1, 20])
+def test_out_of_reach_it_keeps_to_an_equal_share(quota: LeasedQuota, granted_before: int) -> None:
+    """Of the quota, among the processes that had something to send. What an idle process asked for is not its share."""
+    for second in range(granted_before):
+        granted(quota, second, 1)
+        quota.on_sent(second, 0.0, 0)
+        quota.on_accepted(second)
+    quota.on_answer(50.0, 50.0, asked(quota, 50.0, 1), Answer(0, 1.0, None, "e", active=3))
+    quota.on_answer(51.0, 51.0, asked(quota, 51.0, 1), Answer(0, 1.0, None, "e", active=2))  # one had just paused
     quota.on_lost(59.0, asked(quota, 59.0, 1))
-    assert (quota.away, quota.limit) == (True, 30)
-    assert quota.delay(59.0, 0.0) > 0.5
-    assert quota.delay(61.0, 0.0) <= 0.0
-    quota.on_sent(61.0, 0.0, 0)  # takes no permit, since there is nobody to ask
-    quota.on_accepted(61.0)
-    assert len(asked(quota, 61.5, 1).places) == 30  # and the first of the others counts no more
+    assert (quota.away, quota.limit) == (True, 20)
 
 
-def test_a_process_that_was_granted_nothing_learns_from_the_start() -> None:
-    """It keeps to the whole quota at the most, and a probe takes no permit."""
+def test_out_of_reach_it_keeps_to_the_whole_quota_if_no_other_process_was_active(quota: LeasedQuota) -> None:
+    """Those that were active more than a window ago do not count."""
+    quota.on_answer(50.0, 50.0, asked(quota, 50.0, 1), Answer(0, 1.0, None, "e", active=3))
+    granted(quota, 120.0, 1)
+    quota.on_lost(121.0, asked(quota, 121.0, 1))
+    assert quota.limit == 60
+
+
+def test_a_share_is_at_least_one_request(quota: LeasedQuota) -> None:
+    """Also with more processes than requests."""
+    quota.on_answer(1.0, 1.0, asked(quota, 1.0, 1), Answer(0, 1.0, None, "e", active=100))
+    quota.on_lost(2.0, asked(quota, 2.0, 1))
+    assert quota.limit == 1
+
+
+def test_requests_that_were_sent_alone_are_reported(quota: LeasedQuota) -> None:
+    """They need no permit, since there is nobody to ask."""
+    quota.on_lost(1.0, asked(quota, 1.0, 1))
+    assert quota.delay(2.0, 0.0) <= 0.0
+    quota.on_sent(2.0, 0.0, 0)
+    quota.on_accepted(2.0)
+    assert len(asked(quota, 2.5, 1).places) == 1
+
+
+def test_a_process_that_was_never_answered_keeps_to_the_whole_quota() -> None:
+    """It knows nothing of others; and a probe takes no permit."""
     quota = LeasedQuota(TERMS)
     quota.on_lost(1.0, asked(quota, 0.0, 1))
     assert quota.limit == 60
@@ -284,16 +317,14 @@ def test_a_process_that_was_granted_nothing_learns_from_the_start() -> None:
 
 def test_it_is_lost_once(quota: LeasedQuota) -> None:
     """What was learned meanwhile is not forgotten with each exchange that fails."""
-    for _ in range(5):
-        granted(quota, 1.0, 1)
-        quota.on_sent(1.0, 0.0, 0)
-        quota.on_accepted(1.0)
+    quota.on_answer(1.0, 1.0, asked(quota, 1.0, 1), Answer(0, 1.0, None, "e", active=4))
     quota.on_lost(2.0, asked(quota, 2.0, 1))
-    assert quota.limit == 5
+    assert quota.limit == 15
     quota.on_sent(10.0, 0.0, 0)
-    quota.on_accepted(10.0)
+    quota.on_throttled(10.5, first=True)
+    pause = quota.delay(11.0, 0.0)
     quota.on_lost(11.0, asked(quota, 11.0, 1))
-    assert quota.limit == 5
+    assert quota.delay(11.0, 0.0) == pause > 0
 
 
 def test_it_comes_back_with_the_first_answer(quota: LeasedQuota) -> None:

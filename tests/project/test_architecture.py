@@ -46,7 +46,6 @@ HOMES: dict[str, set[str]] = {
     "aiohttp": {"_api", "_audio", "_cli", "_session", "_runtime", "emulator"},
     "cattrs": {"_converter"},
     "cyclopts": {"_cli"},
-    "limits": {"contrib"},
     "multidict": {"_api", "_cli"},
     "opentelemetry": {"_telemetry"},
     "procrastinate": {"contrib"},

@@ -11,6 +11,11 @@ from collections.abc import AsyncIterator
 import pytest
 
 from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, TtsParameters
+from playai_async._shared_quota import Terms
+from playai_async._telemetry.emitter import Emitter
+from playai_async.jobs._engine import build_pacer
+from playai_async.jobs._pacing.leased_quota import LeasedQuota
+from playai_async.jobs._scheduling.quota_sync import QuotaSync
 from tests.support.clock import now
 from tests.support.dice import Dice
 from tests.support.memory_quota import MemoryQuota
@@ -57,6 +62,19 @@ async def session(service: ScriptedService, quota: MemoryQuota) -> AsyncIterator
 def records(caplog: pytest.LogCaptureFixture, event: str) -> list[logging.LogRecord]:
     """What the log says of an event."""
     return [record for record in caplog.records if getattr(record, "playai_event", None) == event]
+
+
+class Idler:
+    """A dispatcher that wants a request and never sends it."""
+
+    def demand(self) -> tuple[int, float]:
+        return 1, 0.0
+
+    def pump(self) -> None:
+        pass
+
+    def on_held(self, now: float) -> None:
+        pass
 
 
 # What is asked
@@ -241,6 +259,50 @@ async def test_an_answer_that_does_not_come_holds_nobody_up(
     assert now() == 1.0  # the next does not wait for it
 
 
+async def test_an_answer_that_cannot_be_used_does_not_spin(
+    service: ScriptedService, session: PlayAISession, quota: MemoryQuota
+) -> None:
+    """It counts as none: whatever goes wrong, there is one exchange a second."""
+    service.answers(*[job()] * 9, job(COMPLETED))
+    quota.nonsense = True
+    await session.wait_for_completion(JOB_ID)
+    assert service.arrivals[-1] == 9.0
+    assert len(quota.asks) <= 11
+
+
+@pytest.mark.parametrize("kind", [KeyError, SystemError])
+async def test_a_log_filter_that_raises_does_not_make_it_spin(
+    service: ScriptedService, session: PlayAISession, quota: MemoryQuota, kind: type[Exception]
+) -> None:
+    """On the one warning that the quota is out of reach."""
+
+    def fail(record: logging.LogRecord) -> bool:
+        raise kind(record.msg)
+
+    service.answers(*[job()] * 9, job(COMPLETED))
+    quota.error = REFUSED
+    logger = logging.getLogger("playai_async")
+    logger.addFilter(fail)
+    try:
+        await session.wait_for_completion(JOB_ID)
+    finally:
+        logger.removeFilter(fail)
+    assert len(quota.asks) <= 11
+
+
+async def test_a_permit_that_is_never_used_does_not_spin(quota: MemoryQuota) -> None:
+    """If the sender wants permits and does not use them, there is a pause before each exchange."""
+    terms = Terms("q", requests=60, window=60.0, burst=5, lease=20.0, ask_again=1.0)
+    leased = LeasedQuota(terms)
+    sync = QuotaSync(quota.open(terms), leased, build_pacer(Pacing(), leased=leased), Idler(), Emitter())
+    sync.wake()
+    for _ in range(100):
+        await asyncio.sleep(0.001)
+        sync.wake()
+    await sync.aclose()
+    assert len(quota.asks) <= 105
+
+
 async def test_an_idle_session_does_not_ask_whether_it_is_back(
     service: ScriptedService, session: PlayAISession, quota: MemoryQuota
 ) -> None:
@@ -345,19 +407,22 @@ async def test_a_session_that_never_waits_tells_nothing(quota: MemoryQuota) -> N
 
 
 async def test_the_name_of_the_quota_tells_nothing_of_the_key(service: ScriptedService, quota: MemoryQuota) -> None:
-    """It is the same for the same key at the same service, and another for another."""
+    """It is the same for the same key at the same place, however its URL is written, and another for another."""
     service.answers(job())
     sessions = [
         session_with(quota),
         session_with(quota, key=f"Bearer {API_KEY}"),
+        session_with(quota, base_url="HTTPS://API.PLAY.AI:443/"),
         session_with(quota, key="another-key"),
-        session_with(quota, base_url="https://elsewhere.example"),
+        session_with(quota, base_url="https://elsewhere.example/v"),
+        session_with(quota, base_url="https://elsewhere.example/v/"),
     ]
     for session in sessions:
         session._runtime.open(None)
         await session.aclose()
     names = [link.terms.name for link in quota.links]
-    assert names[0] == names[1]
+    assert names[0] == names[1] == names[2]
+    assert names[4] == names[5]
     assert len(set(names)) == 3
     assert not any(API_KEY in name or "play" in name for name in names)
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import math
+from typing import cast
 
 import attrs
 
@@ -21,6 +22,7 @@ class MemoryQuota:
         again: Seconds after which who was granted nothing is to ask again.
         pause: What answers say of a 429.
         spent: Whether nothing is granted at all.
+        nonsense: Whether answers cannot be used.
         close_error: What closing a link raises, or None.
         asks: What was asked, and when.
     """
@@ -30,6 +32,7 @@ class MemoryQuota:
     again: float = 1.0
     pause: float | None = None
     spent: bool = False
+    nonsense: bool = False
     close_error: Exception | None = None
     asks: list[tuple[float, Ask]] = attrs.field(factory=list[tuple[float, Ask]])
     links: list[MemoryLink] = attrs.field(factory=list["MemoryLink"])
@@ -70,6 +73,8 @@ class MemoryLink:
             quota.pause = None
         taken = sum(until > now() for link in quota.links for until in link.places.values())
         granted = 0 if quota.spent else max(0, min(ask.wanted, self.terms.requests - taken))
+        if quota.nonsense:
+            return cast("Answer", None)
         until = now() + self.terms.window + self.terms.lease
         self.places |= dict.fromkeys(range(ask.first, ask.first + granted), until)
         return Answer(granted, 0.0 if granted else quota.again, quota.pause, "e")

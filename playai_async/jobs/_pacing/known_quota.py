@@ -44,6 +44,12 @@ class KnownQuota:
         self._bucket = TokenBucket(window)
         self._learned: LearnedQuota | None = None
 
+    def change(self, requests: int) -> None:
+        """Keep to another number of requests from now on; what was sent counts, what was learned does not."""
+        self.limit = self._requests = requests
+        self._burst = burst_of(requests)
+        self._learned = None
+
     @property
     def in_flight(self) -> int:
         """The requests that were sent and have not ended."""

@@ -8,10 +8,10 @@ that the leases of the others last longer than their requests.
 request has ended, its permit counts for one window more, or a little longer if the service may receive the request
 late. Until then, the lease bounds it in case this process dies.
 
-*Out of reach.* While the quota cannot be asked, the process paces alone. It starts from what it was granted in the last
-window, learns from 429s, and never sends faster than the whole quota allows. It numbers these requests itself, and
-reports them once the quota is back. A quota that is back with another *era* has lost its data, so the
-process reports all of its permits.
+*Out of reach.* While the quota cannot be asked, the process paces alone, with an equal share of the quota among the
+processes that lately had something to send. What it was granted says nothing about its share: an idle process asks for
+little. If 429s come all the same, it learns from them. It numbers its requests itself, and reports them once the quota
+is back. A quota that is back with another *era* has lost its data, so the process reports all of its permits.
 """
 
 from __future__ import annotations
@@ -23,7 +23,6 @@ from playai_async._settings import LATE_FRACTION, Pacing
 from playai_async._shared_quota import Answer, Ask, Terms
 from playai_async.jobs._pacing.gate import Reopening
 from playai_async.jobs._pacing.known_quota import KnownQuota
-from playai_async.jobs._pacing.learned_quota import LearnedQuota
 from playai_async.jobs._pacing.token_bucket import burst_of
 from playai_async.jobs._pacing.windows import WindowClock
 
@@ -39,7 +38,8 @@ _DRIFT_FRACTION = 0.0005
 """Of a window, for how much longer a permit counts: the clocks of two hosts run apart by far less."""
 
 _MAX_UNUSED = 5.0
-"""Seconds from asking for a permit to sending with it, at most; later permits go back, since their lease runs out."""
+"""Seconds from asking for a permit to sending with it, at most; later permits go back, since their lease runs out. The
+process may have been stopped meanwhile."""
 
 
 def terms_for(pacing: Pacing, *, name: str, request_timeout: float) -> Terms | None:
@@ -73,10 +73,10 @@ class LeasedQuota:
         self._terms = terms
         self._late_margin = terms.window * LATE_FRACTION
         self._drift = terms.window * _DRIFT_FRACTION
-        self._known = KnownQuota(terms.requests, terms.window, WindowClock(terms.window))
-        self._learned = LearnedQuota(terms.window, self.windows)
+        self._alone = KnownQuota(terms.requests, terms.window, self.windows)
         self._next_number = 0
         self._granted: deque[int] = deque()
+        self._use_until = -math.inf  # the permits that were granted
         self._in_flight: deque[int] = deque()
         self._counts_until: dict[int, float] = {}
         self._unreported: set[int] = set()
@@ -87,13 +87,13 @@ class LeasedQuota:
         self._queued = False  # whether the keeper has us in its queue
         self._era: str | None = None
         self._report_all = True
+        self._active, self._active_at = 1, -math.inf  # the most processes with something to send in the last window
         self.away = False
 
     @property
     def limit(self) -> int | None:
         """The requests per window that all processes keep to; while the quota is away, those of this process."""
-        learned = self._learned.limit if self.away else None
-        return self._terms.requests if learned is None else min(self._terms.requests, learned)
+        return self._alone.limit
 
     @property
     def in_flight(self) -> int:
@@ -108,60 +108,52 @@ class LeasedQuota:
     def delay(self, now: float, waited: float, *, hinted: bool = False) -> float:
         """Return the seconds until a request may go; infinite if it needs a permit first."""
         if self.away:
-            known = self._known.delay(now, waited, hinted=hinted)
-            return max(known, self._learned.delay(now, waited, hinted=hinted))
-        return 0.0 if self._granted else math.inf
+            return self._alone.delay(now, waited, hinted=hinted)
+        return 0.0 if self._granted and now <= self._use_until else math.inf
 
     def probe_delay(self, now: float) -> float:
         """Return the seconds until a probe may go: a probe needs a permit, too."""
-        return self._known.probe_delay(now) if self.away else self.delay(now, 0.0)
+        return self._alone.probe_delay(now) if self.away else self.delay(now, 0.0)
 
     def on_probe_sent(self, now: float) -> None:
         """Record that a probe was sent."""
-        self._known.on_probe_sent(now)
-        self._learned.on_probe_sent(now)
+        self._alone.on_probe_sent(now)
         self._probed = self._closing
         self._use_permit(now)
 
     def on_sent(self, now: float, waited: float, waiting: int, *, hinted: bool = False) -> None:
         """Record that a request was sent."""
-        self._known.on_sent(now, waited, waiting, hinted=hinted)
-        self._learned.on_sent(now, waited, waiting, hinted=hinted)
+        self._alone.on_sent(now, waited, waiting, hinted=hinted)
         self._use_permit(now)
 
     def on_ended(self, now: float, *, late: bool = False) -> None:
         """Record that a request ended, and whether the service may count it late."""
-        self._known.on_ended(now, late=late)
-        self._learned.on_ended(now, late=late)
+        self._alone.on_ended(now, late=late)
         self._end_permit(now, late=late)
 
     def spent(self, now: float) -> bool:
         """Return whether a window may have been spent, if the service refuses a request now."""
-        return self._known.spent(now)
+        return self._alone.spent(now)
 
     def on_accepted(self, now: float, others: int | None = 0) -> None:
         """Record an answer that is not a 429."""
-        self._known.on_accepted(now, others)
-        self._learned.on_accepted(now, others)
+        self._alone.on_accepted(now, others)
         self._end_permit(now)
 
     def on_throttled(self, now: float, others: int = 0, *, first: bool) -> None:
         """Record a 429, which is reported to all processes."""
-        self._known.on_throttled(now, others, first=first)
-        self._learned.on_throttled(now, others, first=first)
+        self._alone.on_throttled(now, others, first=first)
         self._end_permit(now)
         self._throttled, self._reopened = True, None
 
     def on_reopened(self, now: float, reopening: Reopening) -> None:
         """Record that the service accepts requests again, which is reported to all processes."""
-        self._known.on_reopened(now, reopening)
-        self._learned.on_reopened(now, reopening)
+        self._alone.on_reopened(now, reopening)
         self._throttled, self._reopened = False, self._probed
 
     def on_polled(self, *, found: bool) -> None:
         """Record whether a poll found its job finished."""
-        self._known.on_polled(found=found)
-        self._learned.on_polled(found=found)
+        self._alone.on_polled(found=found)
 
     def ask(self, now: float, wanted: int, waited: float, pause: float) -> Ask | None:
         """Return what to ask and to report, or None if there is nothing; unused permits go back.
@@ -173,6 +165,8 @@ class LeasedQuota:
             pause: Seconds for which a 429 of our own pauses us.
         """
         self._forget_expired(now)
+        if self.away:
+            wanted = min(wanted, 1)  # it may be granted without an answer, and has to be given back then
         while self._granted:
             number = self._granted.popleft()
             self._give_back(now, number)
@@ -182,7 +176,7 @@ class LeasedQuota:
         reported = self._counts_until if self._report_all else self._unreported
         ask = Ask(
             wanted=wanted,
-            hurry=self._known.sends_at_once(waited),
+            hurry=self._alone.sends_at_once(waited),
             first=self._next_number,
             places={number: self._counts_until[number] - now for number in reported},
             unused=tuple(self._unused),
@@ -206,14 +200,19 @@ class LeasedQuota:
             ask: The question.
             answer: The answer.
         """
+        if self.away:
+            self._alone.change(self._terms.requests)
         self.away = False
         self._report_all = answer.era != ask.era and not ask.whole
         self._era, self._closing = answer.era, answer.closing
         self._queued = ask.wanted > answer.granted == 0
+        if answer.active >= self._active or now - self._active_at > self._terms.window:
+            self._active, self._active_at = answer.active, now
         for number in ask.unused:
             del self._unused[number]
         granted = range(ask.first, ask.first + answer.granted)
-        if now - asked > _MAX_UNUSED:
+        self._use_until = asked + _MAX_UNUSED
+        if now > self._use_until:
             self._give_back(now, *granted)
             return
         self._granted += granted
@@ -223,11 +222,16 @@ class LeasedQuota:
         """Record that no answer came: from now on this process paces alone."""
         self._forget_expired(now)
         if not self.away:
-            self._learned.start_from(len(self._counts_until))
+            self._alone.change(self._share(now))
         self.away = self._report_all = True
         self._give_back(now, *range(ask.first, ask.first + ask.wanted))  # these may have been granted
         if not self._throttled and self._reopened is None:
             self._throttled, self._reopened = ask.pause is not None, ask.reopened
+
+    def _share(self, now: float) -> int:
+        """Return an equal share of the quota, at least one request; all of it if nothing is known of others."""
+        active = self._active if now - self._active_at <= self._terms.window else 1
+        return max(1, self._terms.requests // active)
 
     def _use_permit(self, now: float) -> None:
         if self._granted:

@@ -12,8 +12,8 @@ import math
 from collections.abc import Awaitable
 from typing import Protocol, TypeVar, cast
 
-from playai_async._settings import RESOLUTION
-from playai_async._shared_quota import Answer, Ask, QuotaLink
+from playai_async._settings import MAX_RETRY_AFTER, RESOLUTION
+from playai_async._shared_quota import EXCHANGE_TIMEOUT, Answer, Ask, QuotaLink
 from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.events import SharedQuotaLost, SharedQuotaRegained
 from playai_async.jobs._pacing.leased_quota import LeasedQuota
@@ -22,14 +22,11 @@ from playai_async.jobs._scheduling.timers import Timer
 
 __all__ = ["QuotaSync", "Sender"]
 
-_TIMEOUT = 1.0
-"""Seconds for one exchange: a quota that takes longer counts as out of reach, and meanwhile holds nobody up."""
-
 _RETRY_PAUSE = 1.0
 """Seconds from a failed exchange to the next, while there is anything to send."""
 
-_MIN_ASK_INTERVAL = 0.001
-"""Seconds from an answer without a permit to the next question, at least."""
+_MIN_INTERVAL = 0.001
+"""Seconds from an exchange that changed nothing to the next, at least."""
 
 _T = TypeVar("_T")
 
@@ -70,7 +67,8 @@ class QuotaSync:
         self._loop = asyncio.get_running_loop()
         self._context = contextvars.Context()
         self._timer = Timer(self._loop, self._context, self.wake)
-        self._ask_at = -math.inf
+        self._ask_at = -math.inf  # for permits
+        self._rest_until = -math.inf  # no exchange starts before
         self._exchanging: tuple[asyncio.Task[None], Ask] | None = None
         self._closing: asyncio.Task[None] | None = None
 
@@ -81,13 +79,16 @@ class QuotaSync:
         now = self._loop.time()
         wanted, waited = self._sender.demand()
         wanted = self._pacer.allowed(now, wanted)
-        early = now + RESOLUTION < self._ask_at
-        if wanted and early:
-            self._timer.set(self._ask_at)
-        if early and (self._quota.away or not self._quota.has_report(wanted)):
+        reports = self._quota.has_report(wanted) and not self._quota.away
+        start_at = self._rest_until if reports else max(self._rest_until, self._ask_at)
+        if now + RESOLUTION < start_at:
+            if wanted or reports:
+                self._timer.set(start_at)
             return
         ask = self._quota.ask(now, wanted, waited, self._pacer.paused_for(now))
         if ask is not None:
+            # Only an answer makes it shorter: whatever fails or raises, there is one exchange in this time.
+            self._rest_until = now + _RETRY_PAUSE
             task = asyncio.Task(self._exchange(ask, now), loop=self._loop, context=self._context.copy())
             self._exchanging = task, ask
             task.add_done_callback(self._on_exchanged, context=self._context)
@@ -122,8 +123,10 @@ class QuotaSync:
     def _on_exchanged(self, task: asyncio.Task[None]) -> None:
         _, ask = cast("tuple[object, Ask]", self._exchanging)
         self._exchanging = None
-        if task.cancelled():  # not by us: by a framework that cancels every task it finds
-            self._on_lost(ask, asyncio.CancelledError())
+        # Cancelled not by us, but by a framework that cancels every task it finds; or an answer that cannot be used.
+        error = asyncio.CancelledError() if task.cancelled() else task.exception()
+        if error is not None:
+            self._on_lost(ask, error)
         if self._closing is None:
             self._sender.pump()  # which calls `wake` again
 
@@ -131,17 +134,21 @@ class QuotaSync:
         now = self._loop.time()
         was_away = self._quota.away
         self._quota.on_answer(now, asked, ask, answer)
-        self._ask_at = now if answer.granted else now + max(answer.wait, _MIN_ASK_INTERVAL)
+        pause = None if answer.pause is None else min(answer.pause, MAX_RETRY_AFTER)
+        longest = max(self._quota.windows.window, pause or 0.0)
+        self._ask_at = now if answer.granted else now + min(max(answer.wait, _MIN_INTERVAL), longest)
         if was_away:
             self._emitter.emit(SharedQuotaRegained())
-        if answer.pause is not None and self._pacer.hold(now, answer.pause):
+        if pause is not None and self._pacer.hold(now, pause):
             self._sender.on_held(now)
+        # A permit may be asked for, given back, and asked for again; but not in a busy loop.
+        self._rest_until = now + _MIN_INTERVAL if ask.unused and answer.granted else now
 
     def _on_lost(self, ask: Ask, error: BaseException) -> None:
         now = self._loop.time()
         was_away = self._quota.away
         self._quota.on_lost(now, ask)
-        self._ask_at = now + _RETRY_PAUSE
+        self._rest_until = now + _RETRY_PAUSE
         if not was_away:
             self._emitter.emit(SharedQuotaLost(type(error).__name__))  # its message may show a password
 
@@ -149,7 +156,7 @@ class QuotaSync:
 async def _attempt(attempt: Awaitable[_T]) -> _T | Exception:
     """Return the result of an attempt, within a second, or the exception that it raised."""
     try:
-        async with asyncio.timeout(_TIMEOUT):
+        async with asyncio.timeout(EXCHANGE_TIMEOUT):
             return await attempt
     except Exception as error:  # noqa: BLE001 - of any library; each means that nobody answers
         return error
