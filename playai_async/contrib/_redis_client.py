@@ -134,14 +134,14 @@ class RedisChannel:
         self._client: Redis | None = None
         self._others: Sequence[Redis] = ()
 
-    async def send(self, text: str) -> None:
+    async def send(self, hint: str) -> None:
         """Publish a text."""
         client = self._connected()
-        await cast("Awaitable[object]", cast("Any", client).publish(self._name, f"{self._me} {text}"))
+        await cast("Awaitable[object]", cast("Any", client).publish(self._name, f"{self._me} {hint}"))
 
     async def hints(self) -> AsyncGenerator[str, None]:
         """Return the texts that others publish from now on."""
-        pubsub: Any = self._connected().pubsub()
+        pubsub = cast("Any", self._connected()).pubsub()
         try:
             await pubsub.subscribe(self._name)
             while True:
@@ -173,7 +173,7 @@ def _connect(address: RedisAddress, *, node: bool = False, **more: Any) -> tuple
     """Make a client, and those of the Sentinels that it asks; `node`: for the first host of a cluster alone."""
     options: dict[str, Any] = {**dict(address.options), **more}
     if address.url:
-        return Redis.from_url(address.url, **options), ()
+        return cast("Any", Redis).from_url(address.url, **options), ()
     if address.service:
         login = {name: value for name, value in options.items() if name != "db"}
         sentinel = cast("Any", Sentinel)(address.hosts, sentinel_kwargs=login, **options)

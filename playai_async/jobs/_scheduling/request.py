@@ -244,7 +244,6 @@ class DirectRequest:
     """A request of one caller, who awaits its outcome."""
 
     is_poll: ClassVar[bool] = False
-    planned: ClassVar[bool] = False
 
     make: Send
     job_id: JobId | None
@@ -254,6 +253,11 @@ class DirectRequest:
     entry: Entry | None = None
     sent_at: float = 0.0
     worker: Worker | None = None
+
+    @property
+    def planned(self) -> bool:
+        """No: forecasts are about polls."""
+        return False
 
     @property
     def wanted(self) -> bool:
