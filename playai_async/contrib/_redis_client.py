@@ -9,7 +9,7 @@ import hashlib
 import itertools
 import uuid
 from collections.abc import AsyncGenerator, Awaitable, Sequence
-from typing import Any, cast
+from typing import Any, TypeAlias, cast
 from urllib.parse import unquote, urlsplit
 
 import attrs
@@ -22,6 +22,8 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, ReadOnlyError
 
 __all__ = ["RedisAddress", "RedisChannel", "RedisScript"]
+
+_Client: TypeAlias = Redis | RedisCluster
 
 _PORT = 6379
 _SENTINEL_PORT = 26379
@@ -131,17 +133,16 @@ class RedisChannel:
         # Every node of a cluster publishes to all nodes, so one of them is enough.
         nodes = [attrs.evolve(address, hosts=(host,)) for host in address.hosts] or [address]
         self._addresses = itertools.cycle([address] if address.service else nodes)
-        self._client: Redis | None = None
+        self._client: _Client | None = None
         self._others: Sequence[Redis] = ()
 
     async def send(self, hint: str) -> None:
         """Publish a text."""
-        client = self._connected()
-        await cast("Awaitable[object]", cast("Any", client).publish(self._name, f"{self._me} {hint}"))
+        await self._connected().publish(self._name, f"{self._me} {hint}")
 
     async def hints(self) -> AsyncGenerator[str, None]:
         """Return the texts that others publish from now on."""
-        pubsub = cast("Any", self._connected()).pubsub()
+        pubsub = self._connected().pubsub()
         try:
             await pubsub.subscribe(self._name)
             while True:
@@ -162,14 +163,13 @@ class RedisChannel:
         for client in clients:
             await client.aclose()
 
-    def _connected(self) -> Redis:
+    def _connected(self) -> Any:
         if self._client is None:
-            client, self._others = _connect(next(self._addresses), node=True, socket_timeout=None)
-            self._client = cast("Redis", client)
+            self._client, self._others = _connect(next(self._addresses), node=True, socket_timeout=None)
         return self._client
 
 
-def _connect(address: RedisAddress, *, node: bool = False, **more: Any) -> tuple[Redis | RedisCluster, Sequence[Redis]]:
+def _connect(address: RedisAddress, *, node: bool = False, **more: Any) -> tuple[_Client, Sequence[Redis]]:
     """Make a client, and those of the Sentinels that it asks; `node`: for the first host of a cluster alone."""
     options: dict[str, Any] = {**dict(address.options), **more}
     if address.url:
