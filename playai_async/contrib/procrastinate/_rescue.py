@@ -33,21 +33,17 @@ _TIMEOUT = "playai_async: stalled worker timeout"
 
 
 _IS_LOST = """
-id = ANY (ARRAY(
-    SELECT job.id
-    FROM procrastinate_jobs job
-    LEFT JOIN procrastinate_workers worker ON worker.id = job.worker_id
-    WHERE job.status = 'doing'
-        AND job.task_name = %(task)s
-        AND (job.worker_id IS NULL OR worker.last_heartbeat < now() - %(timeout)s * interval '1 second')
-        AND COALESCE((job.args ->> 'held_until')::float8, 0) <= %(now)s
-    FOR UPDATE OF job SKIP LOCKED
-))
+status = 'doing'
+AND task_name = %(task)s
+AND COALESCE((args ->> 'held_until')::float8, 0) <= %(now)s
+AND (
+    worker_id IS NULL
+    OR worker_id IN (
+        SELECT id FROM procrastinate_workers WHERE last_heartbeat < now() - %(timeout)s * interval '1 second'
+    )
+)
 """
-"""A row that another statement writes to at this moment is alive, or is being rescued already.
-
-An array, because PostgreSQL takes a subquery of 10,000 rows for a small one, and scans it for each row.
-"""
+"""No subquery returns the rows: PostgreSQL may take 10,000 of them for a few, and compare each with each."""
 
 _RESCHEDULE = (
     """
