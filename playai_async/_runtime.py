@@ -170,9 +170,7 @@ class Runtime:
         name, finished = self.parse(job)
         shared: object = self._pacing.shared
         if isinstance(shared, SharedHints) and finished is None:
-            relay = self._open(name).relay
-            if relay is not None:
-                relay.send(str(name))
+            cast("HintRelay", self._open(name).relay).send(str(name))
 
     def stats(self) -> SessionStats:
         """Return a snapshot of what was done and is being done."""
@@ -268,7 +266,13 @@ class Runtime:
         shared: object = self._pacing.shared
         if not isinstance(shared, SharedHints):
             return None
-        return HintRelay(shared.open_hints(self._quota_name()), lambda hint: poller.hint(UUID(hint)))
+
+        def on_hint(hint: str) -> None:
+            job_id = UUID(hint)
+            if poller.waits_for(job_id):  # else it is for another session, and none that this one ignores
+                poller.hint(job_id)
+
+        return HintRelay(shared.open_hints(self._quota_name()), on_hint)
 
 
 @attrs.frozen

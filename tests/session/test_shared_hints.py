@@ -97,6 +97,9 @@ async def test_a_hint_to_any_session_reaches_the_one_that_waits(service: Scripte
         assert (await wait).done
         assert now() - began < 0.1
         assert (waits.stats.hints_followed, other.stats.hints_followed) == (1, 0)
+        other.hint(uuid.UUID(int=7))
+        await asyncio.sleep(1)
+        assert waits.stats.hints_ignored == 0  # it was for another session
 
 
 async def test_hints_about_a_job_are_sent_once_a_second(service: ScriptedService, quota: HintingQuota) -> None:

@@ -162,6 +162,10 @@ class Poller:
         """Record that a job was created now, which forecasts need to know."""
         self._planner.on_created(job_id, job, self._loop.time())
 
+    def waits_for(self, job_id: JobId) -> bool:
+        """Return whether anybody waits for a job."""
+        return bool(self._watches.find_all(job_id))
+
     def hint(self, job_id: JobId) -> bool:
         """Let the next poll of a job go first, because it may have finished; return whether that is done.
 
