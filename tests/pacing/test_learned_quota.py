@@ -460,14 +460,61 @@ def crowded_pacer() -> Pacer:
 
 
 def test_fewer_are_in_flight_after_a_429_beside_more_than_were_ever_accepted() -> None:
-    """As many as were accepted, since nothing else explains it."""
+    """One fewer than were accepted at once, since nothing else explains it."""
     pacer = crowded_pacer()
     now = accepting(pacer, 1, now=0.0) + 60.0
-    for _ in range(5):
+    for _ in range(4):
         assert pacer.delay(now) < math.inf
         now += pacer.delay(now)
         pacer.on_sent(now)
     assert pacer.delay(now) == math.inf
+
+
+@pytest.mark.parametrize("survivors", [0, 3, 6])
+def test_the_requests_that_were_in_flight_at_such_a_429_may_be_in_flight_again(survivors: int) -> None:
+    """Beside none of them was one accepted before, but all of them ran at once."""
+    pacer = build_pacer(Pacing())
+    sent = [pacer.on_sent(0.0) for _ in range(8)]
+    pacer.on_accepted(0.0, sent[0])
+    pacer.on_throttled(0.0, sent[2], None)
+    for number, at in enumerate((sent[1], *sent[3:])):
+        if number < survivors:
+            pacer.on_accepted(0.0, at)
+        else:
+            pacer.on_abandoned(0.0, at)
+    now = accepting(pacer, 1, now=5.125)
+    assert now == 5.125
+    assert in_flight_at(pacer, now + 60.0) == max(1, survivors)
+
+
+def in_flight_at(pacer: Pacer, now: float) -> int:
+    """Send requests until the number in flight holds one back, and cancel them all; return how many there were."""
+    sent: list[float] = []
+    while pacer.delay(now) < math.inf and len(sent) < 32:
+        now += pacer.delay(now)
+        sent.append(pacer.on_sent(now))
+    for at in sent:
+        pacer.on_abandoned(now, at)
+    return len(sent)
+
+
+@pytest.mark.parametrize(("refused", "in_flight"), [(1, 3), (2, 32)], ids=["one", "two"])
+def test_many_429s_within_the_limit_show_that_the_requests_in_flight_were_not_the_cause(
+    refused: int, in_flight: int
+) -> None:
+    """A limit on concurrency would refuse a single one of four; so it was a spent window, as two of four show."""
+    pacer = crowded_pacer()
+    now = accepting(pacer, 1, now=0.0) + 60.0
+    sent: list[float] = []
+    for _ in range(4):
+        now += pacer.delay(now)
+        sent.append(pacer.on_sent(now))
+    for at in sent[: len(sent) - 1 - refused : -1]:
+        pacer.on_throttled(now, at, None)
+    for at in sent[: len(sent) - refused]:
+        pacer.on_abandoned(now, at)
+    now = accepting(pacer, 1, now=now)
+    assert in_flight_at(pacer, now + 60.0) == in_flight
 
 
 def test_a_probe_that_is_refused_alone_shows_that_the_requests_in_flight_were_not_the_cause() -> None:
@@ -527,14 +574,29 @@ def test_windows_are_believed_after_a_spurt_that_is_accepted() -> None:
 
 
 def test_windows_are_refuted_by_a_spurt_that_is_refused() -> None:
-    """From then on, requests go one at a time, at a rate that rises from the limit; a 429 costs a short pause."""
+    """After a burst of four, requests go at a rate that rises from the limit; a 429 costs a short pause."""
     pacer, now = doubting_pacer()
     now = refused(pacer, accepting(pacer, 3, now=now))
     now = accepting(pacer, 1, now=now)
     assert pacer.quota == 38
+    assert accepting(pacer, 3, now=now) == now
+    assert pacer.quota == 38
     assert pacer.delay(now) == pytest.approx(60 / 38)
     now = refused(pacer, accepting(pacer, 10, now=now))
     assert pacer.delay(now) <= 2.6
+
+
+@pytest.mark.parametrize(("idle", "quota"), [(0.0, 60), (61.0, 3)], ids=["early", "after a window"])
+def test_after_a_refused_probe_a_rate_is_what_the_last_window_took_once_a_whole_one_was_seen(
+    idle: float, quota: int
+) -> None:
+    """Before that, the requests that were accepted are not all that a window takes."""
+    pacer = build_pacer(Pacing())
+    now = accepting(pacer, 1, now=refused(pacer, accepting(pacer, 1)))
+    assert pacer.quota == 60  # the service does not count per window, and takes one a second to begin with
+    now = accepting(pacer, 3, now=now + idle)
+    accepting(pacer, 1, now=refused(pacer, refused(pacer, now)))
+    assert pacer.quota == quota
 
 
 def test_an_edge_between_a_429_and_the_first_probe_costs_no_quota() -> None:

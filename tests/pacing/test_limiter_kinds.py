@@ -70,7 +70,7 @@ EXPECTED = {
     "counter-refused": Expected(used=(0.8, 0.75), refused=(0.05, 0.06)),
     # Two limits, of which a rate finds one at a time.
     "tiers": Expected(used=(0.9, 0.6), refused=(0.01, 0.05)),
-    # Each try at more costs a window, or more if probes hit it.
+    # Each try at more costs a window.
     "renewing": Expected(used=(0.98, 0.3), refused=(0.0, 0.1)),
     "sliding-refused": Expected(used=(0.98, 0.8), refused=(0.0, 0.05)),
     "concurrency": Expected(used=(0.85, 1.2)),  # twice the quota fits through
@@ -81,8 +81,21 @@ EXPECTED = {
 }
 
 
-@EVERY_KIND
-@KNOWN
+UNRECOVERABLE = ("renewing", False, False)
+"""Where each refused request starts the window anew, only a pause of a whole window ends the refusals. Without a hint,
+nothing tells a client so, and probes as rare as that would cost every other kind of service a window after each 429.
+So no use is demanded of a learned quota there. With a hint, or a known quota, it is."""
+
+
+@pytest.mark.parametrize(
+    ("known", "kind", "hints"),
+    [
+        pytest.param(known, kind, hints, id=f"{'known' if known else 'learned'}-{kind}{'+hint' if hints else ''}")
+        for known in (True, False)
+        for kind, hints in CASES
+        if (kind, hints, known) != UNRECOVERABLE
+    ],
+)
 def test_what_is_permitted_is_used(kind: str, hints: bool, known: bool) -> None:
     """With more to send than is permitted, over ten windows after the first two."""
     expected = EXPECTED.get(kind, Expected())

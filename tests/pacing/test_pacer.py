@@ -244,14 +244,14 @@ def test_a_delay_too_short_for_a_timer_is_none(dice: Dice) -> None:
 
 
 def test_probes_go_less_often_the_longer_they_are_refused(dice: Dice) -> None:
-    """The service may count what it refuses: after a window, the pauses double, up to two windows."""
+    """The service may count what it refuses: after a window, the pauses grow by a quarter, up to 12.3 s of 60."""
     pacer, now, pauses = closed_pacer(0.0), 0.0, []
     for _ in range(18):
         pauses.append(pacer.delay(now))
         now += pauses[-1]
         sending(pacer, now)
         pacer.on_throttled(now, now, None)
-    assert pauses == [5.0, *[6.25] * 9, 12.5, 25.0, 50.0, 100.0, *[120.0] * 4]
+    assert pauses == [5.0, *[6.25] * 9, 7.8125, 9.765625, 12.20703125, *[pytest.approx(12.3)] * 5]
 
 
 def test_a_service_that_counts_what_it_refuses_recovers(dice: Dice) -> None:
@@ -374,7 +374,7 @@ def test_a_probe_that_is_refused_behind_a_trusted_edge_forgets_the_edge(dice: Di
     assert [waits_for_edge(pacer, now) for now in (80.0, 140.0, 200.0)] == [False, False, True]
     assert refused(pacer, 270.0) == 41.75
     now = 311.75
-    for pause in (6.5625, 6.5625, 6.5625, 13.125):
+    for pause in (6.5625, 6.5625, 6.5625, 8.203125):
         assert refused(pacer, now) == pause
         now += pause
     sending(pacer, now)

@@ -182,15 +182,30 @@ def test_gate_and_quota_both_hold(hint: float, delay: float, following: float, d
 # A 429 all the same
 
 
-def test_after_a_429_with_places_free_a_known_quota_sends_no_more_bursts(dice: Dice) -> None:
+def test_after_a_429_with_places_free_a_known_quota_sends_four_back_to_back_at_most(dice: Dice) -> None:
     """The service accepts the first probe, so it does not count per window: a rate is looked for."""
     pacer = build_pacer(Pacing(requests_per_window=60))
     exchanges = spend(pacer, [*[Arrival()] * 20, Arrival(ending="throttled"), *[Arrival()] * 20, Arrival(10.0)])
-    exchanges += spend(pacer, [Arrival()] * 3, now=exchanges[-1].sent)
+    exchanges += spend(pacer, [Arrival()] * 8, now=exchanges[-1].sent)
     sent = times(exchanges)
-    assert sent[:22] == [0.0] * 5 + seconds(1, 16) + [21.0]
-    assert all(after - before >= 0.99 for before, after in itertools.pairwise(sent[21:]))
+    assert sent[:25] == [0.0] * 5 + seconds(1, 16) + [21.0] * 4
+    assert all(after - before >= 0.99 for before, after in itertools.pairwise(sent[24:41]))
+    assert sent[41:45] == [pytest.approx(sent[40] + 10.0, abs=0.011)] * 4
+    assert all(after - before >= 0.99 for before, after in itertools.pairwise(sent[44:]))
     assert pacer.quota == 60
+
+
+def test_after_a_429_within_such_a_burst_a_known_quota_sends_no_more_bursts(dice: Dice) -> None:
+    """The rate stays: the service takes as many, but not at once."""
+    pacer = build_pacer(Pacing(requests_per_window=60))
+    exchanges = spend(pacer, [*[Arrival()] * 20, Arrival(ending="throttled"), *[Arrival()] * 20])
+    rate = pacer.quota
+    refused = [Arrival(10.0), Arrival(ending="throttled"), Arrival(), Arrival(10.0), *[Arrival()] * 3]
+    exchanges = spend(pacer, refused, now=exchanges[-1].sent)
+    sent = times(exchanges)
+    assert sent[0] == sent[1]
+    assert all(after - before >= 0.99 for before, after in itertools.pairwise(sent[1:]))
+    assert pacer.quota == rate == 60
 
 
 def test_after_a_429_a_known_quota_is_lowered_by_half_at_most(dice: Dice) -> None:

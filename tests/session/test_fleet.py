@@ -192,11 +192,24 @@ async def test_two_learning_sessions_share_one_key(phase: float) -> None:
 
 async def test_a_quota_of_five_a_minute_is_learned() -> None:
     """Half a minute of probes is a lot beside it; still each wait ends, and the service is mostly not bothered."""
+    limits: list[int | None] = []
+
+    async def watch(playai: PlayAISession) -> None:
+        await asyncio.sleep(3.5 * WINDOW - 10)  # to the middle of the service's fourth window
+        while True:
+            limits.append(playai.stats.quota)
+            await asyncio.sleep(WINDOW)
+
     async with Emulator(5, WINDOW, phase=10) as emulator, session_with(emulator) as playai:
+        watching = asyncio.create_task(watch(playai))
         late = await finished_late(emulator, [playai], 30, 10.0)
+        watching.cancel()
         assert len(late) == 30
+        assert len(limits) >= 4
+        assert all(limit is not None and 4 <= limit <= 5 for limit in limits)
+        # The last requests begin a window, after one that took all five: the next try at one more is not made yet.
         assert playai.stats.quota is not None
-        assert 3 <= playai.stats.quota <= 5
+        assert playai.stats.quota <= 6
         later = [arrival for arrival in emulator.arrivals if arrival.at >= 2 * WINDOW]
         assert share_of_429s(later) <= 0.15
 
