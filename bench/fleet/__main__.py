@@ -8,7 +8,7 @@ A wait is lost when a client gives it up although its job completes. In the main
 later, so that every job has a lag. Some SDKs lose waits; further runs show what happens to callers who do not wait
 again.
 
-    python -m bench.fleet [--short] [--seeds 3] [--speed 10] [--at-once 2]
+    python -m bench.fleet [--short | --again] [--seeds 3] [--speed 10] [--at-once 2]
 
 Tables, results and a plot are written to bench/out/. The exit status is 1 if a run failed; a missed goal is only shown.
 """
@@ -31,20 +31,22 @@ import attrs
 
 from bench.fleet.bound import bound
 from bench.fleet.client import AGAIN
-from bench.fleet.clients import CLIENTS, DEADLINE
+from bench.fleet.clients import CLIENTS, DEADLINE, JOB_POLLERS
 from bench.fleet.goals import KNOWN, UNKNOWN, verdicts
 from bench.fleet.plot import Strip, draw
 from bench.fleet.runs import Result, Run, perform
 from bench.fleet.summary import Summary, summarize, summarize_bound
-from bench.fleet.tables import CROWD, LAGS, ONCE, goals_table, summary_table
+from bench.fleet.tables import CROWD, LAGS, ONCE, goals_table, pairs_table, summary_table
 from bench.fleet.workloads import workload as jobs_of
 
 OUT = Path(__file__).parents[1] / "out"
 
-SDKS = ("runwayml", "openai", "azure-core", "replicate", "fal-client")
+SDKS = tuple(JOB_POLLERS)
 
 SHORT_SDKS = SDKS[:3]
 """The SDKs of the short form."""
+
+OURS = {KNOWN, UNKNOWN, *JOB_POLLERS.values()}
 
 LIBRARIES = ("playai-async", "aiohttp", "tenacity", *SDKS, "httpx", "matplotlib")
 
@@ -70,16 +72,17 @@ SEEDS_TO_JUDGE = 3
 
 
 def short_runs(_: argparse.Namespace) -> Iterator[Run]:
-    """Yield the runs of the short form, about a minute and a half: one seed, and a faster clock for efficient clients.
+    """Yield the runs of the short form, about two minutes: one seed, and a faster clock for efficient clients.
 
     They come first, so that an SDK running beside them does not delay them.
     """
     for workload in ("stream", "burst"):
         for client in CLIENTS:
-            if client not in SDKS:
+            if client not in SDKS and client not in JOB_POLLERS.values():
                 yield Run(client=client, workload=workload, seed=1, speed=25, again=True)
-    for client in SHORT_SDKS:
-        yield Run(client=client, workload="stream", seed=1, speed=15, again=True)
+    for sdk in SHORT_SDKS:
+        for client in (JOB_POLLERS[sdk], sdk):
+            yield Run(client=client, workload="stream", seed=1, speed=15, again=True)
 
 
 def full_runs(arguments: argparse.Namespace) -> Iterator[Run]:
@@ -89,12 +92,14 @@ def full_runs(arguments: argparse.Namespace) -> Iterator[Run]:
             for client in CLIENTS:
                 # 200 waits that start at the same time keep an SDK's process busy for a second of real time. A run in
                 # which all waits are lost takes no longer than that second.
-                slower = 2 if client in SDKS and workload == "burst" else 1
+                sdk = client in SDKS or client in JOB_POLLERS.values()
+                slower = 2 if sdk and workload == "burst" else 1
                 speed = arguments.speed / slower
                 yield Run(client=client, workload=workload, seed=seed, speed=speed, again=True)
-                if client in SDKS:
+                if client in SDKS and not arguments.again:
                     yield Run(client=client, workload=workload, seed=seed, speed=speed / slower)
-        yield Run(client=KNOWN, workload="crowd", seed=seed, speed=arguments.speed, again=True)
+        if not arguments.again:
+            yield Run(client=KNOWN, workload="crowd", seed=seed, speed=arguments.speed, again=True)
 
 
 def perform_all(runs: Sequence[Run], at_once: int) -> tuple[list[Result], list[str]]:
@@ -155,6 +160,8 @@ def report(findings: Findings, command: str) -> str:
         seeds = sorted({result.run.seed for found in again.values() for result in found})
         rows = {client: summaries[workload, client] for client in again} | {BOUND: summarize_bound(workload, seeds)}
         parts.append(f"## {title}\n\n{summary_table(rows, CROWD if workload == 'crowd' else LAGS)}")
+        if not JOB_POLLERS.keys().isdisjoint(again):
+            parts.append(f"The SDKs with their own waits, and under `JobPoller`:\n\n{pairs_table(rows)}")
         if once:
             rows = {client: summarize(found) for client, found in once.items()}
             parts.append(f"The same, without waiting again after a lost wait:\n\n{summary_table(rows, ONCE)}")
@@ -190,7 +197,7 @@ def draw_lags(findings: Findings, path: Path) -> None:
     panels = {}
     for workload in ("stream", "burst"):
         rows = of_workload(findings.again, workload)
-        strips = {client: strip(found, ours=client in (KNOWN, UNKNOWN)) for client, found in rows.items()}
+        strips = {client: strip(found, ours=client in OURS) for client, found in rows.items()}
         seeds = sorted({result.run.seed for found in rows.values() for result in found})
         best = [lag for seed in seeds for lag in bound(jobs_of(workload, seed)).lags]
         panels[TITLES[workload]] = strips | {BOUND: Strip(best, summarize_bound(workload, seeds).mean, 0)}
@@ -208,7 +215,9 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m bench.fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--short", action="store_true", help="one seed and fewer clients, about a minute and a half")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--short", action="store_true", help="one seed and fewer clients, about two minutes")
+    form.add_argument("--again", action="store_true", help="only stream and burst, with callers who wait again")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--speed", type=float, default=10.0, help="service seconds per real second")
     parser.add_argument("--at-once", type=int, default=2, help="runs at the same time")

@@ -1,5 +1,7 @@
 """The clients that the fleet compares. Each waits as its documentation recommends, with its own defaults.
 
+Each SDK appears twice: with its own wait, and with its status requests under a `JobPoller` that knows the quota.
+
 A client is an async context manager. Given the service, it yields `wait(job_id)`, which returns when the client has
 noticed that the job is finished, and raises the client's exception when the client gives up. One client object, with
 one connection pool, serves all waits of a run; the caller creates one task per job.
@@ -19,6 +21,8 @@ from uuid import UUID
 
 import aiohttp
 import attrs
+
+from bench.fleet.sdks import SDKS, Sdk
 
 DEADLINE = 600.0
 """Seconds that a wait may take."""
@@ -218,6 +222,31 @@ async def fal_client(service: Service) -> AsyncIterator[Wait]:
         yield wait
 
 
+def under_job_poller(sdk: Sdk) -> ClientFactory:
+    """Return a client that sends the status requests of an SDK with a `JobPoller`."""
+
+    @asynccontextmanager
+    async def client(service: Service) -> AsyncIterator[Wait]:
+        from playai_async import Pacing
+        from playai_async.jobs import JobPoller
+
+        pacing = Pacing(requests_per_window=service.quota, window=service.window)
+        async with (
+            sdk(service.shaped_url) as status,
+            JobPoller(status.fetch, is_done=status.is_done, pacing=pacing) as jobs,
+        ):
+
+            async def wait(job_id: UUID) -> None:
+                key = await status.create(job_id)
+                await jobs.wait_for_completion(key)
+                if status.result_of is not None:
+                    await jobs.get(status.result_of(key))
+
+            yield wait
+
+    return client
+
+
 def is_done(answer: object) -> bool:
     """Return whether a response shows a finished job."""
     match answer:
@@ -226,14 +255,25 @@ def is_done(answer: object) -> bool:
     raise ValueError("the response is not a job")
 
 
-CLIENTS: dict[str, ClientFactory] = {
-    "playai_async, quota known": playai_async_known,
-    "playai_async, quota unknown": playai_async_unknown,
-    "aiohttp loop, 2 s": aiohttp_loop,
-    "aiohttp loop with tenacity": aiohttp_tenacity,
+OWN_WAITS: dict[str, ClientFactory] = {
     "runwayml": runwayml,
     "openai": openai,
     "azure-core": azure_core,
     "replicate": replicate,
     "fal-client": fal_client,
+}
+
+JOB_POLLERS = {sdk: f"{sdk}, JobPoller" for sdk in OWN_WAITS}
+"""For each SDK, the name of the client that puts it under a `JobPoller`."""
+
+CLIENTS: dict[str, ClientFactory] = {
+    "playai_async, quota known": playai_async_known,
+    "playai_async, quota unknown": playai_async_unknown,
+    "aiohttp loop, 2 s": aiohttp_loop,
+    "aiohttp loop with tenacity": aiohttp_tenacity,
+    **{
+        name: client
+        for sdk, own_wait in OWN_WAITS.items()
+        for name, client in ((sdk, own_wait), (JOB_POLLERS[sdk], under_job_poller(SDKS[sdk])))
+    },
 }
