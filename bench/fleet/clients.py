@@ -1,5 +1,7 @@
 """The clients that the fleet compares. Each waits as its documentation recommends, with its own defaults.
 
+Each SDK appears twice: with its own wait, and with its status requests under a `JobPoller` that knows the quota.
+
 A client is an async context manager. Given the service, it yields `wait(job_id)`, which returns when the client has
 noticed that the job is finished, and raises the client's exception when the client gives up. One client object, with
 one connection pool, serves all waits of a run; the caller creates one task per job.
@@ -7,7 +9,7 @@ one connection pool, serves all waits of a run; the caller creates one task per 
 Every wait has the same deadline, because a lost response could otherwise block a run forever. playai_async and runwayml
 have a deadline of 600 s by default; the other clients run inside `asyncio.timeout`.
 
-Each client imports its library itself, so that a process contains no library but the one that it measures.
+Each client imports its library itself, so that nothing but the service runs beside it.
 """
 
 from __future__ import annotations
@@ -20,6 +22,8 @@ from uuid import UUID
 import aiohttp
 import attrs
 
+from bench.fleet.sdks import SDKS, Sdk
+
 DEADLINE = 600.0
 """Seconds that a wait may take."""
 
@@ -31,17 +35,15 @@ HEADERS = {"Authorization": "Bearer key", "X-USER-ID": "user"}
 
 @attrs.frozen(kw_only=True)
 class Service:
-    """The addresses of the service, and what a client may know about it.
+    """The address of the service, and what a client may know about it.
 
     Attributes:
-        url: The base URL of PlayAI's API.
-        shaped_url: The base URL at which `bench.fleet.shapes` serves the same jobs to the SDKs of other services.
+        url: The base URL at which `bench.fleet.shapes` serves the jobs.
         quota: Requests per window, for the client that knows the quota; None: unlimited.
         window: The length of a window in seconds.
     """
 
     url: str
-    shaped_url: str
     quota: int | None
     window: float = 60.0
 
@@ -128,7 +130,7 @@ async def runwayml(service: Service) -> AsyncIterator[Wait]:
     """runwayml: a task with a method that waits; polls every 4.5 to 7.5 s."""
     from runwayml import AsyncRunwayML
 
-    async with AsyncRunwayML(api_key="key", base_url=service.shaped_url) as client:
+    async with AsyncRunwayML(api_key="key", base_url=service.url) as client:
 
         async def wait(job_id: UUID) -> None:
             task = await client.text_to_speech.create(
@@ -149,7 +151,7 @@ async def openai(service: Service) -> AsyncIterator[Wait]:
     """
     from openai import AsyncOpenAI
 
-    async with AsyncOpenAI(api_key="key", base_url=f"{service.shaped_url}/v1") as client:
+    async with AsyncOpenAI(api_key="key", base_url=f"{service.url}/v1") as client:
 
         async def wait(job_id: UUID) -> None:
             async with asyncio.timeout(DEADLINE):
@@ -169,11 +171,11 @@ async def azure_core(service: Service) -> AsyncIterator[Wait]:
     from azure.core.rest import HttpRequest
 
     policies = [RequestIdPolicy(), AsyncRetryPolicy()]
-    async with AsyncPipelineClient(service.shaped_url, policies=policies) as client:
+    async with AsyncPipelineClient(service.url, policies=policies) as client:
 
         async def wait(job_id: UUID) -> None:
             async with asyncio.timeout(DEADLINE):
-                request = HttpRequest("POST", f"{service.shaped_url}/azure/jobs", json={"id": str(job_id)})
+                request = HttpRequest("POST", f"{service.url}/azure/jobs", json={"id": str(job_id)})
                 begun = await client.send_request(request, _return_pipeline_response=True)
                 await AsyncLROPoller(client, begun, lambda response: response, AsyncLROBasePolling())
 
@@ -185,7 +187,7 @@ async def replicate(service: Service) -> AsyncIterator[Wait]:
     """replicate: a prediction, polled every 0.5 s."""
     from replicate.client import Client
 
-    client = Client(api_token="key", base_url=service.shaped_url)  # noqa: S106 - the service accepts any token
+    client = Client(api_token="key", base_url=service.url)  # noqa: S106 - the service accepts any token
 
     async def wait(job_id: UUID) -> None:
         async with asyncio.timeout(DEADLINE):
@@ -204,7 +206,7 @@ async def fal_client(service: Service) -> AsyncIterator[Wait]:
     async with httpx.AsyncClient(headers={"Authorization": "Key key"}, timeout=120.0) as http:
 
         async def wait(job_id: UUID) -> None:
-            url = f"{service.shaped_url}/fal/requests/{job_id}"
+            url = f"{service.url}/fal/requests/{job_id}"
             handle = AsyncRequestHandle(
                 request_id=str(job_id),
                 response_url=url,
@@ -218,6 +220,31 @@ async def fal_client(service: Service) -> AsyncIterator[Wait]:
         yield wait
 
 
+def under_job_poller(sdk: Sdk) -> ClientFactory:
+    """Return a client that sends the status requests of an SDK with a `JobPoller`."""
+
+    @asynccontextmanager
+    async def client(service: Service) -> AsyncIterator[Wait]:
+        from playai_async import Pacing
+        from playai_async.jobs import JobPoller
+
+        pacing = Pacing(requests_per_window=service.quota, window=service.window)
+        async with (
+            sdk(service.url) as status,
+            JobPoller(status.fetch, is_done=status.is_done, pacing=pacing) as jobs,
+        ):
+
+            async def wait(job_id: UUID) -> None:
+                key = await status.create(job_id)
+                await jobs.wait_for_completion(key)
+                if status.result_of is not None:
+                    await jobs.get(status.result_of(key))
+
+            yield wait
+
+    return client
+
+
 def is_done(answer: object) -> bool:
     """Return whether a response shows a finished job."""
     match answer:
@@ -226,14 +253,25 @@ def is_done(answer: object) -> bool:
     raise ValueError("the response is not a job")
 
 
-CLIENTS: dict[str, ClientFactory] = {
-    "playai_async, quota known": playai_async_known,
-    "playai_async, quota unknown": playai_async_unknown,
-    "aiohttp loop, 2 s": aiohttp_loop,
-    "aiohttp loop with tenacity": aiohttp_tenacity,
+OWN_WAITS: dict[str, ClientFactory] = {
     "runwayml": runwayml,
     "openai": openai,
     "azure-core": azure_core,
     "replicate": replicate,
     "fal-client": fal_client,
+}
+
+JOB_POLLERS = {sdk: f"{sdk}, JobPoller" for sdk in OWN_WAITS}
+"""For each SDK, the name of the client that puts it under a `JobPoller`."""
+
+CLIENTS: dict[str, ClientFactory] = {
+    "playai_async, quota known": playai_async_known,
+    "playai_async, quota unknown": playai_async_unknown,
+    "aiohttp loop, 2 s": aiohttp_loop,
+    "aiohttp loop with tenacity": aiohttp_tenacity,
+    **{
+        name: client
+        for sdk, own_wait in OWN_WAITS.items()
+        for name, client in ((sdk, own_wait), (JOB_POLLERS[sdk], under_job_poller(SDKS[sdk])))
+    },
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Mapping, Sequence
 
+from bench.fleet.clients import JOB_POLLERS
 from bench.fleet.goals import Verdict
 from bench.fleet.summary import Summary
 from tools.tables import table
@@ -41,7 +42,6 @@ LAGS: tuple[Column, ...] = (
     ("after 60 s", lambda row: percent(row.throttled_later)),
     ("waits lost", lambda row: number(row.lost)),
     ("fullest window", lambda row: number(row.fullest)),
-    ("late, s", lambda row: "-" if math.isnan(row.late) else f"{row.late:.2f}"),
 )
 
 ONCE: tuple[Column, ...] = (
@@ -49,7 +49,6 @@ ONCE: tuple[Column, ...] = (
     ("mean lag of the rest, s", lambda row: seconds(row.mean)),
     ("requests per job", lambda row: f"{row.requests:.2f}"),
     ("429s", lambda row: percent(row.throttled)),
-    ("late, s", lambda row: f"{row.late:.2f}"),
 )
 
 CROWD: tuple[Column, ...] = (
@@ -65,6 +64,23 @@ def summary_table(rows: Mapping[str, Summary], columns: Sequence[Column]) -> str
     return table(["client", *(name for name, _ in columns)], lines)
 
 
+def pairs_table(rows: Mapping[str, Summary]) -> str:
+    """Return a table with one row per SDK: its own wait, and the same SDK under a `JobPoller`."""
+    pairs = [(sdk, rows[sdk], rows[client]) for sdk, client in JOB_POLLERS.items() if {sdk, client} <= set(rows)]
+    lines = [
+        [
+            sdk,
+            *(seconds(row.mean) for row in (own, polled)),
+            *(f"{row.requests:.1f}" for row in (own, polled)),
+            *(percent(row.throttled) for row in (own, polled)),
+            *(number(row.lost) for row in (own, polled)),
+        ]
+        for sdk, own, polled in pairs
+    ]
+    measures = ("mean lag, s", "requests per job", "429s", "waits lost")
+    return table(["SDK", *(name for measure in measures for name in (measure, "JobPoller"))], lines)
+
+
 def goals_table(verdicts: Sequence[Verdict]) -> str:
     """Return a table with one row per goal."""
     lines = [
@@ -72,7 +88,7 @@ def goals_table(verdicts: Sequence[Verdict]) -> str:
             verdict.goal.workload,
             verdict.goal.client,
             verdict.goal.measure,
-            format(verdict.goal.limit, verdict.goal.form),
+            format(verdict.limit, verdict.goal.form),
             format(verdict.measured, verdict.goal.form),
             "yes" if verdict.met else "NO",
         ]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextvars
 
 import attrs
@@ -24,17 +23,14 @@ from playai_async.jobs._scheduling.dispatcher import Dispatcher
 from playai_async.jobs._scheduling.in_flight import InFlightLimiter
 from playai_async.jobs._scheduling.lifecycle import Lifecycle
 from playai_async.jobs._scheduling.quota_sync import QuotaSync
-from playai_async.jobs._scheduling.request import Classify, Errors, JobId, Transient
+from playai_async.jobs._scheduling.request import Classify, Errors
 from playai_async.jobs._scheduling.request_queue import RequestQueue
 
 __all__ = [
     "Client",
-    "FetchTimeoutError",
     "build_dispatcher",
     "build_pacer",
     "build_poller",
-    "limited",
-    "transient_timeouts",
 ]
 
 
@@ -158,30 +154,3 @@ def build_poller(
         emitter=client.emitter,
         context=context,
     )
-
-
-class FetchTimeoutError(TimeoutError):
-    """A status request took too long."""
-
-
-def limited(fetch: Fetch, seconds: float | None) -> Fetch:
-    """Limit the time of each status request; past it the request is cancelled and raises `FetchTimeoutError`."""
-    if seconds is None:
-        return fetch
-
-    async def fetch_in_time(job_id: JobId) -> object:
-        limit = asyncio.timeout(seconds)
-        try:
-            async with limit:
-                return await fetch(job_id)
-        except TimeoutError:
-            if not limit.expired():
-                raise  # one of the client's own
-        raise FetchTimeoutError(f"The request took more than {seconds:g} s.")
-
-    return fetch_in_time
-
-
-def transient_timeouts(classify: Classify) -> Classify:
-    """Count a status request that took too long as transient, whatever `classify` says of timeouts."""
-    return lambda error: Transient() if isinstance(error, FetchTimeoutError) else classify(error)

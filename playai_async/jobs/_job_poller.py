@@ -13,8 +13,9 @@ from playai_async._telemetry.emitter import Emitter
 from playai_async._telemetry.log import Log
 from playai_async._telemetry.stats import SessionStats
 from playai_async.jobs._classify import classify_error
-from playai_async.jobs._engine import Client, build_poller, limited, transient_timeouts
+from playai_async.jobs._engine import Client, build_poller
 from playai_async.jobs._errors import JobErrors
+from playai_async.jobs._fetch_timeout import limited, transient_timeouts
 from playai_async.jobs._polling.iteration import Group, changes
 from playai_async.jobs._polling.planner import Traits
 from playai_async.jobs._polling.poller import Poller
