@@ -194,7 +194,7 @@ class ConcurrencyLimit:
         It does if the request was alone, or if many were refused although no more than the limit were in flight.
         """
         self._refused += 1
-        return not others or (self._was_limited and self._refused > max(1, self.limit // 2))
+        return not others or (self._was_limited and self._refused > self.limit // 2)
 
     def forget(self) -> None:
         """Forget the limit: the service refused a request beside fewer, so that something else is limited."""
