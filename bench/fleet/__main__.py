@@ -1,14 +1,14 @@
 """Compare how fast clients notice finished jobs under one quota: this library, hand-written loops, and SDKs.
 
-In each run, one client waits for all jobs of one workload. Service and client are separate processes, and their clocks
-run several times faster than real time, so that every client keeps its own defaults. The service is the emulator with a
-quota of 60 requests in a fixed window of 60 s. Each client runs once for each seed; tables show medians.
+In each run, one client waits for all jobs of one workload. Service and client run in virtual time, so that every client
+keeps its own defaults and the load of the machine changes nothing. The service is the emulator with a quota of 60
+requests in a fixed window of 60 s. Each client runs once for each seed; tables show medians.
 
 A wait is lost when a client gives it up although its job completes. In the main runs the caller then waits again 5 s
 later, so that every job has a lag. Some SDKs lose waits; further runs show what happens to callers who do not wait
 again.
 
-    python -m bench.fleet [--short | --again] [--seeds 3] [--speed 10] [--at-once 2]
+    python -m bench.fleet [--short | --again] [--seeds 3] [--at-once 2]
 
 Tables, results and a plot are written to bench/out/. The exit status is 1 if a run failed; a missed goal is only shown.
 """
@@ -35,6 +35,7 @@ from bench.fleet.clients import CLIENTS, DEADLINE, JOB_POLLERS
 from bench.fleet.goals import KNOWN, UNKNOWN, verdicts
 from bench.fleet.plot import Strip, draw
 from bench.fleet.runs import Result, Run, perform
+from bench.fleet.service import LATENCY
 from bench.fleet.summary import Summary, summarize, summarize_bound
 from bench.fleet.tables import CROWD, LAGS, ONCE, goals_table, pairs_table, summary_table
 from bench.fleet.workloads import workload as jobs_of
@@ -43,8 +44,8 @@ OUT = Path(__file__).parents[1] / "out"
 
 SDKS = tuple(JOB_POLLERS)
 
-SHORT_SDKS = SDKS[:3]
-"""The SDKs of the short form."""
+LONG_ONLY = {client for sdk in SDKS[3:] for client in (sdk, JOB_POLLERS[sdk])}
+"""The clients that the short form leaves out."""
 
 OURS = {KNOWN, UNKNOWN, *JOB_POLLERS.values()}
 
@@ -59,30 +60,23 @@ TITLES = {
 }
 
 NOTES = f"""\
-- Lag: from finished to noticed, in service seconds; medians over the seeds of each run's mean, p50 and p95.
+- Lag: from finished to noticed, in seconds; medians over the seeds of each run's mean, p50 and p95.
 - 429s: their share of all requests, and of the requests sent later than 60 s after the beginning.
 - Waits lost: waits that raised although their job completed, or took more than {DEADLINE:.0f} s; \
 the caller waits again after {AGAIN:.0f} s.
 - Fullest window: the requests in the fullest window of the service, including those that received a 429.
-- Late: by how much the machine ran the client or the service too late, on average.
 - Lower bound: computed, not run; the smallest mean lag of a client that knows in advance when each job finishes."""
 
 SEEDS_TO_JUDGE = 3
-"""The goals apply to medians of at least this many seeds."""
+"""The goals are meant for medians of at least this many seeds."""
 
 
 def short_runs(_: argparse.Namespace) -> Iterator[Run]:
-    """Yield the runs of the short form, about two minutes: one seed, and a faster clock for efficient clients.
-
-    They come first, so that an SDK running beside them does not delay them.
-    """
+    """Yield the runs of the short form: one seed and fewer SDKs."""
     for workload in ("stream", "burst"):
         for client in CLIENTS:
-            if client not in SDKS and client not in JOB_POLLERS.values():
-                yield Run(client=client, workload=workload, seed=1, speed=25, again=True)
-    for sdk in SHORT_SDKS:
-        for client in (JOB_POLLERS[sdk], sdk):
-            yield Run(client=client, workload="stream", seed=1, speed=15, again=True)
+            if client not in LONG_ONLY:
+                yield Run(client=client, workload=workload, seed=1, again=True)
 
 
 def full_runs(arguments: argparse.Namespace) -> Iterator[Run]:
@@ -90,16 +84,18 @@ def full_runs(arguments: argparse.Namespace) -> Iterator[Run]:
     for seed in range(1, arguments.seeds + 1):
         for workload in ("stream", "burst"):
             for client in CLIENTS:
-                # 200 waits that start at the same time keep an SDK's process busy for a second of real time. A run in
-                # which all waits are lost takes no longer than that second.
-                sdk = client in SDKS or client in JOB_POLLERS.values()
-                slower = 2 if sdk and workload == "burst" else 1
-                speed = arguments.speed / slower
-                yield Run(client=client, workload=workload, seed=seed, speed=speed, again=True)
+                yield Run(client=client, workload=workload, seed=seed, again=True)
                 if client in SDKS and not arguments.again:
-                    yield Run(client=client, workload=workload, seed=seed, speed=speed / slower)
+                    yield Run(client=client, workload=workload, seed=seed)
         if not arguments.again:
-            yield Run(client=KNOWN, workload="crowd", seed=seed, speed=arguments.speed, again=True)
+            yield Run(client=KNOWN, workload="crowd", seed=seed, again=True)
+
+
+def save(results: Sequence[Result]) -> None:
+    """Write the results; after each run, so that an interrupt loses none."""
+    OUT.mkdir(exist_ok=True)
+    everything = [attrs.asdict(result) for result in list(results)]
+    (OUT / "fleet.json").write_text(json.dumps(everything, indent=1), encoding="utf-8")
 
 
 def perform_all(runs: Sequence[Run], at_once: int) -> tuple[list[Result], list[str]]:
@@ -111,6 +107,7 @@ def perform_all(runs: Sequence[Run], at_once: int) -> tuple[list[Result], list[s
     def one(run: Run) -> None:
         try:
             results.append(perform(run))
+            save(results)
         except Exception as error:  # noqa: BLE001 - one failed run must not stop the others
             failed.append(f"{run}: {error!r}")
         done = len(results) + len(failed)
@@ -165,24 +162,23 @@ def report(findings: Findings, command: str) -> str:
         if once:
             rows = {client: summarize(found) for client, found in once.items()}
             parts.append(f"The same, without waiting again after a lost wait:\n\n{summary_table(rows, ONCE)}")
-    if len({result.run.seed for found in findings.again.values() for result in found}) >= SEEDS_TO_JUDGE:
-        parts.append(f"## Goals\n\n{goals_table(verdicts(summaries))}")
-    else:
-        parts.append(f"Fewer than {SEEDS_TO_JUDGE} seeds: the goals are not checked.")
+    parts.append(f"## Goals\n\n{goals_table(verdicts(summaries))}")
+    if len({result.run.seed for found in findings.again.values() for result in found}) < SEEDS_TO_JUDGE:
+        parts.append(f"Fewer than {SEEDS_TO_JUDGE} seeds: a mean varies by some seconds from seed to seed.")
     return "\n\n".join(parts) + "\n"
 
 
 def header(findings: Findings, command: str) -> str:
     """Describe when, where and with which versions the runs were made."""
     runs = [result.run for found in (*findings.again.values(), *findings.once.values()) for result in found]
-    seeds, speeds = sorted({run.seed for run in runs}), [f"{speed:g}" for speed in sorted({run.speed for run in runs})]
+    seeds = sorted({run.seed for run in runs})
     return f"""\
 # Fleet
 
 - Command: `{command}`, {datetime.now(UTC):%Y-%m-%d}
 - Machine: {os.cpu_count()} cores, {platform.system()} {platform.machine()}, Python {sys.version.split()[0]}
 - Libraries: {versions()}
-- Runs: {len(runs)}, seeds {", ".join(map(str, seeds))}, clocks {", ".join(speeds)} times faster than real time
+- Runs: {len(runs)}, seeds {", ".join(map(str, seeds))}, in virtual time; a status request takes {LATENCY:g} s
 
 {NOTES}"""
 
@@ -216,10 +212,9 @@ def main() -> int:
         prog="python -m bench.fleet", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     form = parser.add_mutually_exclusive_group()
-    form.add_argument("--short", action="store_true", help="one seed and fewer clients, about two minutes")
+    form.add_argument("--short", action="store_true", help="one seed and fewer clients")
     form.add_argument("--again", action="store_true", help="only stream and burst, with callers who wait again")
     parser.add_argument("--seeds", type=int, default=3)
-    parser.add_argument("--speed", type=float, default=10.0, help="service seconds per real second")
     parser.add_argument("--at-once", type=int, default=2, help="runs at the same time")
     arguments = parser.parse_args()
     try:
@@ -228,9 +223,7 @@ def main() -> int:
         parser.error(f"{error}: install it with `make bench`")
     runs = list((short_runs if arguments.short else full_runs)(arguments))
     results, failed = perform_all(runs, arguments.at_once)
-    OUT.mkdir(exist_ok=True)
-    everything = [attrs.asdict(result) for result in results]
-    (OUT / "fleet.json").write_text(json.dumps(everything, indent=1), encoding="utf-8")
+    save(results)
     findings = Findings.of(results)
     text = report(findings, " ".join(["python -m bench.fleet", *sys.argv[1:]]))
     (OUT / "fleet.md").write_text(text, encoding="utf-8")

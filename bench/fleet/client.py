@@ -1,20 +1,18 @@
-"""The client of a run, in its own process: one task per job, which starts to wait when the job starts.
+"""A run: one task per job, which starts to wait when the job starts, and the service, in one process in virtual time.
 
-Answers `ready` when its library is imported. The command `wait` passes the addresses of the service and the time at
-which the run begins; its answer is the outcome of all waits. A wait that is still open long after the last job finished
-is cancelled.
+Answers `run` with the outcome of all waits, and with what the service counted. A wait that is still open long after the
+last job finished is cancelled.
 """
 
 from __future__ import annotations
 
 import asyncio
-import time
 from collections import Counter
-from typing import Any
 from uuid import UUID
 
 from bench.fleet.clients import CLIENTS, ClientFactory, Service, Wait
-from bench.fleet.clock import LoopLag, run
+from bench.fleet.clock import run
+from bench.fleet.service import FleetService, serve
 from bench.fleet.workloads import WINDOW, Job, Workload, workload
 from tools.processes import read_arguments, serve_commands
 
@@ -54,20 +52,17 @@ class Outcomes:
                 return
             await asyncio.sleep(AGAIN)
         noticed = loop.time() - self.begins
-        assert noticed > job.finishes - 0.01, "a client cannot notice the end of a job before it finishes"
+        assert noticed > job.finishes - 1e-3, "a client cannot notice the end of a job before it finishes"
         self.lags.append(max(0.0, noticed - job.finishes))
         self.makespan = max(self.makespan, noticed)
 
 
-async def wait_for_all(factory: ClientFactory, jobs: Workload, address: dict[str, Any], *, again: bool) -> object:
+async def wait_for_all(factory: ClientFactory, jobs: Workload, fleet: FleetService, *, again: bool) -> object:
     """Wait for all jobs, and return the outcomes."""
-    outcomes = Outcomes(address["begins"], again=again)
-    service = Service(url=address["url"], shaped_url=address["shaped_url"], quota=jobs.quota, window=WINDOW)
+    outcomes = Outcomes(fleet.begins, again=again)
+    service = Service(url=fleet.url, quota=jobs.quota, window=WINDOW)
     loop = asyncio.get_running_loop()
-    cpu, real = time.process_time(), time.monotonic()
-    async with factory(service) as wait, LoopLag() as lag:
-        late = loop.time() - outcomes.begins
-        assert late < 0, f"the client was created {late:.1f} s too late"
+    async with factory(service) as wait:
         tasks = [asyncio.create_task(outcomes.follow(wait, job)) for job in jobs.jobs]
         _, unfinished = await asyncio.wait(tasks, timeout=outcomes.begins + jobs.last_finish + CUTOFF - loop.time())
         for task in unfinished:
@@ -81,16 +76,13 @@ async def wait_for_all(factory: ClientFactory, jobs: Workload, address: dict[str
         "makespan": outcomes.makespan,
         "lost": dict(outcomes.lost),
         "unfinished": len(unfinished),
-        "cpu": (time.process_time() - cpu) / (time.monotonic() - real),
-        "late": lag.mean,
-        "latest": lag.worst,
     }
 
 
 async def import_library(factory: ClientFactory) -> None:
     """Import everything that a client imports, with a wait that fails at once."""
     nowhere = "http://127.0.0.1:9"
-    async with factory(Service(url=nowhere, shaped_url=nowhere, quota=1)) as wait:
+    async with factory(Service(url=nowhere, quota=1)) as wait:
         # Some libraries import parts of themselves with their first request.
         probe = asyncio.create_task(asyncio.wait_for(wait(UUID(int=0)), 0.1))
         await asyncio.wait([probe])
@@ -102,16 +94,15 @@ async def run_client(factory: ClientFactory, jobs: Workload, *, again: bool) -> 
     """Wait for jobs when the parent asks for it."""
     await import_library(factory)
 
-    async def ready() -> None:
-        pass
+    async def run_all() -> object:
+        async with serve(jobs) as fleet:
+            outcomes = await wait_for_all(factory, jobs, fleet, again=again)
+            return {"client": outcomes, "service": fleet.report()}
 
-    async def wait(address: dict[str, Any]) -> object:
-        return await wait_for_all(factory, jobs, address, again=again)
-
-    await serve_commands({"ready": ready, "wait": wait})
+    await serve_commands({"run": run_all})
 
 
 if __name__ == "__main__":
     arguments = read_arguments()
     jobs = workload(arguments["workload"], arguments["seed"])
-    run(arguments["speed"], lambda: run_client(CLIENTS[arguments["client"]], jobs, again=arguments["again"]))
+    run(lambda: run_client(CLIENTS[arguments["client"]], jobs, again=arguments["again"]))

@@ -9,7 +9,7 @@ one connection pool, serves all waits of a run; the caller creates one task per 
 Every wait has the same deadline, because a lost response could otherwise block a run forever. playai_async and runwayml
 have a deadline of 600 s by default; the other clients run inside `asyncio.timeout`.
 
-Each client imports its library itself, so that a process contains no library but the one that it measures.
+Each client imports its library itself, so that nothing but the service runs beside it.
 """
 
 from __future__ import annotations
@@ -35,17 +35,15 @@ HEADERS = {"Authorization": "Bearer key", "X-USER-ID": "user"}
 
 @attrs.frozen(kw_only=True)
 class Service:
-    """The addresses of the service, and what a client may know about it.
+    """The address of the service, and what a client may know about it.
 
     Attributes:
-        url: The base URL of PlayAI's API.
-        shaped_url: The base URL at which `bench.fleet.shapes` serves the same jobs to the SDKs of other services.
+        url: The base URL at which `bench.fleet.shapes` serves the jobs.
         quota: Requests per window, for the client that knows the quota; None: unlimited.
         window: The length of a window in seconds.
     """
 
     url: str
-    shaped_url: str
     quota: int | None
     window: float = 60.0
 
@@ -132,7 +130,7 @@ async def runwayml(service: Service) -> AsyncIterator[Wait]:
     """runwayml: a task with a method that waits; polls every 4.5 to 7.5 s."""
     from runwayml import AsyncRunwayML
 
-    async with AsyncRunwayML(api_key="key", base_url=service.shaped_url) as client:
+    async with AsyncRunwayML(api_key="key", base_url=service.url) as client:
 
         async def wait(job_id: UUID) -> None:
             task = await client.text_to_speech.create(
@@ -153,7 +151,7 @@ async def openai(service: Service) -> AsyncIterator[Wait]:
     """
     from openai import AsyncOpenAI
 
-    async with AsyncOpenAI(api_key="key", base_url=f"{service.shaped_url}/v1") as client:
+    async with AsyncOpenAI(api_key="key", base_url=f"{service.url}/v1") as client:
 
         async def wait(job_id: UUID) -> None:
             async with asyncio.timeout(DEADLINE):
@@ -173,11 +171,11 @@ async def azure_core(service: Service) -> AsyncIterator[Wait]:
     from azure.core.rest import HttpRequest
 
     policies = [RequestIdPolicy(), AsyncRetryPolicy()]
-    async with AsyncPipelineClient(service.shaped_url, policies=policies) as client:
+    async with AsyncPipelineClient(service.url, policies=policies) as client:
 
         async def wait(job_id: UUID) -> None:
             async with asyncio.timeout(DEADLINE):
-                request = HttpRequest("POST", f"{service.shaped_url}/azure/jobs", json={"id": str(job_id)})
+                request = HttpRequest("POST", f"{service.url}/azure/jobs", json={"id": str(job_id)})
                 begun = await client.send_request(request, _return_pipeline_response=True)
                 await AsyncLROPoller(client, begun, lambda response: response, AsyncLROBasePolling())
 
@@ -189,7 +187,7 @@ async def replicate(service: Service) -> AsyncIterator[Wait]:
     """replicate: a prediction, polled every 0.5 s."""
     from replicate.client import Client
 
-    client = Client(api_token="key", base_url=service.shaped_url)  # noqa: S106 - the service accepts any token
+    client = Client(api_token="key", base_url=service.url)  # noqa: S106 - the service accepts any token
 
     async def wait(job_id: UUID) -> None:
         async with asyncio.timeout(DEADLINE):
@@ -208,7 +206,7 @@ async def fal_client(service: Service) -> AsyncIterator[Wait]:
     async with httpx.AsyncClient(headers={"Authorization": "Key key"}, timeout=120.0) as http:
 
         async def wait(job_id: UUID) -> None:
-            url = f"{service.shaped_url}/fal/requests/{job_id}"
+            url = f"{service.url}/fal/requests/{job_id}"
             handle = AsyncRequestHandle(
                 request_id=str(job_id),
                 response_url=url,
@@ -232,7 +230,7 @@ def under_job_poller(sdk: Sdk) -> ClientFactory:
 
         pacing = Pacing(requests_per_window=service.quota, window=service.window)
         async with (
-            sdk(service.shaped_url) as status,
+            sdk(service.url) as status,
             JobPoller(status.fetch, is_done=status.is_done, pacing=pacing) as jobs,
         ):
 

@@ -45,7 +45,7 @@ def draw(path: Path, panels: Mapping[str, Mapping[str, Strip]]) -> None:
     figure.get_layout_engine().set(h_pad=0.12)
     for axes, (title, strips) in zip(all_axes[:, 0], panels.items(), strict=True):
         panel(axes, title, strips)
-    all_axes[-1, 0].set_xlabel("lag from finished to noticed, in service seconds; each dot is a job, each bar a mean")
+    all_axes[-1, 0].set_xlabel("lag from finished to noticed, in seconds; each dot is a job, each bar a mean")
     figure.savefig(path, dpi=200, bbox_inches="tight", pad_inches=0.12)
     plt.close(figure)
 

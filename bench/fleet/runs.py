@@ -1,4 +1,4 @@
-"""One run: a client in one process waits for the jobs of a service in another process."""
+"""One run: a process in which a client waits for the jobs of a service."""
 
 from __future__ import annotations
 
@@ -6,12 +6,11 @@ from typing import Any
 
 import attrs
 
-from bench.fleet.client import CUTOFF
 from bench.fleet.workloads import workload
 from tools.processes import Child
 
-SPARE = 120.0
-"""Real seconds that a run may take beyond its service seconds, for starting and stopping."""
+LONGEST = 1_800.0
+"""Real seconds that a run may take: the processor time of two minutes, on a busy machine."""
 
 
 @attrs.frozen(kw_only=True)
@@ -22,14 +21,12 @@ class Run:
         client: A name in `bench.fleet.clients.CLIENTS`.
         workload: A name in `bench.fleet.workloads.WORKLOADS`.
         seed: Decides the lengths of the jobs and the phase of the service's windows.
-        speed: Service seconds per real second.
         again: Whether a caller whose wait was lost waits again.
     """
 
     client: str
     workload: str
     seed: int
-    speed: float
     again: bool = False
 
     def __str__(self) -> str:
@@ -38,13 +35,13 @@ class Run:
 
 @attrs.frozen(kw_only=True)
 class Result:
-    """What service and client measured in a run.
+    """What was measured in a run.
 
     Attributes:
         run: The run.
         jobs: How many jobs it had.
         client: What `bench.fleet.client` reported.
-        service: What `bench.fleet.service` reported.
+        service: What the service counted.
     """
 
     run: Run
@@ -54,21 +51,12 @@ class Result:
 
 
 def perform(run: Run) -> Result:
-    """Start both processes, perform the run, and return what they report.
+    """Start the process, perform the run, and return what it reports.
 
     Raises:
-        RuntimeError: A process failed or did not answer in time. Its traceback is on standard error.
+        RuntimeError: The process failed or did not answer in time. Its traceback is on standard error.
     """
-    jobs = workload(run.workload, run.seed)
-    shared = {"workload": run.workload, "seed": run.seed, "speed": run.speed}
-    with (
-        Child("bench.fleet.service", shared) as service,
-        Child("bench.fleet.client", {**shared, "client": run.client, "again": run.again}) as client,
-    ):
-        # Importing the libraries must not take time of the run.
-        service.ask("ready", timeout=SPARE)
-        client.ask("ready", timeout=SPARE)
-        address = service.ask("begin", timeout=SPARE)
-        waited = client.ask("wait", address, timeout=(jobs.last_finish + CUTOFF) / run.speed + SPARE)
-        counted = service.ask("report", timeout=SPARE)
-    return Result(run=run, jobs=len(jobs.jobs), client=waited, service=counted)
+    with Child("bench.fleet.client", attrs.asdict(run)) as client:
+        found = client.ask("run", timeout=LONGEST)
+    jobs = len(workload(run.workload, run.seed).jobs)
+    return Result(run=run, jobs=jobs, client=found["client"], service=found["service"])

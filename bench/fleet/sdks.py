@@ -4,7 +4,7 @@ An SDK is an async context manager. Given the base URL of `bench.fleet.shapes`, 
 own retries of status requests are switched off as in `examples/other_services`: the poller repeats these requests, and
 counts all of them. Jobs are created as in the SDK's own wait.
 
-Each SDK imports its library itself, so that a process contains no library but the one that it measures.
+Each SDK imports its library itself, so that no other SDK is in its process.
 """
 
 from __future__ import annotations

@@ -7,6 +7,7 @@ counts the polls of all clients. Creating a job sends nothing: the SDK passes th
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
 from datetime import datetime
@@ -29,27 +30,38 @@ class Job:
 
 
 Shape = Callable[[Job], Mapping[str, Any]]
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
 
 @asynccontextmanager
-async def shapes(url: str) -> AsyncIterator[str]:
-    """Serve the jobs of the emulator at `url` in the other formats, and yield the base URL for the SDKs."""
+async def shapes(url: str, *, latency: float = 0.0) -> AsyncIterator[str]:
+    """Serve the jobs of the emulator at `url` in PlayAI's and in the other formats, and yield the base URL.
+
+    Args:
+        url: The base URL of the emulator.
+        latency: Seconds that a status request takes.
+    """
+
+    def translated(shape: Shape) -> Handler:
+        return delayed(latency, lambda request: translate(http, shape, request))
+
     async with aiohttp.ClientSession(
         url, headers=HEADERS, connector=aiohttp.TCPConnector(limit=0), cookie_jar=aiohttp.DummyCookieJar()
     ) as http:
         app = web.Application()
         app.add_routes(
             [
+                web.get("/api/v1/tts/{job_id}", delayed(latency, lambda request: pass_on(http, request))),
                 web.post("/v1/text_to_speech", runway_task),
-                web.get("/v1/tasks/{job_id}", translated(http, runway_status)),
+                web.get("/v1/tasks/{job_id}", translated(runway_status)),
                 web.post("/v1/vector_stores/{store}/files", openai_file),
-                web.get("/v1/vector_stores/{store}/files/{job_id}", translated(http, openai_status)),
+                web.get("/v1/vector_stores/{store}/files/{job_id}", translated(openai_status)),
                 web.post("/azure/jobs", azure_operation),
-                web.get("/azure/operations/{job_id}", translated(http, azure_status)),
+                web.get("/azure/operations/{job_id}", translated(azure_status)),
                 web.post("/v1/predictions", replicate_prediction),
-                web.get("/v1/predictions/{job_id}", translated(http, replicate_status)),
-                web.get("/fal/requests/{job_id}/status", translated(http, fal_status)),
-                web.get("/fal/requests/{job_id}", translated(http, fal_result)),
+                web.get("/v1/predictions/{job_id}", translated(replicate_status)),
+                web.get("/fal/requests/{job_id}/status", translated(fal_status)),
+                web.get("/fal/requests/{job_id}", translated(fal_result)),
             ]
         )
         runner = web.AppRunner(app, access_log=None, shutdown_timeout=1.0)
@@ -61,19 +73,34 @@ async def shapes(url: str) -> AsyncIterator[str]:
             await runner.cleanup()
 
 
-def translated(http: aiohttp.ClientSession, shape: Shape) -> Callable[[web.Request], Awaitable[web.Response]]:
-    """Return a handler that asks the emulator for the job and responds in another format."""
+def delayed(latency: float, handler: Handler) -> Handler:
+    """Return a handler that responds a little later."""
 
-    async def handler(request: web.Request) -> web.Response:
-        job_id = request.match_info["job_id"]
-        async with http.get(f"/api/v1/tts/{job_id}") as response:
-            answer = await response.json()
-            if response.status != 200:
-                return web.json_response(refusal(answer), status=response.status)
-        job = Job(job_id, answer["createdAt"], answer["output"]["status"] == "COMPLETED")
-        return web.json_response(shape(job))
+    async def respond(request: web.Request) -> web.StreamResponse:
+        await asyncio.sleep(latency / 2)
+        response = await handler(request)
+        await asyncio.sleep(latency / 2)
+        return response
 
-    return handler
+    return respond
+
+
+async def pass_on(http: aiohttp.ClientSession, request: web.Request) -> web.Response:
+    """Ask the emulator for a job and respond in the same format."""
+    async with http.get(request.path) as response:
+        body = await response.read()
+        return web.Response(body=body, status=response.status, content_type=response.content_type)
+
+
+async def translate(http: aiohttp.ClientSession, shape: Shape, request: web.Request) -> web.Response:
+    """Ask the emulator for a job and respond in another format."""
+    job_id = request.match_info["job_id"]
+    async with http.get(f"/api/v1/tts/{job_id}") as response:
+        answer = await response.json()
+        if response.status != 200:
+            return web.json_response(refusal(answer), status=response.status)
+    job = Job(job_id, answer["createdAt"], answer["output"]["status"] == "COMPLETED")
+    return web.json_response(shape(job))
 
 
 def refusal(reason: object) -> Mapping[str, Any]:

@@ -34,7 +34,6 @@ class Summary:
         fullest: Requests in the fullest window of the service, including those with a 429.
         makespan: Service seconds from the beginning to the last notice.
         makespan_ratio: The makespan divided by that of the bound.
-        late: Service seconds by which the machine ran a process too late, on average; the worse of the two processes.
     """
 
     mean: float
@@ -50,7 +49,6 @@ class Summary:
     fullest: float
     makespan: float
     makespan_ratio: float
-    late: float
 
 
 def summarize(results: Sequence[Result]) -> Summary:
@@ -77,7 +75,6 @@ def summarize(results: Sequence[Result]) -> Summary:
         fullest=median(lambda result: result.service["fullest_window"]),
         makespan=median(lambda result: result.client["makespan"]),
         makespan_ratio=median(lambda result: result.client["makespan"] / least_makespan(result)),
-        late=median(lambda result: max(result.client["late"], result.service["late"])),
     )
 
 
@@ -98,7 +95,6 @@ def summarize_bound(name: str, seeds: Sequence[int]) -> Summary:
         fullest=math.nan,
         makespan=statistics.median(one.makespan for one in best),
         makespan_ratio=1.0,
-        late=math.nan,
     )
 
 

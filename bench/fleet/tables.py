@@ -42,7 +42,6 @@ LAGS: tuple[Column, ...] = (
     ("after 60 s", lambda row: percent(row.throttled_later)),
     ("waits lost", lambda row: number(row.lost)),
     ("fullest window", lambda row: number(row.fullest)),
-    ("late, s", lambda row: "-" if math.isnan(row.late) else f"{row.late:.2f}"),
 )
 
 ONCE: tuple[Column, ...] = (
@@ -50,7 +49,6 @@ ONCE: tuple[Column, ...] = (
     ("mean lag of the rest, s", lambda row: seconds(row.mean)),
     ("requests per job", lambda row: f"{row.requests:.2f}"),
     ("429s", lambda row: percent(row.throttled)),
-    ("late, s", lambda row: f"{row.late:.2f}"),
 )
 
 CROWD: tuple[Column, ...] = (
