@@ -68,7 +68,7 @@ the caller waits again after {AGAIN:.0f} s.
 - Lower bound: computed, not run; the smallest mean lag of a client that knows in advance when each job finishes."""
 
 SEEDS_TO_JUDGE = 3
-"""The goals apply to medians of at least this many seeds."""
+"""The goals are meant for medians of at least this many seeds."""
 
 
 def short_runs(_: argparse.Namespace) -> Iterator[Run]:
@@ -162,10 +162,9 @@ def report(findings: Findings, command: str) -> str:
         if once:
             rows = {client: summarize(found) for client, found in once.items()}
             parts.append(f"The same, without waiting again after a lost wait:\n\n{summary_table(rows, ONCE)}")
-    if len({result.run.seed for found in findings.again.values() for result in found}) >= SEEDS_TO_JUDGE:
-        parts.append(f"## Goals\n\n{goals_table(verdicts(summaries))}")
-    else:
-        parts.append(f"Fewer than {SEEDS_TO_JUDGE} seeds: the goals are not checked.")
+    parts.append(f"## Goals\n\n{goals_table(verdicts(summaries))}")
+    if len({result.run.seed for found in findings.again.values() for result in found}) < SEEDS_TO_JUDGE:
+        parts.append(f"Fewer than {SEEDS_TO_JUDGE} seeds: a mean varies by some seconds from seed to seed.")
     return "\n\n".join(parts) + "\n"
 
 
