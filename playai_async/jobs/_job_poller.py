@@ -112,6 +112,8 @@ class JobPoller(Generic[_IdT, _JobT]):
         for name, measure in (("size", size), ("run_time", run_time)):
             if measure is not None and not callable(measure):
                 raise TypeError(f"{name} must be callable or None, not {type(measure).__name__}")
+            if inspect.iscoroutinefunction(measure):
+                raise TypeError(f"{name} must be a plain function, not a coroutine function")
         if request_timeout is not None:
             check_number("request_timeout", request_timeout)
         if checked("pacing", pacing, Pacing).shared is not None:

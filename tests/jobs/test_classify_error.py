@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import email.message
 import http
+import math
 import socket
 import ssl
 import subprocess
@@ -268,3 +269,9 @@ async def test_a_poller_classifies_with_it_by_default() -> None:
         with pytest.raises(ServiceError):
             await poller.wait_for_completion("b")
         assert (poller.stats.throttled, poller.stats.transient_failures) == (1, 2)
+
+
+@pytest.mark.parametrize("verdict", [Throttled, Transient])
+def test_a_hint_that_is_too_large_for_a_float_is_a_day(verdict: type[Throttled | Transient]) -> None:
+    """As infinity is; a `classify` may read it from JSON."""
+    assert verdict(10**400).retry_after == verdict(math.inf).retry_after == 86_400.0

@@ -492,9 +492,9 @@ def test_settings_are_checked_at_once(tasks: SomeService, arguments: dict[str, o
         JobPoller(**{"fetch": tasks.fetch, "is_done": bool, **arguments})  # type: ignore[arg-type]
 
 
-@pytest.mark.parametrize("name", ["is_done", "classify"])
+@pytest.mark.parametrize("name", ["is_done", "classify", "size", "run_time"])
 def test_a_coroutine_function_is_refused_where_nothing_awaits_it(tasks: SomeService, name: str) -> None:
-    """Its coroutine is true, so every job would be done."""
+    """Its coroutine is true, so every job would be done; and it is no number."""
     with pytest.raises(TypeError, match=f"{name} must be a plain function"):
         JobPoller(tasks.fetch, **{"is_done": bool, name: asyncio.sleep})  # type: ignore[arg-type]
 

@@ -203,3 +203,25 @@ def test_nothing_is_read_where_nothing_can_be() -> None:
     seen(planner, [20.0] * 9, Job("no number"))
     assert expected(planner, Job("no number")) == pytest.approx(20)
     assert Traits().group(Job()) is None
+
+
+def test_a_negative_run_time_is_not_learned_from_a_job_that_was_finished_at_its_first_poll() -> None:
+    """Nothing is known about its length, but that it is not negative."""
+    planner = a_planner()
+    assert length_learned(planner, watched(planner), Job(took=-3600.0), 1.0) is None
+    assert length_learned(planner, watched(planner), Job(took=-math.inf), 1.0) is None
+    assert length_learned(planner, watched(planner), Job(took=0.5), 1.0) == 0.5
+
+
+@pytest.mark.parametrize("absurd", [1e300, 5e-324, 10**4000], ids=["large", "small", "no float"])
+def test_one_absurd_size_does_not_outweigh_the_others(absurd: float) -> None:
+    """The lengths of the others go on to follow their sizes."""
+    planner = a_planner()
+    sizes = [100.0 * 1.1**number for number in range(30)]
+    for size in sizes:
+        seen(planner, [size / 50], Job(size))
+    seen(planner, [20.0], Job(absurd))
+    for size in sizes:
+        seen(planner, [size / 50], Job(size))
+    assert expected(planner, Job(1_500)) == pytest.approx(30, rel=0.2)
+    assert expected(planner, Job(100)) == pytest.approx(2, rel=0.5)

@@ -22,7 +22,7 @@ from collections import deque
 
 import attrs
 
-__all__ = ["Forecast", "Plan"]
+__all__ = ["Forecast", "Plan", "bounded_log"]
 
 _MEMORY = 0.98
 """The weight of the past when a job is added to the line: about fifty jobs count."""
@@ -52,7 +52,8 @@ _WIDEST_SPREADS = 2.0
 """Residuals beyond this many times the spread of the inner 75 % are clipped in the line."""
 
 _MAX_LOG = 30.0
-"""The logarithm of the longest length, and of the inverse of the shortest, that is believed. It keeps sums finite."""
+"""The largest logarithm of a length or size that is believed, and the smallest if negated. It keeps sums finite, and
+keeps one absurd size from outweighing all others in the line."""
 
 
 @attrs.frozen
@@ -95,7 +96,7 @@ class Forecast:
             log_size: The logarithm of its size; 0 if it has none.
             length: Seconds that it took; positive.
         """
-        log_length = _bounded(math.log(length))
+        log_length = bounded_log(math.log(length))
         if self._n:
             predicted = self._predict(log_size)
             residual = log_length - predicted
@@ -139,7 +140,7 @@ class Forecast:
 
     def _predict(self, log_size: float) -> float:
         """Return the logarithm of the length of a job, by the line."""
-        return _bounded(self._base + self._slope * log_size)
+        return bounded_log(self._base + self._slope * log_size)
 
     def _clipped(self, residual: float) -> float:
         """Clip a residual that is far from the others, so that one job does not turn the line."""
@@ -177,5 +178,6 @@ class Forecast:
         return (area + sums[low]) / (low - first), low
 
 
-def _bounded(log_length: float) -> float:
-    return max(-_MAX_LOG, min(_MAX_LOG, log_length))
+def bounded_log(log: float) -> float:
+    """Return the logarithm of a length or size, or the nearest one that is believed."""
+    return max(-_MAX_LOG, min(_MAX_LOG, log))

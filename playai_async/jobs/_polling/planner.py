@@ -13,7 +13,7 @@ from typing import Any, TypeAlias
 
 import attrs
 
-from playai_async.jobs._polling.forecast import Forecast, Plan
+from playai_async.jobs._polling.forecast import Forecast, Plan, bounded_log
 from playai_async.jobs._polling.watch import Watch
 from playai_async.jobs._scheduling.request import Failure, JobId, Outcome, Success
 
@@ -163,7 +163,7 @@ class Planner:
         """Return how long a job took, or None if that is not known."""
         lower, upper = watch.unfinished_at - watch.began_at, now - watch.began_at
         run_time = None if self._traits.run_time is None else _number("run_time", self._traits.run_time(job))
-        if run_time is not None and lower - _SLACK <= run_time <= upper + _SLACK:
+        if run_time is not None and max(lower, 0.0) - _SLACK <= run_time <= upper + _SLACK:
             return run_time
         if lower == -math.inf:
             return None  # it may have finished long before anybody waited for it
@@ -173,7 +173,7 @@ class Planner:
         size = None if self._traits.size is None else _number("size", self._traits.size(job))
         if size is None or not 0 < size < math.inf:
             return _SIZELESS
-        return self._traits.group(job), math.log(size)
+        return self._traits.group(job), bounded_log(math.log(size))
 
 
 def _number(name: str, value: float | None) -> float | None:

@@ -48,7 +48,7 @@ def _hint(seconds: float | None) -> float | None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
         raise TypeError(f"retry_after must be a number of seconds, not {type(seconds).__name__}")
-    return min(float(seconds), MAX_RETRY_AFTER) if seconds > 0 else None
+    return float(min(seconds, MAX_RETRY_AFTER)) if seconds > 0 else None  # an integer may be too large for a float
 
 
 @attrs.frozen
