@@ -45,7 +45,10 @@ napoleon_use_ivar = True
 
 # No inventory is fetched, so the names of others have nothing to point to.
 nitpick_ignore_regex = [
-    ("py:.*", r"(aiohttp|asyncio|collections|datetime|os|pathlib|procrastinate|psycopg_pool|tenacity|types|typing|uuid|yarl)\..*"),
+    (
+        "py:.*",
+        r"(aiohttp|asyncio|collections|datetime|os|pathlib|procrastinate|psycopg_pool|tenacity|types|typing|uuid|yarl)\..*",
+    ),
     ("py:class", r"UUID|datetime|(.*\.)?((Job)?HandlerT|OutputT_co)|WaitStrategy|(.*\.)?(SharedQuota|QuotaLink|Terms)"),
     ("py:class", r"(.*\.)?(_IdT|_JobT)"),
 ]

@@ -74,6 +74,14 @@ def test_a_session_that_has_seen_nothing_plans_nothing() -> None:
     assert found(planner, watched(planner), 1.0, Job()) is None
 
 
+def test_a_planner_is_ready_once_some_group_has_a_forecast() -> None:
+    planner = a_planner()
+    seen(planner, [20.0] * 8, Job(size=10))
+    assert not planner.ready
+    seen(planner, [20.0], Job(size=10))
+    assert planner.ready
+
+
 def test_a_job_is_expected_to_take_what_others_took() -> None:
     """Of its own group, and with a size or without."""
     planner = a_planner()

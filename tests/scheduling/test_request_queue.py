@@ -286,6 +286,14 @@ def test_how_long_the_first_in_the_queue_has_been_due_is_known() -> None:
     assert queue.look(15.0).first_due == 6.0
 
 
+def test_a_patient_first_poll_lets_more_polls_pass() -> None:
+    """So do waits with a forecast that begin with an id alone: planned polls find more jobs finished."""
+    queue, _ = older(10.0, 20.0)
+    queue.add_first(patient := a_watch(9), 0.0, patient=True)
+    assert patient.due == 2 * YIELD
+    assert [queue.take(queue.look(20.0)) for _ in range(2)].index(patient) == 1
+
+
 @pytest.mark.parametrize("answered", [False, True], ids=["first polls", "later polls"])
 def test_thousands_that_are_cancelled_leave_no_hole(answered: bool) -> None:
     """The next turn is the next one's at once, and the heap is small again."""

@@ -74,6 +74,11 @@ class Planner:
         self._forecasts: OrderedDict[Hashable, Forecast] = OrderedDict()
         self._created: OrderedDict[JobId, tuple[float, _Kind]] = OrderedDict()
 
+    @property
+    def ready(self) -> bool:
+        """Whether there is a forecast for any group of jobs."""
+        return any(forecast.ready for forecast in self._forecasts.values())
+
     def on_created(self, job_id: JobId, job: object, now: float) -> None:
         """Remember a job that was created now."""
         self._created[job_id] = now, self._kind(job)

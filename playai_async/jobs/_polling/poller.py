@@ -304,7 +304,7 @@ class Poller:
         self._watches.add(watch)
         plan = self._planner.first_poll(watch, spec.known, now) if spec.polling.forecast else None
         if plan is None:
-            self._queue.add_first(watch, now)
+            self._queue.add_first(watch, now, patient=spec.polling.forecast and self._planner.ready)
         else:
             watch.job, watch.answered = spec.known, True
             self._follow(watch, plan, now)

@@ -17,6 +17,10 @@ from playai_async.jobs._scheduling.request import DirectRequest, Poll
 __all__ = ["RequestQueue", "Turn"]
 
 
+_PATIENCE = 2
+"""The factor for the delay of a first poll that lets planned polls pass (12 s of 60)."""
+
+
 class Turn(NamedTuple):
     """What a look at the queue finds; true until the queue changes.
 
@@ -94,9 +98,15 @@ class RequestQueue:
             requests.append(request)
         return requests
 
-    def add_first(self, poll: Poll, now: float) -> None:
-        """Add the first poll of a wait that begins now."""
-        self.schedule(poll, now + self._first_poll_delay)
+    def add_first(self, poll: Poll, now: float, *, patient: bool = False) -> None:
+        """Add the first poll of a wait that begins now.
+
+        Args:
+            poll: The poll.
+            now: The time.
+            patient: Whether it lets more polls pass: those that a forecast planned are worth more.
+        """
+        self.schedule(poll, now + self._first_poll_delay * (_PATIENCE if patient else 1))
 
     def schedule(self, poll: Poll, due: float, earliest: float = math.inf) -> None:
         """Add a poll, in place of its earlier entry if it has one.
