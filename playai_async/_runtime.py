@@ -374,7 +374,7 @@ class NewJobs:
         return lambda body: remembered(create(body))
 
     def classify(self, error: Exception) -> Verdict:
-        """Return what an error means, as `classify` does, but for a job that was created just now."""
+        """Return what an error means, as `classify` does, and make an exception of jobs that were created just now."""
         if isinstance(error, NotFoundError) and error.job_id is not None:
             created_at = self._created_at.get(error.job_id)
             if created_at is not None and self._loop.time() - created_at <= _CREATION_LAG:

@@ -52,7 +52,7 @@ def pacing_of(arm: str, quota: int, scale: float) -> Pacing:
 
 
 def ours(arm: str) -> Callable[[Client], AbstractAsyncContextManager[Wait]]:
-    """Return this library with what it is told."""
+    """Return this library with these settings."""
 
     @asynccontextmanager
     async def client(given: Client) -> AsyncIterator[Wait]:
@@ -170,7 +170,7 @@ async def with_tenacity(given: Client) -> AsyncIterator[Wait]:
 
 @asynccontextmanager
 async def evenly(given: Client) -> AsyncIterator[Wait]:
-    """Every 2 s, but never two requests within a window divided by the quota: a loop that is told the quota."""
+    """Every 2 s, but never two requests within a window divided by the quota: a loop that knows the quota."""
     turn = asyncio.Lock()
 
     async def wait(job_id: Hashable) -> None:

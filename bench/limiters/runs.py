@@ -20,7 +20,7 @@ LOADS = {"at once": "burst", "stream": "stream"}
 QUOTA = 60
 
 CONCURRENT_QUOTA = int(CONCURRENT / SERVICE_FRACTION)
-"""Requests per window that fit where concurrency is limited: what a client that is told a quota is told there."""
+"""Requests per window that fit where concurrency is limited: the quota that clients with a known quota get there."""
 
 DEADLINE = 600.0
 """Seconds that a wait may take, as `Polling` has it. Later it is lost, and its lag counts up to here."""

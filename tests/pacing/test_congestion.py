@@ -288,7 +288,7 @@ def accepting_up_to(most_others: int) -> ConcurrencyLimit:
 
 
 def limited(requests: int) -> ConcurrencyLimit:
-    """Return a limit that a 429 lowered to so many requests."""
+    """Return a limit that a 429 lowered to this many requests."""
     limit = accepting_up_to(requests)
     limit.on_throttled(requests)
     assert limit.limit == requests

@@ -137,7 +137,7 @@ def _send(processes: list[int], number: int) -> None:
 
 
 def _children(parent: int) -> list[int]:
-    """Return the processes that a process started. A backend is the leader of a group of its own."""
+    """Return the processes that a process started. A backend leads a separate process group."""
     children: list[int] = []
     for path in Path("/proc").glob("[0-9]*/stat"):
         with contextlib.suppress(OSError):  # it has just ended

@@ -88,8 +88,8 @@ class RowTaken(Exception):  # noqa: N818 - not an error: a procrastinate task ra
 class _NoDecision(RetryDecision):
     """A decision that procrastinate fails to write to the row.
 
-    procrastinate writes to a row by its id alone, whoever has it by then, and after any end of a task. It reads
-    `retry_at` just before.
+    procrastinate writes to a row by its id alone, whichever worker has it by then, and after any end of a task.
+    It reads `retry_at` just before.
     """
 
     def __init__(self, taken: RowTaken) -> None:

@@ -40,7 +40,7 @@ _SHORTEST_FRACTION = 1 / 16
 """Of the probe interval: the shortest pause that is learned (0.3 s of 5 s)."""
 
 _RETEST_EVERY = 4
-"""Every so many 429s that a known edge would answer with a long pause, an early probe tests the edges once more: a
+"""After this many 429s that a known edge would answer with a long pause, an early probe tests the edges again: a
 session that spends all at each edge, and then waits for the next, would never see that the service has no edges."""
 
 _TESTED_FRACTION = 1 / 4
