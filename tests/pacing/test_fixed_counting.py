@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from playai_async import ConfigurationError, Pacing
+from playai_async.contrib.redis import RedisQuota
 from playai_async.jobs._engine import build_pacer
 from tests.support.simulation import FixedWindows, Session, run
 
@@ -101,8 +102,12 @@ def test_whatever_is_asked_few_requests_are_refused(phase: float, every: float, 
         ({"counting": "fixed"}, ConfigurationError),
         ({"counting": "sometimes", "requests_per_window": 60}, ConfigurationError),
         ({"counting": None, "requests_per_window": 60}, TypeError),
+        (
+            {"counting": "fixed", "requests_per_window": 60, "shared": RedisQuota("redis://127.0.0.1:1/0")},
+            ConfigurationError,
+        ),
     ],
-    ids=["unknown quota", "unknown word", "no text"],
+    ids=["unknown quota", "unknown word", "no text", "shared"],
 )
 def test_impossible_settings_are_refused(settings: dict[str, object], error: type[Exception]) -> None:
     with pytest.raises(error, match="counting"):

@@ -8,6 +8,9 @@ from typing import Any
 import pytest
 
 from playai_async import PlayAISession, TtsParameters, WaitTimeoutError
+from playai_async._telemetry.emitter import Emitter
+from playai_async._telemetry.events import PollPlanned
+from playai_async._telemetry.log import Log
 from tests.support.scripted import (
     COMPLETED,
     JOB_ID,
@@ -117,3 +120,17 @@ async def test_a_pause_that_a_close_ends_is_told_of(log: pytest.LogCaptureFixtur
     assert [fields["event"] for fields in told] == ["pause_began", "pause_ended"]
     assert [fields["operation"] for fields in told] == ["job creations"] * 2
     assert told[1]["pause"] == pytest.approx(30, abs=0.1)
+
+
+@pytest.mark.parametrize(
+    ("expected", "message"),
+    [
+        (8.2, "Job a-job is expected to finish in 8 s."),
+        (-1.0, "Job a-job takes longer than expected."),
+    ],
+    ids=["later", "by now"],
+)
+def test_a_planned_poll_is_explained(expected: float, message: str, log: pytest.LogCaptureFixture) -> None:
+    Emitter(Log()).emit(PollPlanned("a-job", expected=expected, earliest=9.0, due=11.0))
+    assert log.messages == [message]
+    assert fields_of(log)[0]["expected"] == expected
