@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import random
 
 import pytest
 from hypothesis import given, settings
@@ -11,9 +12,20 @@ from hypothesis import strategies as st
 from playai_async import ConfigurationError, Pacing
 from playai_async.contrib.redis import RedisQuota
 from playai_async.jobs._engine import build_pacer
+from tests.support.dice import Dice
 from tests.support.simulation import FixedWindows, Session, run
 
 QUOTA = 60
+
+
+@pytest.fixture(autouse=True)
+def dice(monkeypatch: pytest.MonkeyPatch) -> Dice:
+    """Dice that stretch each pause by half of what they may."""
+    dice = Dice(0.5)
+    monkeypatch.setattr(random, "uniform", dice)
+    return dice
+
+
 FIXED = Pacing(requests_per_window=QUOTA, counting="fixed")
 
 
