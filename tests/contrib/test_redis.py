@@ -63,9 +63,19 @@ async def waits_on(
 async def a_hint_passes(sender: HintLink, receiver: HintLink) -> None:
     """Send hints until one arrives. A session does not receive its own.
 
-    For a moment after a fail-over, the servers may still be busy, and sending fails.
+    For a moment after a fail-over, Sentinel knows no primary; then sessions connect again, as this does.
     """
-    async with asyncio.timeout(20), contextlib.aclosing(receiver.hints()) as hints:
+    async with asyncio.timeout(20):
+        while True:
+            with contextlib.suppress(RedisError):
+                await a_hint_arrives(sender, receiver)
+                return
+            await asyncio.sleep(0.1)
+
+
+async def a_hint_arrives(sender: HintLink, receiver: HintLink) -> None:
+    """Send hints until one arrives, or the connection is lost."""
+    async with contextlib.aclosing(receiver.hints()) as hints:
         received = asyncio.ensure_future(anext(hints))
         while not received.done():
             with contextlib.suppress(RedisError):
