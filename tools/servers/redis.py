@@ -9,7 +9,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Self, cast
 
 import redis
 
@@ -20,7 +20,7 @@ _TIMEOUT = 20.0  # seconds
 _SENTINEL = """\
 port {port}
 sentinel monitor {service} 127.0.0.1 {primary} 1
-sentinel down-after-milliseconds {service} 300
+sentinel down-after-milliseconds {service} 1500
 sentinel failover-timeout {service} 2000
 """
 
@@ -135,6 +135,10 @@ class SentinelServers:
         """Wait until the replica is the primary."""
         with self.replica.client() as client:
             _wait_until(lambda: client.info("replication")["role"] == "master", "there was no fail-over")
+        with redis.Redis(port=self._port) as sentinel:
+            named: Any = cast("Any", sentinel).sentinel_masters
+            _wait_until(lambda: named()["quota"]["port"] == self.replica.port, "Sentinel names the old primary")
+            _wait_until(lambda: named()["quota"]["flags"] == "master", "Sentinel takes the new primary for dead")
 
 
 class ClusterServers:
