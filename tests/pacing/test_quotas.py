@@ -19,6 +19,7 @@ from playai_async._settings import RESOLUTION
 from playai_async.jobs._engine import build_pacer
 from playai_async.jobs._pacing.known_quota import KnownQuota
 from playai_async.jobs._pacing.pacer import Pacer
+from playai_async.jobs._pacing.windows import WindowClock
 from tests.support.dice import Dice
 from tests.support.simulation import FixedWindows, Session, run
 
@@ -427,3 +428,11 @@ def test_the_quota_is_used_up_where_many_wait(quota: int) -> None:
     pacer = build_pacer(Pacing(requests_per_window=quota, window=60.0))
     exchanges = spend(pacer, [Arrival(takes=0.1, waiting=1_000)] * (11 * quota))
     assert sum(exchange.sent < 600.0 for exchange in exchanges) >= 9.5 * quota
+
+
+def test_a_quota_that_is_changed_is_spread_evenly_anew() -> None:
+    """As when the part of one process in a shared quota becomes smaller."""
+    quota = KnownQuota(60, 60.0, WindowClock(60.0))
+    quota.change(6)
+    quota.on_sent(0.0, 0.0, 0)
+    assert quota.delay(0.0, 0.0) == pytest.approx(10.0)

@@ -47,6 +47,7 @@ class KnownQuota:
     def change(self, requests: int) -> None:
         """Keep to another number of requests from now on; what was sent counts, what was learned does not."""
         self.limit = self._requests = requests
+        self._even_spacing = self._window / requests
         self._burst = burst_of(requests)
         self._learned = None
 
@@ -157,4 +158,4 @@ class KnownQuota:
             return even
         # What is left of the quota is spread over what is left of the window.
         left = self._windows.next_edge(now) - self._windows.uncertainty() - now
-        return min(even, max(left, 0.0) / max(1, self._requests - self._counted(now))) if left > 0 else even
+        return even if left <= 0 else min(even, left / max(1, self._requests - self._counted(now)))
