@@ -328,7 +328,7 @@ def test_it_is_lost_once(quota: LeasedQuota) -> None:
 
 
 def test_it_comes_back_with_the_first_answer(quota: LeasedQuota) -> None:
-    """From then on requests take permits again, and what was sent alone is told."""
+    """From then on requests take permits again, and the process reports what it sent alone."""
     quota.on_lost(2.0, asked(quota, 2.0, 1))
     quota.on_sent(3.0, 0.0, 0)
     quota.on_accepted(3.0)
