@@ -143,7 +143,7 @@ class Pacer:
         Returns:
             When the request counts as sent: later than every request before it.
         """
-        sent = self._sent_at = max(now, math.nextafter(self._sent_at, math.inf))
+        sent = self._sent_at = now if now > self._sent_at else math.nextafter(self._sent_at, math.inf)
         self._others[sent] = self._quota.in_flight
         if self._gate.on_sent(sent):
             self._quota.on_probe_sent(now)

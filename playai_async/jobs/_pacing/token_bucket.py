@@ -25,6 +25,9 @@ _SLOW_START_COST = 6
 _OVERDUE_FRACTION = 1 / 3
 """Of a window: polls that have been due for longer (20 s of 60) wait for the quota and not for jitter."""
 
+_MOSTLY = 1 / 2
+"""The fraction of polls that found their job finished above which most do."""
+
 _MEMORY = 0.1
 """The weight of the latest poll in the fraction of polls that found their job finished: about ten polls count."""
 
@@ -38,6 +41,7 @@ class TokenBucket:
 
     def __init__(self, window: float) -> None:
         self._window = window
+        self._overdue = window * _OVERDUE_FRACTION
         self._tokens = math.inf
         self._counted_at = self._busy_since = self._last_sent = -math.inf
         self._found = 0.0
@@ -48,17 +52,18 @@ class TokenBucket:
 
     def sends_at_once(self, waited: float) -> bool:
         """Return whether most polls find finished jobs while others are long overdue."""
-        return self._mostly_found and waited > self._window * _OVERDUE_FRACTION
+        return waited > self._overdue and self._found > _MOSTLY
 
     def on_sent(self, now: float, spacing: float, burst: int, *, slow_start: bool) -> None:
         """Take a token, or several during a slow start."""
         if now - self._last_sent > self._window:
             self._busy_since = now
         self._last_sent = now
+        cost = 1.0
         start = self._window * _SLOW_START_FRACTION
-        slow = slow_start and now - self._busy_since < start and not self._mostly_found
-        # Of a small quota, cost no more than the start has; or each request would be the first after idleness.
-        cost = max(1.0, min(_SLOW_START_COST, start / spacing)) if slow else 1.0
+        if slow_start and now - self._busy_since < start and self._found <= _MOSTLY:
+            # Of a small quota, cost no more than the start has; or each request would be the first after idleness.
+            cost = max(cost, min(_SLOW_START_COST, start / spacing))
         self._tokens = self._tokens_at(now, spacing, burst) - cost
         self._counted_at = now
 
@@ -72,10 +77,6 @@ class TokenBucket:
 
     def _tokens_at(self, now: float, spacing: float, burst: int) -> float:
         return min(burst, self._tokens + (now - self._counted_at) / spacing)
-
-    @property
-    def _mostly_found(self) -> bool:
-        return self._found > 1 / 2
 
 
 def burst_of(requests: float) -> int:

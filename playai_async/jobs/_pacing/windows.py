@@ -166,7 +166,8 @@ class SlidingWindow:
             expired = bisect.bisect_left(self._expiries, now + RESOLUTION)
             del self._expiries[:expired]
             self.expired += expired
-        return self.in_flight + len(self._expiries) - self._before(last_edge)
+        counted = self.in_flight + len(self._expiries)
+        return counted if last_edge == -math.inf else counted - self._before(last_edge)
 
     def ended_since(self, moment: float) -> int:
         """Count the requests that ended after a moment, and still count."""
@@ -195,8 +196,6 @@ class SlidingWindow:
             bisect.insort(self._expiries, now + self._window + margin)
 
     def _before(self, last_edge: float) -> int:
-        if last_edge == -math.inf:
-            return 0
         return bisect.bisect_left(self._expiries, last_edge + self._window + RESOLUTION)
 
 
