@@ -12,9 +12,7 @@ from hypothesis import strategies as st
 
 from playai_async import Pacing
 from playai_async.jobs._engine import build_pacer
-from playai_async.jobs._pacing.learned_quota import LearnedQuota
 from playai_async.jobs._pacing.pacer import Pacer
-from playai_async.jobs._pacing.windows import WindowClock
 from tests.support.dice import Dice
 from tests.support.simulation import FixedWindows, Session, run
 
@@ -138,14 +136,6 @@ def test_what_was_under_way_at_the_429_counts_as_it_ends() -> None:
     assert pacer.quota is None
     assert pacer.on_throttled(now, now, None) is False
     assert pacer.quota == math.floor(0.95 * 44)
-
-
-@pytest.mark.parametrize(("taken", "limit"), [(0, None), (12, 12)])
-def test_a_quota_starts_from_what_a_window_took_if_it_took_anything(taken: int, limit: int | None) -> None:
-    """An idle window says nothing."""
-    quota = LearnedQuota(60.0, WindowClock(60.0))
-    quota.start_from(taken)
-    assert quota.limit == limit
 
 
 def reopened(pacer: Pacer, now: float) -> float:

@@ -54,9 +54,9 @@ of the service's windows if that is known and tested, and otherwise the next pro
 Where the service does not count per window, the gate learns how soon a probe is accepted. The probe waits until the
 requests that were sent before the 429 have ended, but no longer than two seconds: one of them may hang.
 
-The result of a request that was sent before the probe can only delay `t`: the service counted that request before the
-quota was spent, so its success says nothing about now. An abandoned probe says nothing either, and the next one may go
-at once.
+The result of a request that was sent before the probe can only delay the next probe: the service judged that request
+earlier, so it says nothing about now. An accepted probe opens the gate all the same. An abandoned probe says nothing
+either, and the next one may go at once.
 
 Transient failures in a row close the gate in the same way, for growing pauses, and so does a `Retry-After` on a 503. So
 a hundred waits do not send a hundred requests to a service that is down.

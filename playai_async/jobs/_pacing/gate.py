@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import random
+from typing import Literal, TypeAlias
 
 import attrs
 
@@ -49,6 +50,12 @@ _TESTED_FRACTION = 1 / 4
 _MAX_GROWTH_STEPS = 100
 """By then a pause has reached its bound, and further steps would only overflow."""
 
+_ECHO = 1.0
+"""Seconds. The keeper of a shared quota returns our own pause to us, later by the time of an exchange."""
+
+_Until: TypeAlias = Literal["edge", "hint", "pause", "other"]
+"""What the gate is closed for: an edge between windows, a `Retry-After`, a learned pause, or something else."""
+
 
 @attrs.frozen
 class Reopening:
@@ -86,7 +93,8 @@ class Gate:
         self._untested = 0  # long pauses since the last test
         self._refused_probes = 0  # since `_throttled_at`
         self._probe_sent_at = -math.inf
-        self._awaits_edge = self._hinted = self._spent = False
+        self._spent = False
+        self._waits_for: _Until = "other"
         self.probing = False
         self.reason: PauseReason | None = None
 
@@ -139,16 +147,15 @@ class Gate:
         if self.probing and not probe:  # a straggler: the probe in flight shows more
             self._closed_until = max(self._closed_until, now + self._stretched(retry_after or 0.0))
             return False
-        if probe and self._awaits_edge:
+        if probe and self._waits_for == "edge":
             self._windows.forget()  # the edge should have passed by now
         self._refused_at = max(self._refused_at, sent)
         if closes:
             self._throttled_at, self._refused_probes, self._spent = now, 0, spent
         elif probe:
             self._refused_probes += 1
-        self._hinted = retry_after is not None
         if retry_after is not None:
-            self._close(now, "throttled", self._stretched(retry_after))
+            self._close(now, "throttled", self._stretched(retry_after), until="hint")
         elif closes or probe:
             self._close_without_hint(now)
         return closes
@@ -182,6 +189,11 @@ class Gate:
         if self.probing:
             return False  # our own probe will show
         closes = self.reason != "throttled"
+        if closes:  # when the refused request was sent is not known, so the answer to the probe shows no edge
+            self._throttled_at, self._refused_at, self._refused_probes = now, -math.inf, 0
+        elif now + pause <= self._closed_until + _ECHO:
+            self._closed_until = max(self._closed_until, now + pause)
+            return False
         self._close(now, "throttled", pause)
         return closes
 
@@ -194,9 +206,9 @@ class Gate:
         """Learn from an accepted probe where the service's windows begin, or that it has none."""
         refused = self._refused_probes > 0
         self._windows.on_reopened(
-            self._refused_at, now, refused=refused, predicted=self._awaits_edge or self._hinted, spent=self._spent
+            self._refused_at, now, refused=refused, predicted=self._waits_for in ("edge", "hint"), spent=self._spent
         )
-        if not refused:
+        if not refused and self._waits_for == "pause":
             self._pause = max(self._pause / _PAUSE_FACTOR, self._probe_interval * _SHORTEST_FRACTION)
         return Reopening(now - self._throttled_at, refused)
 
@@ -204,7 +216,7 @@ class Gate:
         windows = self._windows
         to_edge = windows.next_edge(now) - now
         if windows.known and not self._tests_edges(to_edge):
-            self._close(now, "throttled", to_edge, awaits_edge=True)
+            self._close(now, "throttled", to_edge, until="edge")
             return
         if self._refused_probes:
             window = self._windows.window
@@ -213,7 +225,7 @@ class Gate:
             self._pause = min(self._pause * (_LONG_PAUSE_FACTOR if long else _PAUSE_FACTOR), longest)
         elif not windows.refuted:
             self._pause = self._first_pause
-        self._close(now, "throttled", self._stretched(self._pause))
+        self._close(now, "throttled", self._stretched(self._pause), until="pause")
 
     def _tests_edges(self, to_edge: float) -> bool:
         """Return whether an early probe shall show whether the service has edges at all."""
@@ -222,9 +234,9 @@ class Gate:
         self._untested = self._untested % _RETEST_EVERY + 1
         return not self._windows.trusted or self._untested == _RETEST_EVERY
 
-    def _close(self, now: float, reason: PauseReason, pause: float, *, awaits_edge: bool = False) -> None:
+    def _close(self, now: float, reason: PauseReason, pause: float, *, until: _Until = "other") -> None:
         self._closed_until = max(self._closed_until, now + pause)
-        self.probing, self.reason, self._awaits_edge = False, reason, awaits_edge
+        self.probing, self.reason, self._waits_for = False, reason, until
 
     @staticmethod
     def _stretched(pause: float) -> float:

@@ -33,7 +33,6 @@ class KnownQuota:
     """
 
     def __init__(self, requests: int, window: float, windows: WindowClock, *, fixed: bool = False) -> None:
-        self.limit: int | None = requests
         self._requests = requests
         self._window = window
         self._windows = windows
@@ -46,10 +45,16 @@ class KnownQuota:
 
     def change(self, requests: int) -> None:
         """Keep to another number of requests from now on; what was sent counts, what was learned does not."""
-        self.limit = self._requests = requests
+        self._requests = requests
         self._even_spacing = self._window / requests
         self._burst = burst_of(requests)
         self._learned = None
+
+    @property
+    def limit(self) -> int:
+        """The requests per window that are kept to: the quota, or less if the service allows less."""
+        learned = None if self._learned is None else self._learned.limit
+        return self._requests if learned is None else min(self._requests, learned)
 
     @property
     def in_flight(self) -> int:
@@ -59,7 +64,7 @@ class KnownQuota:
     def delay(self, now: float, waited: float, *, hinted: bool = False) -> float:
         """Return the seconds until a request may go."""
         learned = self._learned
-        if self._counted(now) >= self._requests and (full_for := self._full_for(now)) > 0:
+        if (full_for := self._full_for(now)) > 0:
             if learned is not None:
                 learned.on_held()
             return full_for
@@ -142,10 +147,13 @@ class KnownQuota:
 
     def _full_for(self, now: float) -> float:
         """Return the seconds for which the quota is spent; 0 if some of it is left."""
-        if not self._fixed:
-            return self._sliding.next_expiry() - now if self._counted(now) >= self._requests else 0.0
-        if self._counted(now) < self._requests or not self._windows.known:
+        counted = self._counted(now)
+        if counted < self._requests:
             return 0.0
+        if not self._fixed:
+            return self._sliding.next_expiry() - now
+        if not self._windows.known:  # one request more than the quota may show where the windows begin
+            return 0.0 if counted == self._requests else self._sliding.next_expiry() - now
         expiry = self._sliding.next_expiry(self._windows.last_edge(now))
         return min(expiry, self._windows.next_edge(now)) - now
 

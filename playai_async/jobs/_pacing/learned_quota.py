@@ -98,11 +98,12 @@ class LearnedQuota:
         self._wary = False  # a 429 came, whatever the count
         self._refusals = 0  # windows that ended in a 429 after something was accepted
         self._counting = False  # a 429 came, and the requests sent before it have not all ended
+        self._counting_since = -math.inf  # the last edge before that 429
         self._exact = False  # whether the limit comes from a single window
         self._review_at = math.nan
         self._accepted = self._quiet_windows = 0
         if known is not None:
-            self.start_from(known)
+            self._limit, self._proven = float(known), known
 
     @property
     def limit(self) -> int | None:
@@ -149,6 +150,9 @@ class LearnedQuota:
 
     def on_probe_sent(self, now: float) -> None:
         """Record that a probe was sent."""
+        if self._counting:  # requests that hang count as if they had been accepted
+            self._counting = False
+            self._lower(self._sliding.count(now, self._counting_since))
         self._sliding.on_sent()  # without the counts: `on_reopened` needs them as they are
         if self._rate is not None:
             self._rate.on_sent(now)
@@ -195,6 +199,7 @@ class LearnedQuota:
         if first:
             self._log.on_throttled(now)
             self._taken = self._sliding.ended
+            self._counting_since = self._windows.last_edge(now)
             self._counting = self._lowers_limit(now, others) or self._counting
         elif self._crowded and self._concurrency.on_also_throttled(others):
             self._crowded = False
@@ -218,19 +223,13 @@ class LearnedQuota:
             elif reopening.refused and self._sliding.expired:  # else the last window is not whole
                 self._rate.on_reopened(self._taken)
         elif self._windows.doubtful and self._limit is not None and self._rate is None:
-            self._sprint = math.ceil(_SPRINT_FRACTION * self._limit)
+            self._sprint = max(2, math.ceil(_SPRINT_FRACTION * self._limit))  # the probe is the first of them
         else:
             self._count_in_windows(most, least)
 
     def on_polled(self, *, found: bool) -> None:
         """Record whether a poll found its job finished."""
         self._bucket.on_polled(found=found)
-
-    def start_from(self, requests: int) -> None:
-        """Start from what a window was seen to take, if it took anything."""
-        if requests:
-            self._limit, self._proven = float(requests), requests
-            self._quiet_windows, self._review_at = 0, math.nan
 
     def _delay_within(self, limit: int, now: float, waited: float, *, hinted: bool) -> float:
         counted = self._counted(now)

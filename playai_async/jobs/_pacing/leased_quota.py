@@ -93,7 +93,7 @@ class LeasedQuota:
     @property
     def limit(self) -> int | None:
         """The requests per window that all processes keep to; while the quota is away, those of this process."""
-        return self._alone.limit
+        return self._alone.limit if self.away else self._terms.requests
 
     @property
     def in_flight(self) -> int:
