@@ -12,6 +12,9 @@ It prepares the next example or checks the last one. `printed` is the output of 
 directory of this file.
 
 The examples of a page run in their order and in one process, also when the tests are shuffled or shared out.
+
+For the whole suite, this file also sets the number of pytest-xdist workers for `-n auto`, and makes each file of tests
+run in one worker.
 """
 
 import ast
@@ -119,19 +122,30 @@ def _close_page(namespace: dict[str, Any]) -> None:
     namespace["page"].close()
 
 
+EXTRA_WORKERS = 2
+"""Workers beyond the number of cores: some tests wait for processes and servers, and leave a core idle meanwhile."""
+
 MAX_WORKERS = 4
 """More would compete for cores, of which a container often has fewer than it shows."""
+
+CERTIFICATE = Path(__file__).parent / "tests/support/certificate.pem"
+"""A certificate that nothing is signed with. Nobody has its key."""
 
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers() -> int:
-    """Start one worker more than there are cores (`-n auto`): some tests wait for processes and servers."""
-    return min((os.cpu_count() or 1) + 1, MAX_WORKERS)
+    """Return the number of workers for `-n auto`."""
+    return min((os.cpu_count() or 1) + EXTRA_WORKERS, MAX_WORKERS)
 
 
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Give each file of tests, and so each page, to one worker of pytest-xdist (`-n`), in the order of collection."""
+    """Trust one certificate, and give each file of tests, and so each page, to one worker of pytest-xdist (`-n`).
+
+    The files run in the order of collection. aiohttp reads all trusted certificates when it is imported, which takes
+    0.1 s in each process that the tests start. No test connects to a server on the internet.
+    """
+    os.environ["SSL_CERT_FILE"] = str(CERTIFICATE)
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "loadfile"
         config.option.loadscopereorder = False  # the files with the fewest tests are not the quickest
