@@ -1,7 +1,7 @@
 """Run two web processes, two workers, PostgreSQL and Redis on 127.0.0.1. Without a key, it uses an emulator of PlayAI.
 
 By default, or with --demo, it creates speech for 40 texts and kills a worker meanwhile. The exit status is 0 if each
-result was stored exactly once. With --serve, everything runs until Ctrl-C.
+result was stored exactly once. With --serve, everything runs until Ctrl-C; with both, the demo comes first.
 """
 
 import argparse
@@ -40,9 +40,10 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog=f"python -m {PACKAGE}", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    mode = parser.add_mutually_exclusive_group()
-    mode.add_argument("--demo", action="store_true", help="post texts, kill a worker, and count the results (default)")
-    mode.add_argument("--serve", action="store_true", help="keep serving until Ctrl-C")
+    parser.add_argument(
+        "--demo", action="store_true", help="post texts, kill a worker, and count the results (default)"
+    )
+    parser.add_argument("--serve", action="store_true", help="keep serving until Ctrl-C")
     parser.add_argument("--jobs", type=int, default=40, metavar="N", help="number of texts (default: 40)")
     parser.add_argument(
         "--quota", type=int, default=60, metavar="N", help="requests per window for all processes (default: 60)"
@@ -92,7 +93,7 @@ async def until_signalled(options: argparse.Namespace) -> int:
 
 
 async def run(options: argparse.Namespace) -> int:
-    """Start everything, run the demo or serve, and stop everything."""
+    """Start everything, run the demo, serve, or both, and stop everything."""
     say = stopwatch()
     async with contextlib.AsyncExitStack() as stack:
         environment = os.environ | await stack.enter_async_context(databases())
@@ -112,15 +113,18 @@ async def run(options: argparse.Namespace) -> int:
         urls = [f"http://127.0.0.1:{port}" for port in ports]
         await wait_until_ready(urls)
         show(environment, emulator, dict(zip(webs, urls, strict=True)), workers)
+        if options.demo or not options.serve:
+            demo = Demo(options.jobs, urls, environment["DATABASE_URL"], say)
+            with contextlib.suppress(TimeoutError):  # the report shows what is missing
+                await demo.run(workers)
+            if not await demo.report(workers, emulator):
+                return 1
         if options.serve:
             print(
                 f'\nTry: curl -i {urls[0]}/speech --json \'{{"text": "Hello."}}\'    Press Ctrl-C to stop.', flush=True
             )
             await asyncio.Event().wait()
-        demo = Demo(options.jobs, urls, environment["DATABASE_URL"], say)
-        with contextlib.suppress(TimeoutError):  # the report shows what is missing
-            await demo.run(workers)
-        return 0 if await demo.report(workers, emulator) else 1
+        return 0
 
 
 def web(port: int) -> list[str]:

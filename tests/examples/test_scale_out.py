@@ -14,7 +14,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -22,6 +22,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from examples.scale_out import __main__ as script
+from examples.scale_out.demo import Demo
 from tests.contrib.servers import program
 from tests.examples.copies import ROOT, Site
 from tools.servers.machine import find_initdb, find_redis_server
@@ -48,6 +49,7 @@ class Running:
 
     Attributes:
         said: What it printed.
+        errors: The lines on standard error.
     """
 
     def __init__(self, *arguments: str, directory: Path, environment: dict[str, str]) -> None:
@@ -61,7 +63,7 @@ class Running:
         )
         self._giving_up = threading.Timer(PATIENCE, self._process.terminate)
         self._giving_up.start()
-        self._errors: list[str] = []
+        self.errors: list[str] = []
         self._reading = threading.Thread(target=self._read_errors)  # a pipe that nobody reads fills up
         self._reading.start()
         self._below: set[int] = set()
@@ -69,14 +71,14 @@ class Running:
 
     def _read_errors(self) -> None:
         assert self._process.stderr is not None
-        self._errors.extend(self._process.stderr)
+        self.errors.extend(self._process.stderr)
 
     def until(self, pattern: str) -> re.Match[str]:
         """Read what it prints up to a line."""
         for line in self._lines():
             if found := re.search(pattern, line):
                 return found
-        raise AssertionError(f"it never said {pattern!r}, but {self.said} and {self._errors}")
+        raise AssertionError(f"it never said {pattern!r}, but {self.said} and {self.errors}")
 
     def _lines(self) -> Iterator[str]:
         assert self._process.stdout is not None
@@ -96,7 +98,7 @@ class Running:
         self._reading.join()
         assert self._below
         assert [pid for pid in self._below if Path(f"/proc/{pid}").exists()] == []
-        return status, "".join(self._errors)
+        return status, "".join(self.errors)
 
     def close(self) -> None:
         """End it, whatever became of the test, in order if that is possible."""
@@ -120,14 +122,10 @@ def descendants(root: int) -> set[int]:
 
 
 @contextlib.contextmanager
-def running(*arguments: str, site: Site | None = None) -> Iterator[Running]:
-    """The script, for the length of the block: a copy of it on a site, or else that of the repository."""
-    if site is None:
-        environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")}
-        it = Running(f"examples.{COPIED}", *arguments, directory=ROOT, environment=environment)
-    else:
-        site.copy(COPIED)
-        it = Running(COPIED, *arguments, directory=site.directory, environment=site.environment)
+def running(*arguments: str, site: Site) -> Iterator[Running]:
+    """A copy of the script on a site, for the length of the block."""
+    site.copy(COPIED)
+    it = Running(COPIED, *arguments, directory=site.directory, environment=site.environment)
     try:
         yield it
     finally:
@@ -142,13 +140,27 @@ def ask(url: str, method: str, path: str, body: object = None) -> tuple[int, Any
         return answer.status, json.load(answer), answer.getheader("Location")
 
 
-def test_each_text_is_stored_once_though_a_worker_is_killed(programs: None) -> None:
-    """By both web processes, within one quota, and known to either."""
-    with running("--jobs", "18") as script:
+def test_a_copy_stores_each_text_once_though_a_worker_is_killed_and_ctrl_c_ends_it(programs: None, site: Site) -> None:
+    """A copy outside of the repository stores the texts of both web processes within one quota.
+
+    Then each web process reports the speech that the other one created. Ctrl-C ends all processes without a complaint.
+    """
+    with running("--demo", "--serve", "--jobs", "18", site=site) as script:
+        urls = [script.until(rf"^{name} +(http://\S+)")[1] for name in ("web 1", "web 2")]
         script.until(r"one third is stored; killing worker 1 \(process \d+\)")
         script.until("all results are stored")
-        status, errors = script.ended()
-    table = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in script.said[-7:])
+        script.until("Ctrl-C")
+        assert_each_text_was_stored_once(script.said[-9:-2])
+        assert_each_web_process_reports(*urls)
+        before = "".join(script.errors)
+        script.signal(signal.SIGINT)
+        assert script.ended() == (130, before)
+    assert "Traceback" not in before
+
+
+def assert_each_text_was_stored_once(report: list[str]) -> None:
+    """Check the table at the end of a demo with 18 texts."""
+    table = dict(re.split(r"\s{2,}", line, maxsplit=1) for line in report)
     requests = re.fullmatch(r"(\d+), 0 of them rate limited", table.pop("status requests"))
     assert requests is not None
     assert int(requests[1]) >= 18
@@ -160,28 +172,48 @@ def test_each_text_is_stored_once_though_a_worker_is_killed(programs: None) -> N
         "web 1": "9 posted; reports 9 of the other's 9 as completed",
         "web 2": "9 posted; reports 9 of the other's 9 as completed",
     }
-    assert "Traceback" not in errors
-    assert status == 0
 
 
-def test_a_copy_serves_until_ctrl_c(programs: None, site: Site) -> None:
-    """Each web process reports the speech that the other one created. All processes end, without any complaint."""
-    with running("--serve", site=site) as script:
-        first, second = (script.until(rf"^{name} +(http://\S+)")[1] for name in ("web 1", "web 2"))
-        script.until("Ctrl-C")
-        assert ask(first, "POST", "/speech", {"text": " "})[0] == 422
-        assert ask(first, "GET", "/speech/11111111-2222-4333-8444-555555555555")[0] == 404
-        status, speech, location = ask(first, "POST", "/speech", {"text": "Hello."})
-        assert (status, speech["state"], location) == (202, "IN_PROGRESS", f"/speech/{speech['id']}")
-        assert location is not None
-        ends = time.monotonic() + RECOVERY
-        while (answer := ask(second, "GET", location))[0] == 202:
-            assert time.monotonic() < ends
-            time.sleep(0.1)
-        assert (answer[0], answer[1]["state"], answer[1]["seconds"]) == (200, "COMPLETED", 0.4)
-        assert answer[1]["url"].startswith("http://127.0.0.1:")
-        script.signal(signal.SIGINT)
-        assert script.ended() == (130, "")
+def assert_each_web_process_reports(first: str, second: str) -> None:
+    """Check the responses of both web processes, also to wrong requests."""
+    assert ask(first, "POST", "/speech", {"text": " "})[0] == 422
+    assert ask(first, "GET", "/speech/11111111-2222-4333-8444-555555555555")[0] == 404
+    status, speech, location = ask(first, "POST", "/speech", {"text": "Hello."})
+    assert (status, speech["state"], location) == (202, "IN_PROGRESS", f"/speech/{speech['id']}")
+    assert location is not None
+    ends = time.monotonic() + RECOVERY
+    while (answer := ask(second, "GET", location))[0] == 202:
+        assert time.monotonic() < ends
+        time.sleep(0.1)
+    assert (answer[0], answer[1]["state"], answer[1]["seconds"]) == (200, "COMPLETED", 0.4)
+    assert answer[1]["url"].startswith("http://127.0.0.1:")
+
+
+@contextlib.asynccontextmanager
+async def nothing_started(_: object = None) -> AsyncIterator[dict[str, str]]:
+    """Stand in for the databases and the processes."""
+    yield {"DATABASE_URL": "", "REDIS_URL": ""}
+
+
+@pytest.mark.parametrize("stored", [True, False], ids=["all", "not all"])
+def test_without_serve_the_exit_status_is_that_of_the_demo(monkeypatch: pytest.MonkeyPatch, *, stored: bool) -> None:
+    """0 if each text was stored once, and 1 if not."""
+
+    async def done(*_: object) -> bool:
+        return stored
+
+    monkeypatch.setattr(script, "databases", nothing_started)
+    monkeypatch.setattr(script, "run_all", nothing_started)
+    monkeypatch.setattr(script, "wait_until_ready", done)
+    monkeypatch.setattr(Demo, "run", done)
+    monkeypatch.setattr(Demo, "report", done)
+    options = argparse.Namespace(emulated=True, jobs=1, quota=60, window=10.0, demo=False, serve=False)
+    assert asyncio.run(script.until_signalled(options)) == (0 if stored else 1)
+
+
+def test_the_script_runs_in_the_repository_as_well() -> None:
+    """`python -m examples.scale_out` starts its parts by their names there."""
+    assert (script.PACKAGE, script.ROOT) == ("examples.scale_out", ROOT)
 
 
 def test_sigterm_ends_it_as_ctrl_c_does(monkeypatch: pytest.MonkeyPatch) -> None:
