@@ -145,7 +145,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
     The files run in the order of collection. aiohttp reads all trusted certificates when it is imported, which takes
     0.1 s in each process that the tests start. No test connects to a server on the internet.
     """
-    os.environ["SSL_CERT_FILE"] = str(CERTIFICATE)
+    os.environ.setdefault("SSL_CERT_FILE", str(CERTIFICATE))
     if getattr(config.option, "numprocesses", None) and config.option.dist == "no":
         config.option.dist = "loadfile"
         config.option.loadscopereorder = False  # the files with the fewest tests are not the quickest

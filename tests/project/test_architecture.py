@@ -90,13 +90,19 @@ def parsed(path: Path) -> ast.Module:
 
 
 @functools.cache
+def nodes(path: Path) -> tuple[ast.AST, ...]:
+    """List the nodes of a file."""
+    return tuple(ast.walk(parsed(path)))
+
+
+@functools.cache
 def imports(path: Path) -> frozenset[str]:
     """List the modules that a file imports when it runs, by full name."""
     tree = parsed(path)
     guards = [node for node in tree.body if isinstance(node, ast.If) and ast.unparse(node.test) == "TYPE_CHECKING"]
     skipped = {inner for guard in guards for statement in guard.body for inner in ast.walk(statement)}
     found: set[str] = set()
-    for node in ast.walk(tree):
+    for node in nodes(path):
         if node in skipped:
             continue
         if isinstance(node, ast.Import):
@@ -108,6 +114,7 @@ def imports(path: Path) -> frozenset[str]:
     return frozenset(found)
 
 
+@functools.cache
 def is_module(name: str) -> bool:
     """Tell a module of the package from a name in one."""
     place = ROOT.parent.joinpath(*name.split("."))
@@ -149,9 +156,12 @@ def test_third_party_libraries_stay_at_home(path: Path) -> None:
 @each_file
 def test_imports_stand_at_the_top(path: Path) -> None:
     """An import inside a function hides a cycle."""
-    functions = [node for node in ast.walk(parsed(path)) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)]
     late = [
-        node for function in functions for node in ast.walk(function) if isinstance(node, ast.Import | ast.ImportFrom)
+        node
+        for function in nodes(path)
+        if isinstance(function, ast.FunctionDef | ast.AsyncFunctionDef)
+        for node in ast.walk(function)
+        if isinstance(node, ast.Import | ast.ImportFrom)
     ]
     named = {part for node in late for part in ast.unparse(node).replace(".", " ").split()}
     assert not late or named & LATE
@@ -161,7 +171,7 @@ def test_imports_stand_at_the_top(path: Path) -> None:
 def test_modules_and_functions_are_short(path: Path) -> None:
     """A module can be read in a sitting, and a function on a screen."""
     assert len(lines_of_code(path, parsed(path))) <= MAX_LINES
-    for node in ast.walk(parsed(path)):
+    for node in nodes(path):
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
             assert len(lines_of_code(path, node)) <= MAX_FUNCTION, node.name
 
@@ -177,7 +187,7 @@ def lines_that_count(path: Path) -> frozenset[int]:
     """Number the lines of a file that are neither blank nor part of a docstring."""
     strings = {
         line
-        for inner in ast.walk(parsed(path))
+        for inner in nodes(path)
         if isinstance(inner, ast.Expr) and isinstance(inner.value, ast.Constant) and isinstance(inner.value.value, str)
         for line in range(inner.lineno, (inner.end_lineno or 0) + 1)
     }

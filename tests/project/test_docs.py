@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import re
 from collections import Counter
 from pathlib import Path
@@ -16,11 +17,13 @@ FENCED = re.compile(r"^```.*?^```$", re.MULTILINE | re.DOTALL)
 CHECK = re.compile(r"^ *<!-- invisible-code-block: python\n.*?^ *-->$", re.MULTILINE | re.DOTALL)
 
 
+@functools.cache
 def prose(page: Path) -> str:
     """A page without its blocks of code."""
     return FENCED.sub("", CHECK.sub("", page.read_text(encoding="utf-8")))
 
 
+@functools.cache
 def anchors(page: Path) -> set[str]:
     """The anchors of a page's headings, as GitHub and MyST make them, and its labels."""
     found: Counter[str] = Counter()
