@@ -63,15 +63,20 @@ def ask(
 
 
 def test_without_a_key_a_copy_speaks_on_an_emulator_and_ctrl_c_ends_it(site: Site) -> None:
-    """With an open stream, too: the stream has a last event, and the program status 130 and no traceback."""
+    """With an open stream, too: the stream has a last event, and the program status 130 and no traceback.
+
+    The emulator calls the webhook, so the page shows that it works.
+    """
     site.copy(COPIED)
-    with running(COPIED, site.directory, site.environment) as (process, connection):
+    with running(COPIED, site.directory, site.environment, port=free_port()) as (process, connection):
         speech = json.load(ask(connection, "POST", "/speech", {"text": "Hello."}))
         ends = time.monotonic() + SECONDS
         while speech.get("status") != "COMPLETED":
             assert time.monotonic() < ends
             time.sleep(0.05)
             speech = json.load(ask(connection, "GET", f"/speech/{speech['id']}"))
+        job = json.load(ask(connection, "POST", "/speech", {"text": "Hello. " * 30}))
+        assert b'"noticed_by":"webhook"' in ask(connection, "GET", f"/speech/{job['id']}/events").read()
         job = json.load(ask(connection, "POST", "/speech", {"text": "Hello. " * 700}))  # it takes half a minute
         stream = ask(connection, "GET", f"/speech/{job['id']}/events")
         assert b"IN_PROGRESS" in stream.readline()
@@ -83,17 +88,6 @@ def test_without_a_key_a_copy_speaks_on_an_emulator_and_ctrl_c_ends_it(site: Sit
         assert time.monotonic() - began < 5  # less than it grants to what does not end
     assert "PLAYAI_API_KEY is not set" in out
     assert "Traceback" not in errors
-
-
-def test_the_emulator_calls_the_webhook() -> None:
-    """So the page shows that it works."""
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")}
-    with running("examples.fastapi_backend", ROOT, environment, port=free_port()) as (process, connection):
-        job = json.load(ask(connection, "POST", "/speech", {"text": "Hello. " * 30}))
-        events = ask(connection, "GET", f"/speech/{job['id']}/events").read()
-        assert b'"noticed_by":"webhook"' in events
-        process.send_signal(signal.SIGINT)
-        process.communicate(timeout=SECONDS)
 
 
 def test_with_a_key_it_asks_the_service() -> None:
