@@ -41,11 +41,13 @@ class Cluster:
     Args:
         programs: The directory of `initdb` and `postgres`.
         port: A free port of 127.0.0.1.
+        template: A directory that `save` wrote; None: an empty cluster.
     """
 
-    def __init__(self, programs: Path, port: int) -> None:
+    def __init__(self, programs: Path, port: int, template: Path | None = None) -> None:
         self._programs = programs
         self._port = port
+        self._template = template
         self._directory = Path(tempfile.mkdtemp(prefix="playai-postgres-"))
         self._owner = _owner()
         self._server: subprocess.Popen[bytes] | None = None
@@ -55,8 +57,7 @@ class Cluster:
         try:
             if self._owner:
                 shutil.chown(self._directory, self._owner["user"], self._owner["group"])
-            initdb = [self._programs / "initdb", "-D", self._data, "-U", "playai", "-A", "trust", "-E", "UTF8"]
-            self._run(*map(str, initdb), "--no-locale", "--no-sync")
+            self._create_data()
             self.start()
         except BaseException:
             self.__exit__(None, None, None)
@@ -103,6 +104,11 @@ class Cluster:
             self._server.wait(TIMEOUT)
             self._server = None
 
+    def save(self, template: Path) -> None:
+        """Write the data of a stopped server to a new directory. Starting from there takes a tenth of the time."""
+        assert self._server is None
+        _copy(self._data, template)
+
     @contextlib.contextmanager
     def frozen(self) -> Iterator[None]:
         """Stop all processes of the server for the block, so that it answers nothing and closes nothing. Linux only."""
@@ -122,12 +128,24 @@ class Cluster:
             cursor = connection.execute(statement.encode())  # bytes, because psycopg types a str as a literal
             return cursor.fetchall() if cursor.description else []
 
-    def _run(self, *command: str) -> None:
-        done = subprocess.run(  # noqa: S603 - a program of this machine
-            command, cwd=self._directory, check=False, capture_output=True, text=True, **self._owner
-        )
-        if done.returncode:
-            raise RuntimeError(f"{command[0]} failed: {done.stderr}")
+    def _create_data(self) -> None:
+        if self._template:
+            _copy(self._template, self._data)
+            if self._owner:
+                _run("chown", "-R", f"{self._owner['user']}:{self._owner['group']}", str(self._data))
+        else:
+            initdb = [self._programs / "initdb", "-D", self._data, "-U", "playai", "-A", "trust", "-E", "UTF8"]
+            _run(*map(str, initdb), "--no-locale", "--no-sync", cwd=self._directory, **self._owner)
+
+
+def _copy(source: Path, target: Path) -> None:
+    _run("cp", "-Rp", str(source), str(target))  # faster than shutil
+
+
+def _run(*command: str, **options: Any) -> None:
+    done = subprocess.run(command, check=False, capture_output=True, text=True, **options)  # noqa: S603 - of this machine
+    if done.returncode:
+        raise RuntimeError(f"{command[0]} failed: {done.stderr}")
 
 
 def _send(processes: list[int], number: int) -> None:
