@@ -65,7 +65,9 @@ def app_of(work: Work, playai: PlayAISession) -> tuple[procrastinate.App, Durabl
             )
             await connection.execute("INSERT INTO calls (key) VALUES (%s)", (outcome.key,))
 
-    app = procrastinate.App(connector=TimeoutConnector(conninfo=work.dsn, max_size=work.concurrency))
+    size = work.concurrency
+    connector = TimeoutConnector(conninfo=work.dsn, min_size=min(4, size), max_size=size)
+    app = procrastinate.App(connector=connector)
     app.add_tasks_from(waits.blueprint, namespace="playai")
     return app, waits
 

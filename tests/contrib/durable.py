@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -103,22 +103,28 @@ class Backend:
         self, condition: Callable[[list[procrastinate.jobs.Job]], bool]
     ) -> list[procrastinate.jobs.Job]:
         """Wait until a condition is true for all rows of waits."""
+        pause = 0.02
         while not condition(rows := await self.rows()):
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(pause)
+            pause = min(1.1 * pause, 0.1)
         return rows
 
-    @contextlib.asynccontextmanager
-    async def working(self, **options: Any) -> AsyncIterator[asyncio.Task[None]]:
+    def working(self, **options: Any) -> contextlib.AbstractAsyncContextManager[asyncio.Task[None]]:
         """Run a worker for the duration of the block."""
         options = {"concurrency": 8, "fetch_job_polling_interval": 0.05, **options}
-        run = self.app.run_worker_async(queues=["playai"], install_signal_handlers=False, **options)
-        worker = asyncio.create_task(run)
-        try:
-            yield worker
-        finally:
-            worker.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await worker
+        return running(self.app.run_worker_async(queues=["playai"], install_signal_handlers=False, **options))
+
+
+@contextlib.asynccontextmanager
+async def running(worker: Coroutine[None, None, None]) -> AsyncIterator[asyncio.Task[None]]:
+    """Run a worker for the duration of the block."""
+    task = asyncio.create_task(worker)
+    try:
+        yield task
+    finally:
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task
 
 
 @contextlib.asynccontextmanager

@@ -95,7 +95,7 @@ async def test_the_row_of_a_running_handler_is_not_touched(
     async with in_memory(session, None) as backend:
         event, calls = await slow_handler(backend)
         await backend.waits.defer(JOB_ID, on_done="slow")
-        async with backend.working(update_heartbeat_interval=10_000):
+        async with backend.working(update_heartbeat_interval=10_000, fetch_job_polling_interval=5.0):
             await asyncio.sleep(500)
             workers = memory_of(backend).workers
             for worker in list(workers):
@@ -135,7 +135,7 @@ async def test_a_held_row_that_is_fetched_is_put_back(session: PlayAISession, se
     async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note")
         memory_of(backend).jobs[1]["args"]["held_until"] = at().timestamp() + 40
-        async with backend.working():
+        async with backend.working(fetch_job_polling_interval=0.5):
             await recorder.called()
     assert 40 <= recorder.calls[0][0] < 41
 
@@ -194,7 +194,7 @@ async def test_a_handler_runs_on_while_its_hold_cannot_be_renewed(
     async with in_memory(session, None) as backend:
         event, calls = await slow_handler(backend)
         await backend.waits.defer(JOB_ID, on_done="slow")
-        async with backend.working():
+        async with backend.working(fetch_job_polling_interval=1.0):
             await asyncio.sleep(15)
             memory_of(backend).jobs[1]["attempts"] += 1  # another worker has it
             held_until = memory_of(backend).jobs[1]["args"]["held_until"]
@@ -310,7 +310,7 @@ async def test_an_outcome_that_was_not_written_may_be_followed_by_another(
     service.answers(job(COMPLETED), Answer(404))
     recorder = RecordingHandler()
     backend = Backend(session, Unended(), recorder)
-    async with backend.app.open_async(), backend.working():
+    async with backend.app.open_async(), backend.working(fetch_job_polling_interval=1.0):
         await backend.waits.defer(JOB_ID, on_done="note")
         await recorder.called(2)
         await backend.until(finished)

@@ -95,7 +95,7 @@ async def test_a_row_that_this_version_does_not_understand_is_left_alone(
     """A worker of the later version polls it. The log says so."""
     async with in_memory(session, RecordingHandler()) as backend:
         await backend.waits._wait_task.defer_async(**arguments)
-        async with backend.working():
+        async with backend.working(fetch_job_polling_interval=0.5):
             row = await backend.until(lambda row: row.attempts == 2)
             assert 30 <= asyncio.get_running_loop().time() < 31
     assert (row.status, row.task_kwargs) == ("todo", arguments)
@@ -149,7 +149,7 @@ async def test_a_timeout_of_none_has_no_deadline(session: PlayAISession, service
     """As for `wait_for_completion`."""
     service.answers(*[job()] * 100, job(COMPLETED))
     recorder = RecordingHandler()
-    async with in_memory(session, recorder) as backend, backend.working(fetch_job_polling_interval=1.0):
+    async with in_memory(session, recorder) as backend, backend.working(fetch_job_polling_interval=5.0):
         await backend.waits.defer(str(JOB_ID), on_done="note", timeout=None)
         outcome = await recorder.called()
     assert outcome.job is not None
@@ -309,7 +309,7 @@ async def test_a_late_row_waits_for_its_last_poll_during_429s(session: PlayAISes
     async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note", timeout=10)
         await asyncio.sleep(7_200)
-        async with backend.working(fetch_job_polling_interval=0.1):
+        async with backend.working(fetch_job_polling_interval=1.0):
             assert (await recorder.called()).job is not None
     assert len(service.arrivals) == 3
 
@@ -318,7 +318,7 @@ async def test_a_late_row_times_out_after_an_hour_of_429s(session: PlayAISession
     """So that every wait ends."""
     service.answers(throttled("30"))
     recorder = RecordingHandler()
-    async with in_memory(session, recorder) as backend, backend.working(fetch_job_polling_interval=1.0):
+    async with in_memory(session, recorder) as backend, backend.working(fetch_job_polling_interval=10.0):
         await backend.waits.defer(JOB_ID, on_done="note", timeout=10)
         outcome = await recorder.called()
     assert isinstance(outcome.error, WaitTimeoutError)
@@ -336,7 +336,7 @@ async def test_a_row_is_rescheduled_while_the_session_is_paused(
     service.answers(throttled("20"), job(COMPLETED))
     service.answers(job(COMPLETED, OTHER_ID), job_id=OTHER_ID)
     recorder = RecordingHandler()
-    async with in_memory(session, recorder) as backend, backend.working(concurrency=1, fetch_job_polling_interval=0.1):
+    async with in_memory(session, recorder) as backend, backend.working(concurrency=1, fetch_job_polling_interval=0.5):
         await backend.waits.defer(JOB_ID, on_done="note")
         await asyncio.sleep(5)
         await backend.waits.defer(OTHER_ID, on_done="note")
@@ -355,7 +355,7 @@ async def test_a_poll_that_is_rate_limited_for_30_s_is_rescheduled(service: Scri
     async with (
         PlayAISession(API_KEY, USER_ID, pacing=Pacing(requests_per_window=1, window=100.0)) as session,
         in_memory(session, recorder) as backend,
-        backend.working(fetch_job_polling_interval=0.1),
+        backend.working(fetch_job_polling_interval=0.5),
     ):
         await session.get_job(JOB_ID)
         await backend.waits.defer(OTHER_ID, on_done="note")
@@ -377,7 +377,7 @@ async def test_a_closed_session_does_not_end_waits(
     async with in_memory(session, recorder) as backend:
         await backend.waits.defer(JOB_ID, on_done="note", timeout=60)
         await session.aclose()
-        async with backend.working(fetch_job_polling_interval=5.0):
+        async with backend.working(fetch_job_polling_interval=30.0):
             row = await backend.until(lambda row: row.attempts == 2)
             assert row.task_kwargs["unasked"] == 2
             await asyncio.sleep(4_000)
@@ -486,7 +486,7 @@ async def test_a_handler_that_always_raises_is_called_20_times(
     """In about an hour. Then the row is left as failed."""
     service.answers(job(COMPLETED))
     recorder = RecordingHandler(*[OSError("the disk is full")] * 30)
-    async with in_memory(session, recorder) as backend, backend.working(fetch_job_polling_interval=1.0):
+    async with in_memory(session, recorder) as backend, backend.working(fetch_job_polling_interval=5.0):
         await backend.waits.defer(JOB_ID, on_done="note")
         await recorder.called(20)
         row = await backend.until(finished)
