@@ -96,7 +96,7 @@ class Process:
 
 
 @pytest.mark.parametrize(
-    ("jobs", "gap", "phase"), [(300, 0.0, 0.0), (150, 2.0, 17.0)], ids=["burst of 300", "stream of 150"]
+    ("jobs", "gap", "phase"), [(200, 0.0, 0.0), (150, 2.0, 17.0)], ids=["burst of 200", "stream of 150"]
 )
 async def test_processes_never_exceed_the_quota_together(
     virtual_quota: VirtualQuota, jobs: int, gap: float, phase: float
@@ -132,9 +132,9 @@ async def test_processes_take_turns(virtual_quota: VirtualQuota) -> None:
 async def test_a_process_in_a_hurry_takes_no_more_than_its_share(virtual_quota: VirtualQuota) -> None:
     """It may use the rest of the quota only if no other process has something to send."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota, 2) as (early, late):
-        crowd = [asyncio.create_task(early.wait_for_all([emulator.add_job(duration=0.0) for _ in range(150)]))]
+        crowd = [asyncio.create_task(early.wait_for_all([emulator.add_job(duration=0.0) for _ in range(100)]))]
         await asyncio.sleep(5)
-        crowd.append(asyncio.create_task(late.wait_for_all([emulator.add_job(duration=0.0) for _ in range(150)])))
+        crowd.append(asyncio.create_task(late.wait_for_all([emulator.add_job(duration=0.0) for _ in range(100)])))
         await asyncio.sleep(60)
         assert abs(early.stats.requests - late.stats.requests) <= 20
         before = [session.stats.requests for session in (early, late)]
@@ -145,12 +145,11 @@ async def test_a_process_in_a_hurry_takes_no_more_than_its_share(virtual_quota: 
         assert emulator.stats.throttled == 0
 
 
-@pytest.mark.parametrize("losses", [1, 5])
-async def test_requests_are_reported_again_after_redis_lost_its_data(virtual_quota: VirtualQuota, losses: int) -> None:
+async def test_requests_are_reported_again_after_redis_lost_its_data(virtual_quota: VirtualQuota) -> None:
     """Processes report them before anything is granted, so the quota holds."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota) as sessions:
-        waits = asyncio.create_task(makespan(emulator, sessions, 250))
-        for _ in range(losses):
+        waits = asyncio.create_task(makespan(emulator, sessions, 220))
+        for _ in range(5):
             await asyncio.sleep(37)
             virtual_quota.lose_all()
         await waits
@@ -162,7 +161,7 @@ async def test_requests_are_reported_again_after_redis_lost_its_data(virtual_quo
 async def test_no_wait_is_lost_while_redis_is_unreachable(virtual_quota: VirtualQuota, seconds: float) -> None:
     """Each process paces alone, with its share of the quota. This causes few 429s."""
     async with Emulator(QUOTA, WINDOW) as emulator, sessions_with(emulator, virtual_quota) as sessions:
-        waits = asyncio.create_task(makespan(emulator, sessions, 300))
+        waits = asyncio.create_task(makespan(emulator, sessions, 240))
         await asyncio.sleep(100)
         virtual_quota.down = True
         virtual_quota.lose_all()
@@ -350,7 +349,7 @@ async def test_redis_stores_no_key_and_no_job_id(virtual_quota: VirtualQuota) ->
         job_id = emulator.add_job(duration=1.0)
         await session.wait_for_completion(job_id)
     client = virtual_quota.client
-    kept = [key + client.dump(key) for key in client.scan_iter() if key != b"clock"]
+    kept = [key + client.dump(key) for key in client.scan_iter()]
     assert len(kept) >= 2
     for secret in (API_KEY, USER_ID, str(job_id), emulator.base_url):
         assert not any(secret.encode() in each for each in kept)

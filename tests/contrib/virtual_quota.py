@@ -12,8 +12,12 @@ from playai_async._shared_quota import Answer, Ask, QuotaLink, Terms
 from playai_async.contrib.redis import SCRIPT, ScriptLink
 from tests.support.clock import now
 
-_CLOCK = "clock"
 _EPOCH = 1_700_000_000
+
+# The time is an argument. Nothing expires, because that would use the clock of Redis.
+_SCRIPT = SCRIPT.replace("redis.call('TIME')", "{ARGV[2], ARGV[3]}").replace(
+    "redis.call('PEXPIRE', key, whole(lifetime))", ""
+)
 
 
 @attrs.define
@@ -41,6 +45,12 @@ class VirtualQuota:
     closed: int = 0
     _held_up: list[tuple[Sequence[str], str]] = attrs.field(factory=list[tuple[Sequence[str], str]])
     _time: float = 0.0
+    _script: str = attrs.field(init=False)
+
+    def __attrs_post_init__(self) -> None:
+        """Send the script once. Redis keeps it when its data is deleted."""
+        client: Any = self.client
+        self._script = client.script_load(_SCRIPT)
 
     def open(self, terms: Terms) -> QuotaLink:
         """Create a link."""
@@ -68,14 +78,8 @@ class VirtualQuota:
         if not self.frozen:
             self._time = now() + self.clock_step
         seconds, parts = divmod(self._time, 1.0)
-        pipeline = client.pipeline(transaction=False)
-        pipeline.delete(_CLOCK)
-        pipeline.rpush(_CLOCK, _EPOCH + int(seconds), int(parts * 1e6))
-        script = SCRIPT.replace("redis.call('TIME')", f"redis.call('LRANGE', '{_CLOCK}', 0, 1)")
-        # No expiry, which would use the clock of Redis.
-        script = script.replace("redis.call('PEXPIRE', key, whole(lifetime))", "")
-        pipeline.eval(script, len(keys), *keys, argument)
-        reply: bytes = pipeline.execute()[-1]
+        time = (_EPOCH + int(seconds), int(parts * 1e6))
+        reply: bytes = client.evalsha(self._script, len(keys), *keys, argument, *time)
         return reply
 
     async def _close(self) -> None:
