@@ -7,6 +7,7 @@ a process has only those that it needs.
 from __future__ import annotations
 
 import asyncio
+import functools
 import uuid
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any
@@ -143,13 +144,10 @@ def aws_config(config: Callable[..., Any]) -> Any:
 
 async def with_botocore(url: str) -> None:
     """botocore, in a thread: a job of AWS Batch."""
-    import botocore.session
     from botocore.config import Config
 
     def describe() -> None:
-        client: Any = botocore.session.Session().create_client(
-            "batch", endpoint_url=url, config=aws_config(Config), **AWS
-        )
+        client: Any = botocore_session().create_client("batch", endpoint_url=url, config=aws_config(Config), **AWS)
         try:
             client.describe_jobs(jobs=["a"])
         finally:
@@ -161,11 +159,26 @@ async def with_botocore(url: str) -> None:
 async def with_aiobotocore(url: str) -> None:
     """aiobotocore: a job of AWS Batch."""
     from aiobotocore.config import AioConfig
+
+    config = aws_config(AioConfig)
+    async with aiobotocore_session().create_client("batch", endpoint_url=url, config=config, **AWS) as client:
+        await client.describe_jobs(jobs=["a"])
+
+
+@functools.cache
+def botocore_session() -> Any:
+    """Return a session. It keeps the description of the service, which takes longer to read than a request."""
+    import botocore.session
+
+    return botocore.session.Session()
+
+
+@functools.cache
+def aiobotocore_session() -> Any:
+    """Return a session, as `botocore_session` does."""
     from aiobotocore.session import get_session
 
-    session = get_session()
-    async with session.create_client("batch", endpoint_url=url, config=aws_config(AioConfig), **AWS) as client:
-        await client.describe_jobs(jobs=["a"])
+    return get_session()
 
 
 async def with_google_api_core(url: str) -> None:
