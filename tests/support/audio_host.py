@@ -28,7 +28,7 @@ class Seen:
     headers: Mapping[str, str]
 
 
-@attrs.define
+@attrs.define(repr=False)  # asyncio shows the arguments of tasks, and the audio is long
 class AudioHost:
     """What it serves, what its next answers are, and what it was asked; it offers ranges as far as it is told to."""
 
