@@ -1,4 +1,4 @@
-"""Many waits on one quota: sessions and the emulator on real sockets, in virtual time.
+"""Many waits on one quota: sessions and the emulator in virtual time, on real sockets where they make a difference.
 
 Jitter and the lengths of jobs come from seeded dice, so that each run is the same.
 """
@@ -17,7 +17,15 @@ import pytest
 from playai_async import InProgress, Pacing, PlayAISession, Polling, TtsJob, WaitTimeoutError
 from playai_async.emulator import Emulator, Hang
 from tests.support.clock import now
-from tests.support.fleets import QUOTA, WINDOW, finished_late, most_in_a_window, share_of_429s, slow_network
+from tests.support.fleets import (
+    QUOTA,
+    WINDOW,
+    finished_late,
+    most_in_a_window,
+    share_of_429s,
+    slow_network,
+    without_sockets,
+)
 from tests.support.scripted import API_KEY, USER_ID
 
 
@@ -109,8 +117,8 @@ async def test_a_quota_is_learned_over_a_slow_network(phase: float) -> None:
     """Answers that come late, and in another order, tell as much: few 429s, no wait lost."""
     async with (
         Emulator(QUOTA, WINDOW, phase=phase) as emulator,
-        slow_network(1.0) as http_session,
-        session_with(emulator, http_session=http_session) as playai,
+        without_sockets(emulator, one_way=1.0),
+        session_with(emulator) as playai,
     ):
         late = await finished_late(emulator, [playai], 200, 1.0)
         assert len(late) == 200
@@ -123,7 +131,11 @@ async def test_a_quota_is_learned_over_a_slow_network(phase: float) -> None:
 @STREAM_AND_BURST
 async def test_a_learned_quota_costs_few_429s_and_no_wait(jobs: int, gap: float, phase: float) -> None:
     """After the first window at most three requests in a hundred are refused."""
-    async with Emulator(QUOTA, WINDOW, phase=phase) as emulator, session_with(emulator) as playai:
+    async with (
+        Emulator(QUOTA, WINDOW, phase=phase) as emulator,
+        without_sockets(emulator),
+        session_with(emulator) as playai,
+    ):
         begin = now()
         late = await finished_late(emulator, [playai], jobs, gap)
         assert len(late) == jobs
@@ -142,7 +154,11 @@ PROBES_OF_A_WINDOW = 13
 @pytest.mark.parametrize("phase", [0.0, 31.0])
 async def test_a_learned_quota_is_close_to_the_true_one_and_used(phase: float) -> None:
     """In each window under load: nearly all that may be sent is sent, and at most one request is refused."""
-    async with Emulator(QUOTA, WINDOW, phase=phase) as emulator, session_with(emulator) as playai:
+    async with (
+        Emulator(QUOTA, WINDOW, phase=phase) as emulator,
+        without_sockets(emulator),
+        session_with(emulator) as playai,
+    ):
         waits = [
             asyncio.create_task(playai.wait_for_completion(emulator.add_job(duration=math.inf), timeout=None))
             for _ in range(100)
@@ -167,7 +183,7 @@ async def test_a_learned_quota_is_close_to_the_true_one_and_used(phase: float) -
 
 async def test_a_service_without_a_quota_is_found_out_within_a_window() -> None:
     """Where nothing is refused the rate grows, until nothing is held back; and nothing is learned."""
-    async with Emulator() as emulator, session_with(emulator) as playai:
+    async with Emulator() as emulator, without_sockets(emulator), session_with(emulator) as playai:
         begin = now()
         await playai.wait_for_all([emulator.add_job() for _ in range(600)])
         assert now() - begin <= 0.8 * WINDOW
@@ -179,6 +195,7 @@ async def test_two_learning_sessions_share_one_key(phase: float) -> None:
     """Neither knows of the other; both finish, and each spends under a tenth of its requests on 429s."""
     async with (
         Emulator(QUOTA, WINDOW, phase=phase) as emulator,
+        without_sockets(emulator),
         session_with(emulator) as one,
         session_with(emulator) as other,
     ):
@@ -200,7 +217,7 @@ async def test_a_quota_of_five_a_minute_is_learned() -> None:
             limits.append(playai.stats.quota)
             await asyncio.sleep(WINDOW)
 
-    async with Emulator(5, WINDOW, phase=10) as emulator, session_with(emulator) as playai:
+    async with Emulator(5, WINDOW, phase=10) as emulator, without_sockets(emulator), session_with(emulator) as playai:
         watching = asyncio.create_task(watch(playai))
         late = await finished_late(emulator, [playai], 30, 10.0)
         watching.cancel()
@@ -216,7 +233,7 @@ async def test_a_quota_of_five_a_minute_is_learned() -> None:
 
 async def test_a_quota_that_is_halved_and_doubled_is_followed() -> None:
     """Down within a window or two and up within a few, and in each later window at most one request is refused."""
-    async with Emulator(QUOTA, WINDOW) as emulator, session_with(emulator) as playai:
+    async with Emulator(QUOTA, WINDOW) as emulator, without_sockets(emulator), session_with(emulator) as playai:
         waits = [
             asyncio.create_task(playai.wait_for_completion(emulator.add_job(duration=math.inf), timeout=None))
             for _ in range(100)
@@ -268,7 +285,11 @@ async def test_a_learning_session_makes_do_with_what_a_stranger_leaves(
     at_once: int, pause: float, phase: float
 ) -> None:
     """A part of the quota is used by somebody else: no wait is lost, and few requests are refused."""
-    async with Emulator(QUOTA, WINDOW, phase=phase) as emulator, session_with(emulator) as playai:
+    async with (
+        Emulator(QUOTA, WINDOW, phase=phase) as emulator,
+        without_sockets(emulator),
+        session_with(emulator) as playai,
+    ):
         async with stranger(emulator, at_once, pause):
             late = await finished_late(emulator, [playai], 100, 4.0)
         assert len(late) == 100
@@ -280,6 +301,7 @@ async def test_a_hint_opens_the_gate_without_probes() -> None:
     """A service that says when to come back is asked again then, and the edge is known from the first 429 on."""
     async with (
         Emulator(QUOTA, WINDOW, phase=10, retry_after=True) as emulator,
+        without_sockets(emulator),
         session_with(emulator) as playai,
     ):
         late = await finished_late(emulator, [playai], 150, 1.0)
@@ -298,7 +320,7 @@ async def test_a_hint_opens_the_gate_without_probes() -> None:
 @pytest.mark.parametrize("known", [QUOTA, None], ids=["known", "learned"])
 async def test_a_new_wait_among_a_hundred_old_ones_has_its_turn_in_time(known: int | None) -> None:
     """It waits for those that were due before it, and for none that become due later."""
-    async with Emulator(QUOTA, WINDOW) as emulator, session_with(emulator, known) as playai:
+    async with Emulator(QUOTA, WINDOW) as emulator, without_sockets(emulator), session_with(emulator, known) as playai:
         old = [
             asyncio.create_task(playai.wait_for_completion(emulator.add_job(duration=math.inf), timeout=None))
             for _ in range(100)
@@ -319,7 +341,7 @@ async def test_a_new_wait_among_a_hundred_old_ones_has_its_turn_in_time(known: i
 
 async def test_old_waits_are_not_starved_by_new_ones() -> None:
     """A stream of new jobs takes no more than its share: all that are due are polled in turn."""
-    async with Emulator(QUOTA, WINDOW) as emulator, session_with(emulator, QUOTA) as playai:
+    async with Emulator(QUOTA, WINDOW) as emulator, without_sockets(emulator), session_with(emulator, QUOTA) as playai:
         old = emulator.add_job(duration=100.0)
         wait = asyncio.create_task(playai.wait_for_completion(old, timeout=None))
         new: list[asyncio.Task[TtsJob]] = []
@@ -359,7 +381,7 @@ async def test_cancelled_waits_leave_no_hole() -> None:
 @pytest.mark.parametrize("known", [QUOTA, None], ids=["known", "learned"])
 async def test_a_call_goes_ahead_of_a_hundred_polls(known: int | None) -> None:
     """It takes the very next turn."""
-    async with Emulator(QUOTA, WINDOW) as emulator, session_with(emulator, known) as playai:
+    async with Emulator(QUOTA, WINDOW) as emulator, without_sockets(emulator), session_with(emulator, known) as playai:
         waits = [
             asyncio.create_task(playai.wait_for_completion(emulator.add_job(duration=math.inf), timeout=None))
             for _ in range(150)

@@ -1,4 +1,4 @@
-"""How much sooner forecasts let a session notice that jobs are finished: on the emulator, in virtual time.
+"""How much sooner forecasts let a session notice that jobs are finished: with the emulator's service, in virtual time.
 
 One seed for each load, with bounds that leave room for another seed. `bench.sooner` has the figures.
 """
@@ -11,6 +11,7 @@ import random
 import statistics
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from functools import partial
 
 import attrs
 import pytest
@@ -18,8 +19,9 @@ import pytest
 from playai_async import InProgress, Pacing, PlayAISession, Polling, TtsJob
 from playai_async.emulator import Emulator
 from tests.support.clock import now
-from tests.support.fleets import QUOTA, WINDOW, slow_network
+from tests.support.fleets import QUOTA, WINDOW, without_sockets
 from tests.support.scripted import API_KEY, USER_ID
+from tools.virtual_time import run
 
 SEEN_BEFORE = 30
 """Jobs that a warm session has seen."""
@@ -53,16 +55,18 @@ class Course:
         return statistics.fmean(self.lags)
 
 
-async def waited(load: Load, *, forecast: bool, warm: bool = False) -> Course:
+def waited(load: Load, *, forecast: bool, warm: bool = False) -> Course:
     """Wait for the jobs of a load, under a known quota."""
+    return run(partial(_waited, load, forecast=forecast, warm=warm))
+
+
+async def _waited(load: Load, *, forecast: bool, warm: bool) -> Course:
     random.seed(3)
     polling, pacing = Polling(forecast=forecast, timeout=None), Pacing(requests_per_window=QUOTA, window=WINDOW)
     async with (
         Emulator(QUOTA, WINDOW, phase=20.0) as emulator,
-        slow_network(0.1) as http,
-        PlayAISession(
-            API_KEY, USER_ID, base_url=emulator.base_url, http_session=http, polling=polling, pacing=pacing
-        ) as playai,
+        without_sockets(emulator, one_way=0.1),
+        PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, polling=polling, pacing=pacing) as playai,
     ):
         if warm:
             await lags(playai, emulator, attrs.evolve(load, jobs=SEEN_BEFORE, gap=6.0), seed=1)
@@ -93,25 +97,33 @@ async def lags(playai: PlayAISession, emulator: Emulator, load: Load, *, seed: i
     return await asyncio.gather(*(one(load.gap * number, *job()) for number in range(load.jobs)))
 
 
+@pytest.fixture(scope="module")
+def without_forecast() -> dict[Load, Course]:
+    """The courses of loads without a forecast, which two tests may share: the first one fills it in."""
+    return {}
+
+
 @pytest.mark.parametrize(
     ("load", "warm", "most"),
     [(STREAM, True, 0.65), (STREAM, False, 0.8), (TEN_A_MINUTE, True, 0.65), (AT_ONCE, True, 0.85)],
     ids=["stream, warm", "stream, cold", "10 a minute, warm", "200 at once, warm"],
 )
-async def test_where_lengths_follow_the_text_a_forecast_lets_jobs_be_noticed_sooner(
-    load: Load, warm: bool, most: float
+def test_where_lengths_follow_the_text_a_forecast_lets_jobs_be_noticed_sooner(
+    load: Load, warm: bool, most: float, without_forecast: dict[Load, Course]
 ) -> None:
     """With no more requests, and no wait that starves."""
-    usual, sooner = await waited(load, forecast=False), await waited(load, forecast=True, warm=warm)
+    if load not in without_forecast:
+        without_forecast[load] = waited(load, forecast=False)
+    usual, sooner = without_forecast[load], waited(load, forecast=True, warm=warm)
     assert sooner.lag < most * usual.lag
     assert sooner.requests < 1.1 * usual.requests
     assert max(sooner.lags) < 2 * WINDOW or load is AT_ONCE
 
 
-async def test_where_lengths_have_nothing_to_do_with_the_text_a_forecast_does_no_harm() -> None:
+def test_where_lengths_have_nothing_to_do_with_the_text_a_forecast_does_no_harm() -> None:
     """Apart from what chance does to one run."""
     load = attrs.evolve(STREAM, by_text=False)
-    usual, sooner = await waited(load, forecast=False), await waited(load, forecast=True, warm=True)
+    usual, sooner = waited(load, forecast=False), waited(load, forecast=True, warm=True)
     assert sooner.lag < 1.2 * usual.lag
     assert sooner.requests < 1.1 * usual.requests
     assert max(sooner.lags) < 2 * WINDOW

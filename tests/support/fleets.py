@@ -6,16 +6,49 @@ import asyncio
 import itertools
 import math
 import random
-from collections.abc import Sequence
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
 
 import aiohttp
+import pytest
+from yarl import URL
 
 from playai_async import PlayAISession
+from playai_async._api.contract import Reply
+from playai_async._api.transport import Transport
 from playai_async.emulator import Arrival, Emulator
+from playai_async.emulator._service.messages import Request
 from tests.support.clock import now
 
 WINDOW = 60.0
 QUOTA = 60
+
+
+@asynccontextmanager
+async def without_sockets(emulator: Emulator, *, one_way: float = 0.0) -> AsyncIterator[None]:
+    """Pass status requests to the emulator's service directly: HTTP would take most of the processor time of a test.
+
+    A request, and its response, each take up to `one_way` seconds on their way.
+    """
+    dice = random.Random(5)  # noqa: S311 - repeatable, not secret
+    service, log = emulator._jobs_api, emulator._log
+
+    async def get(transport: Transport, url: URL) -> Reply:
+        await asyncio.sleep(dice.uniform(0, one_way))
+        headers = transport._headers
+        request = Request("GET", url.path, {}, headers, b"")
+        _, job_id = service.identify("GET", url.path)
+        serial = log.on_arrival(Arrival(at=now(), method="GET", path=url.path, job_id=job_id, headers=headers))
+        response = service.respond(request, now())
+        log.on_end(serial, response.status)
+        if response.on_end is not None:
+            response.on_end(now())
+        await asyncio.sleep(dice.uniform(0, one_way))
+        return Reply(response.status, response.headers.get("Retry-After"), response.body[:])
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(Transport, "get", get)
+        yield
 
 
 def slow_network(seconds: float) -> aiohttp.ClientSession:
