@@ -46,7 +46,7 @@ PLENTY = Pacing(requests_per_window=10**9)
 
 A, B, C = (UUID(int=number) for number in (1, 2, 3))
 
-MANY = 3_000
+MANY = 2_000
 """Waits: several rounds of them."""
 
 SOME_HUNDREDS = 500

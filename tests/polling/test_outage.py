@@ -54,7 +54,6 @@ def _loaded_dice() -> None:
         pytest.param(Status(500), Pacing(), id="500, quota unknown"),
         pytest.param(Reset(), PLENTY, id="reset"),
         pytest.param(Malformed("html"), PLENTY, id="garbage"),
-        pytest.param(Reset(midway=True), PLENTY, id="cut short"),
     ],
 )
 async def test_a_hundred_waits_live_through_an_outage(pacing: Pacing, fault: Fault, emulator: Emulator) -> None:
