@@ -30,7 +30,7 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     for item in items:
         if isinstance(item, pytest.Function) and inspect.iscoroutinefunction(item.function):
             # Idle rounds of the loop before time goes on: where no socket is, there is nothing to wait for.
-            item.add_marker(pytest.mark.looptime(noop_cycles=3 if "service" in item.fixturenames else 10))
+            item.add_marker(pytest.mark.looptime(noop_cycles=0 if "service" in item.fixturenames else 3))
             item.fixturenames.insert(0, "nothing_left")
 
 
