@@ -317,7 +317,7 @@ def _emulate(
         )
     except ValueError as error:
         raise UsageError(str(error)) from error
-    return emulate(emulator, _standard_streams(verbose=verbose), jobs=jobs, speak=speak)
+    return emulate(emulator, _standard_streams(verbose=verbose), port=port, jobs=jobs, speak=speak)
 
 
 @app.command(name="demo")

@@ -1,6 +1,7 @@
 """`playai-async emulate`."""
 
 import asyncio
+import errno
 import re
 import shlex
 import shutil
@@ -11,6 +12,7 @@ from pathlib import Path
 import aiohttp
 import pytest
 
+from playai_async.emulator import Emulator
 from tests.cli.conftest import Shell, files_in
 
 pytestmark = pytest.mark.looptime
@@ -50,6 +52,15 @@ async def test_it_prints_settings_and_test_jobs(shell: Shell, no_settings: None)
         assert messages[2] == "The audio is a tune. To hear the text instead, add --speak."
         assert messages[-1] == "To wait for a test job: playai-async wait ID"
         assert max(map(len, messages)) <= 80
+
+
+def test_another_error_of_a_socket_keeps_its_words(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
+    async def start(_: Emulator) -> None:
+        raise OSError(errno.EACCES, "Permission denied")
+
+    monkeypatch.setattr(Emulator, "start", start)
+    result = shell.run_main("emulate")
+    assert (result.status, result.err) == (3, "playai-async: [Errno 13] Permission denied\n")
 
 
 async def test_its_settings_and_jobs_work(shell: Shell, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -176,7 +187,7 @@ async def test_it_runs_without_test_jobs(shell: Shell) -> None:
 
 
 def test_a_taken_port_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    """One line that names the port."""
+    """One line that names the port and what to do."""
 
     async def take_and_try() -> None:
         first = Shell(monkeypatch)
@@ -184,7 +195,6 @@ def test_a_taken_port_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
             port = lines[0].rpartition(":")[2]
             result = await asyncio.to_thread(Shell(monkeypatch).run_main, "emulate", "--port", port)
             assert result.status == 3
-            (line,) = result.err.splitlines()
-            assert port in line
+            assert result.err == f"playai-async: port {port} is in use: pass another --port, or none for a free port\n"
 
     asyncio.run(take_and_try())

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import math
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import AsyncGenerator, Sequence
 from functools import partial
 from typing import NoReturn
 from uuid import UUID
@@ -41,19 +42,20 @@ WINDOW = Pacing().window / SPEED
 POLLING = Polling(initial=Polling().initial / SPEED, maximum=Polling().maximum / SPEED, timeout=None)
 
 
-async def emulate(emulator: Emulator, output: Output, *, jobs: int, speak: bool) -> NoReturn:
+async def emulate(emulator: Emulator, output: Output, *, port: int, jobs: int, speak: bool) -> NoReturn:
     """Start the emulator and serve until cancelled.
 
     Args:
         emulator: The emulator, not started.
         output: Shows how to use the emulator, and logs each request if it is verbose.
+        port: The port of the emulator, for the message if it is in use.
         jobs: Number of test jobs. They finish one after another; if there are several, the last one fails.
         speak: Whether the user wants to hear speech.
     """
     if output.verbose:
         emulator._listen(partial(_log_request, output))  # noqa: SLF001 - same package # pyright: ignore[reportPrivateUsage]
     name = program_name()
-    async with emulator:
+    async with _started(emulator, port):
         output.message(f"The emulator (not the real service) listens on {emulator.base_url}")
         output.message("Press Ctrl-C to stop.")
         output.message(_describe_audio(emulator, speak=speak))
@@ -70,6 +72,20 @@ async def emulate(emulator: Emulator, output: Output, *, jobs: int, speak: bool)
             output.result(f"{job_id} {'fails' if fails else 'completes'} after {number * _SECONDS_BETWEEN_JOBS:.0f} s")
         while True:
             await asyncio.Event().wait()
+
+
+@contextlib.asynccontextmanager
+async def _started(emulator: Emulator, port: int) -> AsyncGenerator[None, None]:
+    try:
+        await emulator.start()
+    except OSError as error:
+        if error.errno != errno.EADDRINUSE:
+            raise
+        raise OSError(f"port {port} is in use: pass another --port, or none for a free port") from error
+    try:
+        yield
+    finally:
+        await emulator.stop()
 
 
 def _describe_audio(emulator: Emulator, *, speak: bool) -> str:
