@@ -32,11 +32,18 @@ def main() -> int:
                     os.environ["WEBHOOK_BASE_URL"] = f"http://127.0.0.1:{port}"
                 sound = "speech by espeak-ng" if emulator.speaks else "a tune; for speech, install espeak-ng"
                 print(f"PLAYAI_API_KEY is not set: using an emulator, which returns {sound}.", flush=True)
+            else:
+                url = os.environ.get("PLAYAI_BASE_URL") or "https://api.play.ai"
+                print(f"PLAYAI_API_KEY is set: using {url}. Unset it to use an emulator.", flush=True)
             # Without a timeout, a client that does not read would keep its connection open forever.
             config = uvicorn.Config(create_app(), port=port, timeout_graceful_shutdown=5)
             runner.run(Server(config).serve())
         except KeyboardInterrupt:
             return 130
+        except SystemExit:  # by uvicorn, which has logged the error
+            again = f"--port {port + 1}, or make example PORT={port + 1}"
+            print(f"The server cannot use port {port}. Choose another: {again}", file=sys.stderr)
+            raise
         finally:
             runner.run(emulator.stop())
     return 0

@@ -277,6 +277,8 @@ ERROR_RESPONSES: Mapping[type[Exception], tuple[int, str]] = {
 
 def problem(error: Exception) -> tuple[int, str]:
     """Return the status and the message for an error; the message is never the error's own text."""
+    if isinstance(error, WaitTimeoutError) and error.last_error is not None:
+        error = error.last_error  # what kept the session from an answer: a 429, or an outage
     status, detail = next(ERROR_RESPONSES[kind] for kind in type(error).__mro__ if kind in ERROR_RESPONSES)
     if status == 502:
         log.error("%s", error)  # contains neither the key nor the text

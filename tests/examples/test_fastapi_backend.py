@@ -419,6 +419,17 @@ async def test_an_error_of_a_creation_is_answered(
     assert not any(secret in seen for secret in (API_KEY, USER_ID, "Hello."))
 
 
+async def test_a_creation_without_a_connection_is_logged(
+    serve: Serve, emulator: Emulator, caplog: pytest.LogCaptureFixture
+) -> None:
+    backend = await serve()
+    await emulator.stop()
+    async with backend.client.post("/speech", json={"text": "Hello."}) as response:
+        assert (response.status, await response.json()) == (502, {"detail": words_for(502)})
+    (record,) = [record for record in caplog.records if record.name == example.log.name]
+    assert "no connection to 127.0.0.1" in record.getMessage()
+
+
 @pytest.mark.parametrize("wait", [0, 25])
 @pytest.mark.parametrize(
     ("fault", "status"),
@@ -554,4 +565,6 @@ def test_every_error_of_the_library_has_an_answer() -> None:
 
 def an_error(kind: type[PlayAIError]) -> PlayAIError:
     """An error of a kind, whatever its constructor asks for."""
-    return kind.__new__(kind, SECRET)
+    error = kind.__new__(kind, SECRET)
+    vars(error)["last_error"] = None
+    return error

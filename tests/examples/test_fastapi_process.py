@@ -8,6 +8,7 @@ import json
 import os
 import re
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -97,4 +98,17 @@ def test_with_a_key_it_asks_the_service() -> None:
         assert ask(connection, "GET", "/speech/00000000-1111-4222-8333-444444444444").status == 502
         process.send_signal(signal.SIGINT)
         out, _ = process.communicate(timeout=SECONDS)
-    assert "emulator" not in out
+    assert out.splitlines()[0] == "PLAYAI_API_KEY is set: using http://127.0.0.1:9. Unset it to use an emulator."
+
+
+def test_a_port_in_use_is_named_with_another_one(site: Site) -> None:
+    site.copy(COPIED)
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+        command = [*PROGRAM, COPIED, "--port", str(port)]
+        ended = subprocess.run(  # noqa: S603 - its arguments are ours
+            command, cwd=site.directory, env=site.environment, capture_output=True, text=True, check=False
+        )
+    assert ended.returncode != 0
+    last = f"The server cannot use port {port}. Choose another: --port {port + 1}, or make example PORT={port + 1}"
+    assert ended.stderr.splitlines()[-1] == last
