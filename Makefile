@@ -22,10 +22,14 @@ $(BIN)/python:
 	@$(PYTHON) -m venv $(VENV)
 
 # What a user needs, and what a developer needs, each installed once and again when pyproject.toml changes, or the
-# version, which what is installed says, too.
+# version, which what is installed says, too. Who has installed this clone by hand, as README.md says, has it already.
+INSTALLED := import pathlib, cyclopts, rich, playai_async; assert pathlib.Path("playai_async/_version.py").samefile(playai_async._version.__file__)
+
 $(VENV)/.user: pyproject.toml playai_async/_version.py | $(BIN)/python
-	@echo "Installing playai-async and its dependencies into $(VENV): about half a minute, once"
-	@$(PIP) install --editable '.[cli]'
+	@if test -e $@ || ! $(BIN)/python -P -c '$(INSTALLED)' 2>/dev/null; then \
+		echo "Installing playai-async and its dependencies into $(VENV): about half a minute, once"; \
+		$(PIP) install --editable '.[cli]'; \
+	fi
 	@touch $@
 
 $(VENV)/.developer: pyproject.toml $(VENV)/.user
