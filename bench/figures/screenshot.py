@@ -14,10 +14,11 @@ from pathlib import Path
 from playwright.sync_api import expect
 
 from tools.servers.browser import TIMEOUT_MS, find_chromium, run_chromium
+from tools.servers.machine import free_port
 
 ROOT = Path(__file__).parents[2]
 PICTURE = ROOT / "docs" / "example.png"
-PROGRAM = [sys.executable, "-m", "examples.fastapi_backend", "--port", "0"]
+PROGRAM = [sys.executable, "-m", "examples.fastapi_backend", "--port"]
 
 
 def main() -> None:
@@ -27,7 +28,12 @@ def main() -> None:
         raise SystemExit("No Chromium was found: install the package chromium.")
     environment = {name: value for name, value in os.environ.items() if not name.startswith("PLAYAI_")}
     with subprocess.Popen(  # noqa: S603 - our own command
-        PROGRAM, cwd=ROOT, env=environment, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True
+        [*PROGRAM, str(free_port())],
+        cwd=ROOT,
+        env=environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        text=True,
     ) as process:
         try:
             assert process.stderr
