@@ -33,7 +33,7 @@ copybutton_prompt_text = "$ "  # of a console, the commands are copied, without 
 # Diagrams stand in the pages as text; their pictures have no background and a grey that a dark page shows as well.
 graphviz_output_format = "svg"
 html_static_path = ["_static"]
-html_css_files = ["diagrams.css"]
+html_css_files = ["pages.css"]
 
 # Docstrings are read in an editor first: one backtick is enough for code.
 default_role = "code"
