@@ -22,7 +22,8 @@ Backend = TestClient[web.Request, web.Application]
 @pytest_asyncio.fixture
 async def backend(playai_emulator: Emulator) -> AsyncIterator[Backend]:
     """A client of the backend, on a real socket."""
-    async with TestClient(TestServer(make_app()), timeout=aiohttp.ClientTimeout()) as client:
+    server = TestServer(make_app())
+    async with TestClient(server, timeout=aiohttp.ClientTimeout()) as client:
         yield client
 
 
@@ -44,16 +45,17 @@ async def test_a_speech_is_made(playai_emulator: Emulator, backend: Backend) -> 
 @pytest.mark.asyncio
 @pytest.mark.looptime
 async def test_a_speech_takes_its_time(playai_emulator: Emulator, backend: Backend) -> None:
-    """A request ends after its wait, and the speech is asked for again."""
+    """A request ends after 20 s, and the client sends another."""
     job_id = playai_emulator.add_job(duration=45.0)
-    statuses = [(await (await backend.get(f"/speech/{job_id}?wait=20")).json())["status"] for _ in range(3)]
+    answers = [await backend.get(f"/speech/{job_id}?wait=20") for _ in range(3)]
+    statuses = [(await answer.json())["status"] for answer in answers]
     assert statuses == ["IN_PROGRESS", "IN_PROGRESS", "COMPLETED"]
 
 
 @pytest.mark.asyncio
 @pytest.mark.looptime
 async def test_a_speech_may_fail(playai_emulator: Emulator, backend: Backend) -> None:
-    """Which is a state, and not an error of the backend's."""
+    """A failed job is a state, not an error of the backend."""
     job_id = playai_emulator.add_job(duration=5.0, fails=True)
     answer = await backend.get(f"/speech/{job_id}")
     assert (answer.status, (await answer.json())["status"]) == (200, "FAILED")
@@ -62,7 +64,7 @@ async def test_a_speech_may_fail(playai_emulator: Emulator, backend: Backend) ->
 @pytest.mark.asyncio
 @pytest.mark.looptime
 async def test_a_storm_of_429s_is_waited_out(playai_emulator: Emulator, backend: Backend) -> None:
-    """All visitors are held together, and none of them is told of it."""
+    """All clients wait, and none of them sees a 429."""
     job_id = playai_emulator.add_job(duration=5.0)
     playai_emulator.inject(Status(429), times=3)
     answers = await asyncio.gather(*(backend.get(f"/speech/{job_id}?wait=25") for _ in range(20)))
@@ -73,7 +75,7 @@ async def test_a_storm_of_429s_is_waited_out(playai_emulator: Emulator, backend:
 @pytest.mark.asyncio
 @pytest.mark.looptime
 async def test_a_service_that_is_down_is_a_bad_gateway(playai_emulator: Emulator, backend: Backend) -> None:
-    """Once it was down for longer than the session bears with."""
+    """The session retries first. The eighth failure in a row is an error."""
     job_id = playai_emulator.add_job()
     playai_emulator.inject(Status(503), times=None)
     assert (await backend.get(f"/speech/{job_id}?wait=25")).status == 502

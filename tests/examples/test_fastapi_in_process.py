@@ -18,7 +18,7 @@ pytest_plugins = ["playai_async.testing"]
 
 @pytest_asyncio.fixture
 async def client(playai_emulator: Emulator) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the app, in its own process; httpx leaves the lifespan, and so the session, to the test."""
+    """A client of the app in this process. httpx does not run the lifespan, so the test does."""
     app = create_app()
     async with app.router.lifespan_context(app) as state:
 
@@ -33,7 +33,7 @@ async def client(playai_emulator: Emulator) -> AsyncIterator[httpx.AsyncClient]:
 @pytest.mark.asyncio
 @pytest.mark.looptime
 async def test_a_speech_takes_its_time(playai_emulator: Emulator, client: httpx.AsyncClient) -> None:
-    """A request ends after its wait, and the speech is asked for again."""
+    """A request ends after 25 s, and the client sends another."""
     playai_emulator.job_duration = 60.0
     created = await client.post("/speech", json={"text": "Hello."})
     answers = [await client.get(created.headers["Location"], params={"wait": 25}) for _ in range(3)]
