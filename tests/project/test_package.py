@@ -35,6 +35,12 @@ def test_the_version_is_said_once() -> None:
     assert importlib.metadata.version("playai-async") == playai_async.__version__
 
 
+def test_the_sdist_has_the_pages_of_the_root() -> None:
+    """README.md too: a readme that is put together at the build is not included by itself."""
+    included = project_file()["tool"]["hatch"]["build"]["targets"]["sdist"]["include"]
+    assert [page.name for page in ROOT.glob("*.md") if f"/{page.name}" not in included] == []
+
+
 def test_the_documentation_says_the_version_of_the_package() -> None:
     """Sphinx is told no other."""
     configuration = (ROOT / "docs" / "conf.py").read_text(encoding="utf-8")
