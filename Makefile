@@ -78,8 +78,9 @@ types: $(VENV)/.developer  ## Do mypy and pyright agree with the annotations?
 coverage: $(VENV)/.developer  ## Run the tests, and fail if a branch of the package is never taken
 	$(BIN)/pytest -n auto --cov
 
+# All pages are read anew (-E): Sphinx forgets what the search finds on those that it does not read again.
 docs: $(VENV)/.developer  ## Build the documentation, warnings as errors; needs Graphviz
-	$(BIN)/sphinx-build -b html -W -n -q docs docs/_build/html
+	$(BIN)/sphinx-build -b html -E -W -n -q docs docs/_build/html
 
 matrix:  ## Run the tests on every supported Python found here
 	scripts/matrix
