@@ -156,6 +156,13 @@ def test_what_is_read_first_stays_short(page: str, lines: int) -> None:
     assert len((ROOT / page).read_text(encoding="utf-8").splitlines()) <= lines
 
 
+def test_the_documentation_stays_short() -> None:
+    """Fifteen pages and the first one, 16,000 words without code."""
+    pages = sorted(ROOT.glob("docs/*.md"))
+    assert len(pages) <= 16
+    assert sum(len(prose(page).replace("|", " ").split()) for page in pages) <= 16_000
+
+
 @pytest.mark.parametrize(
     "example",
     [
