@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from pathlib import Path
@@ -9,6 +10,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+
+NO_MAKE = {name: value for name, value in os.environ.items() if not name.startswith("MAKE")}
+"""Else `make test` would be the parent of this `make`, which then says which directory it enters."""
 
 PYTHON = """#!/bin/sh
 case "$1" in
@@ -39,7 +43,7 @@ def demo(clone: Path, *, installed: bool) -> list[str]:
     """What `make demo` prints."""
     program(clone / ".venv/bin/python", PYTHON.format(status=0 if installed else 1))
     ended = subprocess.run(  # noqa: S603 - our own command
-        [str(shutil.which("make")), "demo"], cwd=clone, capture_output=True, text=True, check=True
+        [str(shutil.which("make")), "demo"], cwd=clone, env=NO_MAKE, capture_output=True, text=True, check=True
     )
     return ended.stdout.splitlines()
 
