@@ -70,7 +70,7 @@ LAST_POLL_LEAD = 1.0
 """Seconds. The last poll is sent this long before the deadline: the service answers well within a second."""
 
 LAST_POLL_FRACTION = 0.1
-"""Of a short timeout, the part that the lead takes at most."""
+"""Fraction of a short timeout: the most that the lead takes."""
 
 MIN_WINDOW = 0.001
 """Seconds: what an event loop can tell apart."""
@@ -82,10 +82,10 @@ A reset is noticed 2.5 s late on average, and no minute loses more than a dozen 
 """
 
 BURST_FRACTION = 1 / 12
-"""Of a quota, the requests that may go back to back (5 of 60), so that a few waits are not slowed."""
+"""Fraction of a quota: the requests that may go back to back (5 of 60), so that a few waits are not slowed."""
 
 LATE_FRACTION = 1 / 12
-"""Of a window, how much later than its end the service may count a request that was cut off (5 s of 60)."""
+"""Fraction of a window: how much later than its end the service may count a request that was cut off (5 s of 60)."""
 
 RAMP_START = 60
 """Requests per window with which a session starts if no quota is known: one per second.
@@ -103,7 +103,7 @@ So the session notices within a window that a service has no quota, whatever the
 """
 
 FIRST_POLL_FRACTION = 1 / 10
-"""Of a window, how much later than now a wait's first poll counts as due (6 s of 60).
+"""Fraction of a window: how much later than now a wait's first poll counts as due (6 s of 60).
 
 It is sent at once if nothing else is due. Otherwise a job that was just created is the least likely to be finished.
 """

@@ -1,4 +1,4 @@
-"""Wait for the jobs of any service: create, poll, 429.
+"""Wait for the jobs of any service: polls, 429s and deadlines.
 
     async with JobPoller(fetch, is_done=is_done) as jobs:
         job = await jobs.wait_for_completion(job_id)

@@ -8,8 +8,8 @@ request then ends exactly once, with one of four calls:
 
 - `on_accepted`: an answer that is not a 429.
 - `on_throttled`: a 429.
-- `on_failed`: a 5xx, or no answer.
-- `on_abandoned`: the request was cancelled.
+- `on_failed`: a transient failure, such as a 5xx or no answer.
+- `on_abandoned`: the request was cancelled, or may never have been sent.
 
 Two parts can hold a request back: the quota and the gate.
 
@@ -17,13 +17,15 @@ The quota
 ---------
 A `Quota` says how many requests may go, and how fast. There are three of them:
 
-- `KnownQuota`: the caller passed `requests_per_window`. It is never exceeded over any span of one window.
+- `KnownQuota`: the caller passed `requests_per_window`. It is never exceeded over any span of one window, or
+  with `counting="fixed"` in no window of the service.
 - `LearnedQuota`: nothing is known. The rate starts low, grows while no 429 comes, and follows 429s down. A known
   quota that meets 429s learns in the same way what the service really allows.
 - `LeasedQuota`: processes share the quota. Each request needs a permit that was granted first.
 
 Within a quota, a `TokenBucket` spaces requests evenly, apart from a small burst. A `hinted` request does not
-wait for this spacing, only for the quota. It takes its token all the same, so the requests after it make up for it.
+wait for this spacing, only for the quota, once a quota is known or learned. It takes its token all the same, so the
+requests after it make up for it.
 
 How the service counts
 ----------------------
@@ -37,7 +39,7 @@ and every accepted probe is evidence:
 - *A sliding log*: the service refuses a request while the last window has taken the quota, and accepts one as soon as
   an older request is a window ago. `SlidingLog` weighs the evidence.
 - *Neither*, as with a leaky bucket, a token bucket or several limits at once: `RateControl` looks for the rate.
-- *A limit on concurrency*: a request is refused while more are in flight than beside any that was accepted.
+- *A limit on concurrency*: a request is refused while at least as many are in flight as beside any that was accepted.
   `ConcurrencyLimit` lowers the number in flight.
 
 The gate

@@ -23,16 +23,16 @@ _FURTHER_DECREASE = 0.7
 """The further factor if the 429 before came just now, since the service allows much less."""
 
 _RECOVERY_REQUESTS = 30
-"""Requests, each held back by the rate, after which the rate is back at what was refused."""
+"""After this many requests that waited for the rate, the rate is back at the rate that was refused."""
 
 _SOON_FRACTION = 1 / 3
-"""Of the recovery: a 429 before that came soon after the one before."""
+"""Fraction of the recovery: a 429 before this much of it is done came soon after the last one."""
 
 _START_GROWTH = 1.5
-"""The factor for the rate after each such request, until the first 429."""
+"""The factor for the rate after each accepted request that waited for the rate, until the first 429."""
 
 _HEADROOM = 2.0
-"""Times the rate that was measured: the rate grows no further, since nothing shows that it would be accepted."""
+"""The rate grows to at most this many times the measured rate: nothing shows that more would be accepted."""
 
 _MEASURED = 30
 """The latest accepted requests, over which the actual rate is measured."""
@@ -50,7 +50,7 @@ _BURST_PATIENCE = 60
 """Accepted requests after which one more may go back to back; doubled each time that a burst is refused."""
 
 _AT_LIMIT_PATIENCE = 20
-"""Times the limit: requests that filled the limit and were accepted, after which it grows by one."""
+"""The limit grows by one after this many times the limit of accepted requests that filled it."""
 
 
 class RateControl:
@@ -112,7 +112,7 @@ class RateControl:
         self.rate = min(self._ceiling * (1 + (1 - _DECREASE) * progress**3), self._most)
 
     def on_throttled(self, now: float) -> None:
-        """Lower the burst if the 429 came after one, and else the rate."""
+        """If the 429 came after a burst, lower the burst; otherwise lower the rate."""
         self._quiet = 0
         if self._burst > 1 and self._peak_rate(now) > _BURST_RATIO * self.rate:
             self._patience *= 2
@@ -146,8 +146,8 @@ class RateControl:
 class ConcurrencyLimit:
     """How many requests may be in flight, if the service refuses a request because of the others.
 
-    Such a request was sent while at least as many were in flight as beside any request that was accepted. It need not
-    be more: the client sees a request in flight a little longer than the service does.
+    Such a request was sent beside a number of others, and no accepted request was sent beside more. The number may be
+    equal: the client sees a request in flight a little longer than the service does.
     """
 
     def __init__(self) -> None:

@@ -31,21 +31,21 @@ _LONGEST_PAUSE = 1.25
 """Probe intervals: the longest pause between probes during the first window after a 429."""
 
 _LONG_PAUSE_FACTOR = 1.25
-"""The same after that, where others may keep the service busy."""
+"""The factor after the first window, where others may keep the service busy."""
 
 _LONGEST_FRACTION = 0.205
-"""Of a window: the longest pause then (12.3 s of 60). The service may count what it refuses: so seldom, probes do not
-use up a quota of five requests per window."""
+"""Fraction of a window: the longest pause between probes after the first window (12.3 s of 60). The service may count
+what it refuses; at this pause, probes do not use up a quota of five requests per window."""
 
 _SHORTEST_FRACTION = 1 / 16
-"""Of the probe interval: the shortest pause that is learned (0.3 s of 5 s)."""
+"""Fraction of the probe interval: the shortest pause that is learned (0.3 s of 5 s)."""
 
 _RETEST_EVERY = 4
-"""After this many 429s that a known edge would answer with a long pause, an early probe tests the edges again: a
-session that spends all at each edge, and then waits for the next, would never see that the service has no edges."""
+"""At every fourth 429 where the gate would wait long for a known edge, a probe goes early. Otherwise a session that
+spends its quota at each edge, and then waits for the next, would never see that the service has no edges."""
 
 _TESTED_FRACTION = 1 / 4
-"""Of a window: a pause that is long enough for such a test."""
+"""Fraction of a window: a pause that is long enough for such a test."""
 
 _MAX_GROWTH_STEPS = 100
 """By then a pause has reached its bound, and further steps would only overflow."""
@@ -90,7 +90,7 @@ class Gate:
         self._closed_until = -math.inf
         self._throttled_at = -math.inf
         self._refused_at = -math.inf  # send time of the latest request that got a 429
-        self._untested = 0  # long pauses since the last test
+        self._untested = 0  # long pauses since the last regular test
         self._refused_probes = 0  # since `_throttled_at`
         self._probe_sent_at = -math.inf
         self._spent = False

@@ -10,7 +10,7 @@ from playai_async.jobs._pacing.windows import SlidingWindow, WindowClock
 __all__ = ["KnownQuota"]
 
 _SPENT_FRACTION = 0.8
-"""Of the quota, the requests in the last window from which a 429 needs no other cause."""
+"""Fraction of the quota: after this many requests in the last window, a 429 needs no other cause."""
 
 _MIN_AT_ONCE = 4
 """Requests that may be in flight where the rest of a quota goes at once, also if its burst is smaller."""
@@ -20,7 +20,8 @@ class KnownQuota:
     """A quota that the caller knows. It is never exceeded over any span of one window.
 
     If the caller knows that the service counts in fixed windows, the quota is spent once per window instead. The first
-    429 shows where the windows begin; until then, requests are spaced as if the quota were counted over any span.
+    429 shows where the windows begin. Until then, requests are spaced evenly, and a span of one window has at most one
+    request more than the quota.
 
     If the service refuses requests although the quota has some left, it allows less, or counts in another way. From
     then on, what it allows is learned as well.

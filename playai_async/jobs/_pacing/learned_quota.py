@@ -34,7 +34,7 @@ from playai_async.jobs._pacing.windows import SlidingLog, SlidingWindow, WindowC
 __all__ = ["LearnedQuota"]
 
 _SAFETY_FRACTION = 0.95
-"""Of what a window took before its 429, what the session keeps to: others may use the key as well."""
+"""The limit is this fraction of what a window took before its 429: others may use the key as well."""
 
 _FEW_REQUESTS = 16
 """A 429 after fewer requests in a window may have many causes; others who use the key are the most likely one."""
@@ -49,14 +49,14 @@ _WARY_IN_FLIGHT = 4
 """Requests in flight up to which the rest of a quota goes at once, while the windows were not tested."""
 
 _USED_FRACTION = 0.8
-"""Of the limit, what a window must have used before the limit may rise, or before a 429 needs no other cause."""
+"""Fraction of the limit: after a window used this much, the limit may rise, and a 429 needs no other cause."""
 
 _SPRINT_FRACTION = 0.3
-"""Of the limit, the requests that go at once where the first probe after a 429 was accepted. If a new window has begun,
-they are accepted, and else hardly any of them."""
+"""Fraction of the limit: the requests that go at once where the first probe after a 429 was accepted, and the probe is
+the first of them. A new window accepts all of them, and any other limiter few."""
 
 _UNPROVEN_FRACTION = 1 / 32
-"""Of what the limit allows above the most that a window has ever taken, the requests that may be in flight there."""
+"""Above the most that a window has ever taken, this fraction of what is left of the limit may be in flight."""
 
 _FIRST_RISE = 0.05
 """The fraction by which the limit rises after one window without a 429; each further window doubles the rise."""
@@ -195,17 +195,17 @@ class LearnedQuota:
             self._proven = max(self._proven, self._counted(now))
 
     def on_throttled(self, now: float, others: int = 0, *, first: bool) -> None:
-        """Record a 429; if the gate was closed before, it adds nothing."""
+        """Record a 429, which teaches little if the gate was closed before it."""
         if first:
             self._log.on_throttled(now)
             self._taken = self._sliding.ended
             self._counting_since = self._windows.last_edge(now)
-            self._counting = self._lowers_limit(now, others) or self._counting
+            self._counting = self._judge_refusal(now, others) or self._counting
         elif self._crowded and self._concurrency.on_also_throttled(others):
             self._crowded = False
             self._concurrency.forget()
             self._counting = self._rate is None
-        # The service may count what it refuses. Only windows surely do not, and then the count is what they took.
+        # A service that counts in windows does not count what it refuses; another may.
         self.on_ended(now, counted=self._known is not None or (self._windows.refuted and self._log.believed))
 
     def on_reopened(self, now: float, reopening: Reopening) -> None:
@@ -241,7 +241,7 @@ class LearnedQuota:
             return 0.0
         return self._bucket.delay(now, self._spacing(now, counted), self._burst)
 
-    def _lowers_limit(self, now: float, others: int) -> bool:
+    def _judge_refusal(self, now: float, others: int) -> bool:
         """Judge why a request was refused; return whether the limit must follow what the window took."""
         self._crowded = self._concurrency.explains(others)
         if self._crowded:
@@ -270,7 +270,7 @@ class LearnedQuota:
         return RateControl(now, self._window, rate, refused=self._known is not None)
 
     def _count_in_windows(self, most: int, least: int) -> None:
-        """Take the limit from the window before, if its edges have become known only now.
+        """Lower the limit to what the last window took, if its 429 came before its edges were known.
 
         Args:
             most: The most requests that this window can have taken.

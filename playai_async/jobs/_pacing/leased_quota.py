@@ -35,7 +35,7 @@ _MAX_ASK_INTERVAL = 1.0
 """Seconds between two asks at most, however long the window."""
 
 _DRIFT_FRACTION = 0.0005
-"""Of a window, for how much longer a permit counts: the clocks of two hosts run apart by far less."""
+"""Fraction of a window: a permit counts for this much longer, since the clocks of two hosts may differ a little."""
 
 _MAX_UNUSED = 5.0
 """Seconds from asking for a permit to sending with it, at most; later permits go back, since their lease runs out. The
@@ -166,7 +166,7 @@ class LeasedQuota:
         """
         self._forget_expired(now)
         if self.away:
-            wanted = min(wanted, 1)  # it may be granted without an answer, and has to be given back then
+            wanted = min(wanted, 1)  # permits that are granted without an answer reaching us have to be given back
         while self._granted:
             number = self._granted.popleft()
             self._give_back(now, number)

@@ -157,7 +157,7 @@ class Pacer:
         Args:
             now: The time.
             sent: When the request was sent; left out, it is the latest one.
-            found: Whether the poll found its job finished; None for a direct call.
+            found: Whether the poll was the last of its job; None for a direct call.
         """
         self._failures = 0
         others: int | None = self._others_of(sent)

@@ -17,13 +17,13 @@ from playai_async._settings import BURST_FRACTION
 __all__ = ["TokenBucket", "burst_of"]
 
 _SLOW_START_FRACTION = 1 / 6
-"""Of a window, the slow start after idleness: 10 s of 60."""
+"""Fraction of a window: the length of the slow start after idleness (10 s of 60)."""
 
 _SLOW_START_COST = 6
 """Tokens that a request costs during the slow start. So early, a poll finds its job unfinished."""
 
 _OVERDUE_FRACTION = 1 / 3
-"""Of a window: polls that have been due for longer (20 s of 60) wait for the quota and not for jitter."""
+"""Fraction of a window: a poll that has been due for longer (20 s of 60) waits because of the quota, not of jitter."""
 
 _MOSTLY = 1 / 2
 """The fraction of polls that found their job finished above which most do."""
@@ -62,7 +62,7 @@ class TokenBucket:
         cost = 1.0
         start = self._window * _SLOW_START_FRACTION
         if slow_start and now - self._busy_since < start and self._found <= _MOSTLY:
-            # Of a small quota, cost no more than the start has; or each request would be the first after idleness.
+            # At most what comes back in one slow start: else each request of a small quota would start slowly.
             cost = max(cost, min(_SLOW_START_COST, start / spacing))
         self._tokens = self._tokens_at(now, spacing, burst) - cost
         self._counted_at = now

@@ -25,7 +25,7 @@ _CONTRADICTION = 2
 """How much an observation counts that the hypothesis excludes; one that supports it counts 1."""
 
 _FULL_FRACTION = 0.9
-"""Of the most that the last window took, what is about as much."""
+"""A window that took at least this fraction of the most that any window took counts as equally full."""
 
 
 class WindowClock:
@@ -81,7 +81,7 @@ class WindowClock:
             self._weigh(1 if self.known and refused and predicted else 0)
             return
         if math.isnan(self._late):
-            # Hardly ever does a window end between a 429 and the first probe.
+            # A window rarely ends between a 429 and the first probe: an accepted first probe speaks against windows.
             self._weigh(0 if refused or predicted else -1 if spent else -_CONTRADICTION)
         else:
             whole = round((before - self._late) / self.window) * self.window
@@ -223,7 +223,7 @@ class SlidingLog:
         return self._evidence > 0
 
     def fits(self) -> bool:
-        """Return whether a request that is refused now meets about as many as one that was refused before."""
+        """Return whether about as many requests count now as when one was refused before."""
         return self._sliding.ended >= _FULL_FRACTION * self.requests > 0
 
     def support(self) -> None:

@@ -23,9 +23,11 @@ callers that wait for one job send the requests of one. The dispatcher sends the
   or a copy of the error that names the job.
 - `Throttled` changes nothing: the poll stays due, and goes when the gate opens. A 429 neither ends a wait nor counts
   as a failure.
-- Anything else schedules the next poll after tenacity's pause, or earlier: the last poll goes just before a deadline.
+- Anything else schedules the next poll after tenacity's pause, or when a forecast says. The last poll goes just before
+  a deadline.
 
-A hint that a job may have finished (`Poller.hint`) puts its queued poll first; a poll in flight gets one more after it.
+A hint that a job may have finished (`Poller.hint`) puts its queued poll first, after a failure once its pause is over.
+A poll in flight gets one more after it.
 `HintGuard` decides whether to follow the hint, by what the last hinted polls found. When it stops trusting hints, the
 polls that were put first lose their place. A hint is no evidence of anything: the poll's answer is.
 

@@ -1,6 +1,7 @@
 """When a job is likely to be finished, judged by the jobs that finished before. Pure: no clock, no I/O, no event loop.
 
-*A poll is worth the lag that it is expected to end.* A `Forecast` keeps two things of the jobs of one group:
+*A poll should go once the job is expected to have been finished for long enough.* A `Forecast` keeps two things of the
+jobs of one group:
 
 - a line through the logarithms of their sizes and of their lengths, in which older jobs count less and less;
 - the last 100 residuals of that line: how much longer each job took than the line said before it was known.
@@ -46,7 +47,7 @@ _DUE = 2.0
 """Seconds of expected lag at which a poll is due, which is its place in the queue; 1 to 4 s make no difference."""
 
 _OUTER_FRACTION = 1 / 8
-"""Of the residuals, those on either side of the inner 75 %."""
+"""Fraction of the residuals on either side of the inner 75 %."""
 
 _WIDEST_SPREADS = 2.0
 """Residuals beyond this many times the spread of the inner 75 % are clipped in the line."""
@@ -62,7 +63,7 @@ class Plan:
 
     Attributes:
         earliest: The age from which the poll may go.
-        due: The age at which the poll is due; no less.
+        due: The age at which the poll is due; never before `earliest`.
         expected: The age at which the job is expected to finish: half of the survivors took less.
     """
 
@@ -119,13 +120,13 @@ class Forecast:
             log_size: The logarithm of its size; 0 if it has none.
             age: The last age at which it was not finished.
             least: The age before which no poll goes.
-            most: The age after which no poll is planned, unless it is less than `least`.
+            most: The latest age to plan for; `least` wins if it is larger.
 
         Returns:
             The plan, or None if there is no forecast.
         """
         ratios = self._ratios
-        if len(ratios) < _READY:
+        if not self.ready:
             return None
         scale = math.exp(self._predict(log_size))
         first = bisect_right(ratios, age / scale)
@@ -159,7 +160,7 @@ class Forecast:
         self._sums = None
 
     def _reached(self, first: int, low: int, area: float) -> tuple[float, int]:
-        """Return when the summed lag of the survivors reaches a value, and the end of those that finish before.
+        """Return when the survivors' summed lag reaches `area`, and the index after the last that finished before.
 
         The time is a factor of the prediction. With all ratios up to the last that is below it, the sum is linear in
         time; that last one lies at `low` or above.

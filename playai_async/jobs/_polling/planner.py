@@ -26,7 +26,7 @@ _SLACK = 2.0
 """Seconds by which a length may lie outside of what was seen: requests take time, and timestamps are rounded."""
 
 _MIN_LENGTH_FRACTION = 1 / 1000
-"""Of a window, the shortest length that matters (0.06 s of 60)."""
+"""Fraction of a window: the shortest length that matters (0.06 s of 60)."""
 
 _MAX_GROUPS = 64
 """Groups of jobs that are kept, about 10 kB each. With more, the oldest is forgotten."""
@@ -52,7 +52,7 @@ class Traits:
     Attributes:
         size: Returns any number that grows with the work; None: no job has one.
         run_time: Returns the seconds that a finished job took, by the service's clock; None: they are measured.
-        group: Returns what tells jobs apart that a line does not describe together.
+        group: Returns the group of a job. Each group has a line of its own.
     """
 
     size: Measure | None = None
@@ -95,7 +95,7 @@ class Planner:
 
         Returns:
             The plan; None if the first poll should go as without a forecast. It also goes so if the caller's wait
-            strategy raises: what it raises again after that poll ends the wait.
+            strategy or a trait raises: what it raises again after that poll ends the wait.
         """
         try:
             return self._first_poll(watch, known, now)

@@ -172,7 +172,7 @@ class Poller:
         A poll in flight may have been sent before the job finished, so one more follows it at once.
         """
         watches = self._watches.find_all(job_id)
-        # One that was not followed is not asked about again before the next poll: a flood would pass the guard.
+        # A hint that was ignored is not judged again before the next poll: else every tenth repeat would be followed.
         trusted = self._guard.trusted
         fresh = [watch for watch in watches if not watch.goes_first and (trusted or watch.hint is None)]
         follows, now = bool(fresh) and self._guard.follows(), self._loop.time()
@@ -256,7 +256,7 @@ class Poller:
 
     def _put_first(self, watch: Watch, now: float) -> None:
         """Let the queued poll of a watch go first: now, or after a failure when the pause is over."""
-        # Else a flood of hints would use up `max_failures` within seconds.
+        # After a failure its pause is kept: otherwise hints would use up `max_failures` within seconds.
         due = watch.due if watch.backoff.failures else min(watch.due, now)
         watch.last_poll = watch.last_poll and due > now
         self._queue.put_first(watch, due)

@@ -77,7 +77,7 @@ class Watch:
     due: float = 0.0
     earliest: float = 0.0
     last_poll: bool = False  # whether the queued poll is the last before a deadline
-    hint: bool | None = None  # whether the hint that came since the last poll was sent is followed; None: none came
+    hint: bool | None = None  # whether the hint since the last poll was sent is followed; None: none came
     hinted: bool = False  # whether the poll that is queued or in flight follows a hint
     regular_due: float = math.inf  # when that poll would be due without the hint
     sent_at: float = 0.0
@@ -152,7 +152,7 @@ class Watch:
         The last poll goes just before a deadline; or at once, if that moment passed while a poll was in flight. One
         last poll serves every waiter whose own last poll would come within its lead.
         """
-        # A timer may fire early by this much, and the poll that it sends is the last one all the same.
+        # A timer may fire this much early; the poll that it sends still counts as the last one.
         sent = self.sent_at + RESOLUTION
         last_polls = [
             max(now, waiter.last_poll_at)
