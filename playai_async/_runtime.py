@@ -254,7 +254,7 @@ class Runtime:
         if shared is None:
             return None
         terms = terms_for(self._pacing, name=self._quota_name(), request_timeout=self._request_timeout)
-        return None if terms is None else (shared.open(terms), LeasedQuota(terms))
+        return shared.open(terms), LeasedQuota(terms)
 
     def _quota_name(self) -> str:
         """Name the quota by a digest, which does not reveal the key. One place has one name, however it is written."""

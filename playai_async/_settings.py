@@ -290,8 +290,9 @@ class Pacing:
         window: Seconds of the service's fixed windows. The pauses after a 429 depend on it, too.
         max_in_flight: The most requests in flight at once; also the size of the session's own connection pool.
         shared: Shares the quota with other processes that use the key, such as
-            `playai_async.contrib.redis.RedisQuota`; None if this session has `requests_per_window` to itself. Job
-            creation is not included: the service counts it separately.
+            `playai_async.contrib.redis.RedisQuota`; None if this session has `requests_per_window` to itself. If
+            `requests_per_window` is None, the processes learn the quota together. Job creation is not included: the
+            service counts it separately.
         counting: How the service counts. "sliding": unknown, so `requests_per_window` is never exceeded over any span
             of a window. "fixed": in fixed windows, so the quota is spent once in each of them. The session learns from
             a 429 where the windows begin, and may ask once too often after it was idle to find out.
@@ -312,8 +313,6 @@ class Pacing:
             raise ConfigurationError('counting="fixed" needs requests_per_window: the requests of each window')
         if self.counting == "fixed" and self.shared is not None:
             raise ConfigurationError('counting="fixed" cannot be combined with a shared quota')
-        if self.shared is not None and self.requests_per_window is None:
-            raise ConfigurationError("a shared quota needs requests_per_window: the requests of all processes together")
 
 
 def wait_settings(

@@ -11,10 +11,50 @@ from typing import Protocol, runtime_checkable
 
 import attrs
 
-__all__ = ["EXCHANGE_TIMEOUT", "Answer", "Ask", "HintLink", "QuotaLink", "SharedHints", "SharedQuota", "Terms"]
+__all__ = [
+    "EXCHANGE_TIMEOUT",
+    "Answer",
+    "Ask",
+    "HintLink",
+    "Learning",
+    "QuotaLink",
+    "SharedHints",
+    "SharedQuota",
+    "Terms",
+]
 
 EXCHANGE_TIMEOUT = 1.0
 """Seconds for one exchange: a quota that takes longer counts as out of reach, and meanwhile delays no wait."""
+
+
+@attrs.frozen(kw_only=True)
+class Learning:
+    """How processes learn together how many requests a window allows.
+
+    Attributes:
+        start: Requests per window with which they start.
+        growth: Requests that a window must have taken without a 429 before that rate doubles.
+        safety: Of what a window took before its 429, the fraction that they keep to.
+        used: Of the limit, the fraction that a window must have used before the limit may rise, or before a 429 needs
+            no other cause.
+        few: A 429 after fewer requests in a window may have another cause.
+        convincing: After this many 429s, the limit is believed, however few the requests.
+        rise: The fraction by which the limit rises after one window without a 429; each further window doubles it.
+        burst: The fraction of the limit that may go back to back, until a 429.
+        wary_burst: The same after a 429.
+        late: Seconds for which the service may count a request after its end.
+    """
+
+    start: int
+    growth: int
+    safety: float
+    used: float
+    few: int
+    convincing: int
+    rise: float
+    burst: float
+    wary_burst: float
+    late: float
 
 
 @attrs.frozen
@@ -23,19 +63,22 @@ class Terms:
 
     Attributes:
         name: The name of the quota: a digest of the service, the key and the operation.
-        requests: The requests that a window allows.
+        requests: The requests that a window allows; None if the processes learn this.
         window: Seconds.
-        burst: Requests that may go back to back; the others are spaced evenly.
+        burst: Requests that may go back to back; the others are spaced evenly. If the quota is learned, this holds
+            before the first 429.
         lease: Seconds for which a granted request may be in flight; after that its process counts as dead.
         ask_again: Seconds after which a process that waits for a permit asks again, at the latest.
+        learning: How the processes learn the requests; None if they are known.
     """
 
     name: str
-    requests: int
+    requests: int | None
     window: float
     burst: int
     lease: float
     ask_again: float
+    learning: Learning | None = None
 
 
 @attrs.frozen
@@ -52,6 +95,8 @@ class Ask:
         reopened: The number of the closing that a probe found to be over; None if no probe did.
         era: The era of the last answer, or None before the first.
         whole: Whether `places` holds all requests that count.
+        limit: The requests per window that were learned, as far as this process knows. A quota without memory starts
+            from there.
     """
 
     wanted: int
@@ -63,6 +108,7 @@ class Ask:
     reopened: int | None
     era: str | None
     whole: bool
+    limit: float | None = None
 
 
 @attrs.frozen
@@ -77,6 +123,7 @@ class Answer:
         closing: The number of the last 429 that any process reported. A request that was sent before it does not show
             whether the pause is over.
         active: How many processes have something to send, this one included.
+        limit: The requests per window that were learned; None if they are known, or not yet learned.
     """
 
     granted: int
@@ -85,6 +132,7 @@ class Answer:
     era: str
     closing: int = 0
     active: int = 1
+    limit: float | None = None
 
 
 class QuotaLink(Protocol):

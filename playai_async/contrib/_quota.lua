@@ -7,7 +7,8 @@
 --       queue:  the processes that wait for a turn, in order
 --       heard:  the processes that have something to send, scored by the time of their last exchange
 --       state:  era, tokens, counted_at, clock_at, turns, closed, closed_until, closing, probe, probe_until, grace_until,
---               calm_until
+--               calm_until; and of a quota that is learned: limit, proven, burst, bunched_at, granted_at, refusals, quiet,
+--               review_at, calm, patience
 --       last:   number and reply of the last exchange with this process
 -- ARGV  the fields of the ask and of the terms, as JSON
 local places, queue, heard, state, last = KEYS[1], KEYS[2], KEYS[3], KEYS[4], KEYS[5]
@@ -24,7 +25,6 @@ local number = tonumber(redis.call('HGET', last, 'number') or '0')
 if ask.number == number then return redis.call('HGET', last, 'reply') end
 if ask.number < number then return redis.error_reply('a later exchange was made') end
 
-local spacing = micro(ask.window) / ask.requests
 local keep = micro(ask.window) + micro(ask.lease)
 
 -- An era ends when Redis loses its data. Processes that know the previous era then report all of their requests. Grant
@@ -45,8 +45,71 @@ else
     era = ask.new_era
     set('era', era)
     set('tokens', ask.burst)
+    set('burst', ask.burst)
     set('counted_at', whole(now))
     if ask.era ~= cjson.null then set('grace_until', whole(now + micro(ask.grace))) end
+end
+
+-- A quota that nobody knows is learned together, from what a window took before its 429. Until the first convincing 429,
+-- the rate grows with the most that a window has taken. `proven` is what a window is known to take.
+local learning = ask.learning ~= cjson.null and ask.learning
+local limit, requests, burst, spacing
+local function read_limit()
+    requests, burst, spacing = ask.requests, ask.burst, micro(ask.window)
+    if not learning then
+        spacing = spacing / requests
+        return
+    end
+    limit = tonumber(redis.call('HGET', state, 'limit'))
+    if not limit and ask.limit ~= cjson.null then
+        limit = ask.limit
+        set('limit', limit)
+        set('proven', limit)
+    end
+    requests = limit and math.floor(limit) or math.huge
+    burst = math.max(1, math.min(get('burst'), limit and limit * learning.burst or ask.burst))
+    spacing = spacing / (limit or learning.start * (1 + (get('proven') / learning.growth) ^ 2))
+end
+read_limit()
+
+-- Take a new limit from what the last window took before its 429; by half at most, since others may use the key as well.
+-- Requests that went back to back may have been refused for that alone; then only the burst gets smaller.
+local function lower(counted)
+    local bunched = burst > 1 and now - get('bunched_at') < micro(ask.ask_again)
+    set('burst', math.max(1, math.min(burst, (limit or 0) * learning.wary_burst) / 2))
+    set('calm', 0)
+    if bunched and counted < (limit and learning.used * limit or learning.few) then
+        set('patience', 2 * get('patience') + 1)
+        return
+    end
+    set('quiet', 0)
+    set('review_at', 0)
+    if counted == 0 then return end
+    local refusals = redis.call('HINCRBY', state, 'refusals', 1)
+    if not limit and counted < learning.few and refusals < learning.convincing then
+        set('proven', counted)
+        return
+    end
+    local least = (limit or counted < learning.few and learning.start or 2) / 2
+    limit = math.max(1, least, math.min(limit or math.huge, learning.safety * counted))
+    set('limit', limit)
+    set('proven', limit)
+end
+
+-- Raise the limit after a window that was used and met no 429.
+local function review(counted)
+    if not limit then
+        set('proven', math.max(get('proven'), counted))
+        return
+    end
+    local review_at = get('review_at')
+    if now < review_at then return end
+    set('review_at', whole(now + micro(ask.window)))
+    if review_at == 0 or counted + 1 < learning.used * requests then return end -- one may be about to follow
+    local quiet = redis.call('HINCRBY', state, 'quiet', 1) - 1
+    set('proven', math.max(get('proven'), counted))
+    set('limit', math.max(limit + 1, limit * (1 + math.min(1, learning.rise * 2 ^ quiet))))
+    if redis.call('HINCRBY', state, 'calm', 1) > get('patience') then set('burst', 2 * get('burst')) end
 end
 
 -- A process that was away has come back. Others may be about to, and to report what they have sent meanwhile.
@@ -59,13 +122,18 @@ for _, reported in ipairs(ask.places) do
     redis.call('ZADD', places, whole(now + micro(reported[2])), member)
     if member == probe and not ask.whole then set('probe_until', 0) end
 end
-local tokens = math.min(ask.burst, get('tokens') + math.max(0, now - get('counted_at')) / spacing)
+local tokens = math.min(burst, get('tokens') + math.max(0, now - get('counted_at')) / spacing)
 for _, number in ipairs(ask.unused) do
     local member = member_of(number)
-    if redis.call('ZREM', places, member) == 1 then tokens = math.min(ask.burst, tokens + 1) end
+    if redis.call('ZREM', places, member) == 1 then tokens = math.min(burst, tokens + 1) end
     if member == probe then set('probe_until', 0) end
 end
+redis.call('ZREMRANGEBYSCORE', places, '-inf', whole(now))
 if ask.pause ~= cjson.null then
+    if learning and get('closed') == 0 then
+        -- Without those in flight, which the service may refuse.
+        lower(redis.call('ZCOUNT', places, '-inf', whole(now + micro(ask.window + learning.late))))
+    end
     set('closed', 1)
     set('closed_until', whole(math.max(get('closed_until'), now + micro(ask.pause))))
     set('probe_until', 0)
@@ -73,7 +141,12 @@ if ask.pause ~= cjson.null then
 elseif ask.reopened == get('closing') then
     redis.call('HDEL', state, 'closed', 'closed_until', 'probe', 'probe_until')
 end
-redis.call('ZREMRANGEBYSCORE', places, '-inf', whole(now))
+local counted = redis.call('ZCARD', places)
+if learning then
+    if get('closed') == 0 then review(counted) end
+    read_limit()
+    tokens = math.min(burst, tokens)
+end
 
 -- A 429 pauses all processes, until a probe (one request at a time) is accepted.
 local wanted, granted, wait, pause = ask.wanted, 0, 0, cjson.null
@@ -106,10 +179,11 @@ else
     redis.call('ZADD', heard, whole(now), ask.process)
     local ahead = redis.call('ZRANK', queue, ask.process)
     local active = redis.call('ZCARD', heard)
-    local free = ask.requests - redis.call('ZCARD', places)
+    local free = requests - counted
     -- A process in a hurry may use the whole rest of the quota, but only if no other process has something to send.
-    local hurry = ask.hurry and active == 1 and now >= get('calm_until')
-    local available = hurry and free or math.min(free, math.floor(tokens + 0.000001))
+    local rest = learning and math.min(free, get('proven') - counted) or free
+    local hurry = ask.hurry and active == 1 and now >= get('calm_until') and (rest > 0 or not learning)
+    local available = hurry and rest or math.min(free, math.floor(tokens + 0.000001))
     if available > ahead then
         granted = math.min(wanted, math.max(1, math.floor((available - ahead) / active)))
         for number = ask.first, ask.first + granted - 1 do
@@ -119,6 +193,10 @@ else
         if closed then
             set('probe', member_of(ask.first))
             set('probe_until', whole(now + micro(ask.lease)))
+        end
+        if learning then
+            if granted > 1 or now - get('granted_at') < spacing / 2 then set('bunched_at', whole(now)) end
+            set('granted_at', whole(now))
         end
         redis.call('ZREM', queue, ask.process)
     else
@@ -142,6 +220,7 @@ local reply = cjson.encode({
     era = era,
     closing = get('closing'),
     active = math.max(1, redis.call('ZCARD', heard)),
+    limit = limit or cjson.null,
     clock = whole(now),
 })
 redis.call('HSET', last, 'number', whole(ask.number), 'reply', reply)

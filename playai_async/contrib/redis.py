@@ -50,6 +50,8 @@ class RedisQuota:
 
         pacing = Pacing(requests_per_window=60, shared=RedisQuota("redis://redis.internal:6379/0"))
 
+    Without `requests_per_window`, the sessions learn the quota together from the 429s of all of them.
+
     Redis stores a digest of the service's URL and the key, random names of processes, numbers and times. It never
     stores the key, the user id or a job id. A hint (`PlayAISession.hint`) passes through it with the job id, and is not
     stored.
@@ -182,6 +184,7 @@ def encode_ask(ask: Ask, terms: Terms, process: str, *, number: int, heard: Hear
             "requests": terms.requests,
             "window": terms.window,
             "burst": terms.burst,
+            "learning": None if terms.learning is None else attrs.asdict(terms.learning),
             "lease": terms.lease,
             "ask_again": terms.ask_again,
             "grace": _MISSED_REQUESTS * terms.ask_again,
@@ -196,6 +199,7 @@ def encode_ask(ask: Ask, terms: Terms, process: str, *, number: int, heard: Hear
             "era": ask.era,
             "new_era": uuid.uuid4().hex,
             "whole": ask.whole,
+            "limit": ask.limit,
         }
     )
 
@@ -208,9 +212,10 @@ def decode_reply(reply: bytes | str) -> tuple[Answer, int]:
     """
     fields = json.loads(reply)
     granted, wait, pause, active = fields["granted"], fields["wait"], fields.get("pause"), fields["active"]
-    answer = Answer(granted, wait, pause, era=fields["era"], closing=fields["closing"], active=active)
-    seconds = (answer.wait, 0.0 if answer.pause is None else answer.pause)
+    limit = fields.get("limit")
+    answer = Answer(granted, wait, pause, era=fields["era"], closing=fields["closing"], active=active, limit=limit)
+    numbers = (wait, 0.0 if pause is None else pause, 0.0 if limit is None else limit - 1)  # a limit is at least 1
     counts = all(isinstance(count, int) and count >= least for count, least in ((granted, 0), (active, 1)))
-    if not counts or not all(0 <= each < math.inf for each in seconds):
+    if not counts or not all(0 <= each < math.inf for each in numbers):
         raise ValueError("not a result of the quota script")  # a wait of NaN would make the session ask in a busy loop
     return answer, int(fields["clock"])

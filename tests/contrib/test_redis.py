@@ -243,6 +243,8 @@ def test_the_result_of_the_script_is_decoded() -> None:
         '{"granted":0,"wait":0,"era":"e","closing":0,"active":1,"clock":"now"}',
         '{"granted":0,"wait":NaN,"era":"e","closing":0,"active":1,"clock":"1"}',
         '{"granted":0,"wait":null,"era":"e","closing":0,"active":1,"clock":"1"}',
+        '{"granted":0,"wait":0,"era":"e","closing":0,"active":1,"limit":0.5,"clock":"1"}',
+        '{"granted":0,"wait":0,"era":"e","closing":0,"active":1,"limit":"60","clock":"1"}',
         '{"granted":0,"wait":0,"pause":"long","era":"e","closing":0,"active":1,"clock":"1"}',
     ],
 )

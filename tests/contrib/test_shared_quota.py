@@ -59,7 +59,6 @@ class Process:
 
     def __init__(self, quota: VirtualQuota, requests: int = QUOTA) -> None:
         terms = terms_for(Pacing(requests_per_window=requests), name="q", request_timeout=10.0)
-        assert terms is not None
         self._quota = LeasedQuota(terms)
         self._link: QuotaLink = quota.open(terms)
         self.wait = 0.0

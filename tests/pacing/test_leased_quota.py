@@ -12,6 +12,8 @@ from playai_async.jobs._pacing.gate import Reopening
 from playai_async.jobs._pacing.leased_quota import LeasedQuota, terms_for
 
 TERMS = Terms("a", requests=60, window=60.0, burst=5, lease=20.0, ask_again=1.0)
+LEARNED = terms_for(Pacing(), name="a", request_timeout=10.0)
+
 COUNTS = 60.03
 """Seconds for which a request counts after its end: a window, and as much as two hosts' clocks may drift apart."""
 
@@ -46,13 +48,18 @@ def test_terms_are_those_of_a_known_quota() -> None:
     """Five of sixty may go out at once; a request may take its time and be counted late; asks are a second apart."""
     pacing = Pacing(requests_per_window=60)
     assert terms_for(pacing, name="a", request_timeout=10.0) == TERMS
-    assert terms_for(Pacing(), name="a", request_timeout=10.0) is None
+
+
+def test_terms_of_an_unknown_quota_say_how_to_learn_it() -> None:
+    """It starts at a request a second, apart from a burst."""
+    assert (LEARNED.requests, LEARNED.burst) == (None, 16)
+    assert LEARNED.learning is not None
+    assert (LEARNED.learning.start, LEARNED.learning.late) == (60, 5.0)
 
 
 def test_asks_come_as_often_in_a_short_window() -> None:
     """The window is the scale of all that is about turns."""
     terms = terms_for(Pacing(requests_per_window=5, window=6.0), name="a", request_timeout=10.0)
-    assert terms is not None
     assert terms.burst == 1
     assert terms.ask_again == pytest.approx(0.1)
 
@@ -354,3 +361,58 @@ def test_a_window_may_have_been_spent_once_most_of_the_quota_was_used(quota: Lea
         quota.on_sent(1.0 + number, 0.0, 0)
         assert quota.spent(1.0 + number) is (number >= 47)
         quota.on_accepted(1.0 + number)
+
+
+# Learned together
+
+
+def test_a_limit_that_was_learned_is_remembered() -> None:
+    """And told to a keeper that has lost its data, or to the next one."""
+    quota = LeasedQuota(LEARNED)
+    ask = asked(quota, 0.0, 1)
+    assert (quota.limit, ask.limit) == (None, None)
+    quota.on_answer(0.0, 0.0, ask, Answer(0, 1.0, None, "e", limit=57.5))
+    assert quota.limit == 57
+    quota.on_answer(1.0, 1.0, asked(quota, 1.0, 1), Answer(0, 1.0, None, "f"))
+    assert (quota.limit, asked(quota, 2.0, 1).limit) == (57, 57.5)
+
+
+def test_out_of_reach_it_learns_alone_from_its_share() -> None:
+    """Once the keeper is back, what was learned together holds again."""
+    quota = LeasedQuota(LEARNED)
+    quota.on_answer(0.0, 0.0, asked(quota, 0.0, 1), Answer(0, 1.0, None, "e", active=3, limit=57.5))
+    quota.on_lost(1.0, asked(quota, 1.0, 1))
+    assert (quota.away, quota.limit) == (True, 19)
+    assert quota.delay(1.0, 0.0) <= 0.0
+    quota.on_answer(2.0, 2.0, asked(quota, 2.0, 1), Answer(0, 1.0, None, "e", active=3, limit=57.5))
+    assert (quota.away, quota.limit) == (False, 57)
+
+
+def test_out_of_reach_from_the_beginning_it_learns_from_nothing() -> None:
+    """As a process does that shares nothing."""
+    quota = LeasedQuota(LEARNED)
+    quota.on_lost(1.0, asked(quota, 0.0, 1))
+    assert quota.limit is None
+    assert quota.delay(1.0, 0.0) <= 0.0
+
+
+def test_a_refused_request_is_not_what_a_window_takes() -> None:
+    """Its permit goes back. Of a known quota, the service may have counted it."""
+    quota = LeasedQuota(LEARNED)
+    ask = granted(quota, 0.0, 2)
+    quota.on_sent(0.0, 0.0, 0)
+    quota.on_sent(0.0, 0.0, 0)
+    quota.on_accepted(1.0)
+    quota.on_throttled(1.0, first=True)
+    report = asked(quota, 1.0, 0, 5.0)
+    assert (list(report.places), report.unused, report.pause) == ([ask.first], (ask.first + 1,), 5.0)
+
+
+def test_while_it_learns_it_is_in_a_hurry_as_well() -> None:
+    """Where polls find their jobs done, and others have long been due."""
+    quota = LeasedQuota(LEARNED)
+    for _ in range(20):
+        quota.on_polled(found=True)
+    ask = quota.ask(0.0, 1, 30.0, 0.0)
+    assert ask is not None
+    assert ask.hurry

@@ -10,7 +10,7 @@ from collections.abc import AsyncIterator
 
 import pytest
 
-from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, TtsParameters
+from playai_async import Pacing, PlayAISession, Polling, TtsParameters
 from playai_async._shared_quota import Terms
 from playai_async._telemetry.emitter import Emitter
 from playai_async.jobs._engine import build_pacer
@@ -425,12 +425,6 @@ async def test_the_name_of_the_quota_tells_nothing_of_the_key(service: ScriptedS
     assert names[4] == names[5]
     assert len(set(names)) == 3
     assert not any(API_KEY in name or "play" in name for name in names)
-
-
-def test_sharing_takes_a_known_quota(quota: MemoryQuota) -> None:
-    """Nobody can share what nobody knows."""
-    with pytest.raises(ConfigurationError, match="requests_per_window"):
-        Pacing(shared=quota)
 
 
 def test_what_is_no_quota_is_refused() -> None:

@@ -72,7 +72,8 @@ class MemoryLink:
         if ask.reopened is not None:
             quota.pause = None
         taken = sum(until > now() for link in quota.links for until in link.places.values())
-        granted = 0 if quota.spent else max(0, min(ask.wanted, self.terms.requests - taken))
+        free = ask.wanted if self.terms.requests is None else self.terms.requests - taken
+        granted = 0 if quota.spent else max(0, min(ask.wanted, free))
         if quota.nonsense:
             return cast("Answer", None)
         until = now() + self.terms.window + self.terms.lease

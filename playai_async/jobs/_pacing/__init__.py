@@ -21,7 +21,8 @@ A `Quota` says how many requests may go, and how fast. There are three of them:
   with `counting="fixed"` in no window of the service.
 - `LearnedQuota`: nothing is known. The rate starts low, grows while no 429 comes, and follows 429s down. A known
   quota that meets 429s learns in the same way what the service really allows.
-- `LeasedQuota`: processes share the quota. Each request needs a permit that was granted first.
+- `LeasedQuota`: processes share the quota. Each request needs a permit that was granted first. If nothing is known,
+  the keeper of the quota learns it for all of them, as `LearnedQuota` does where the service counts in windows.
 
 Within a quota, a `TokenBucket` spaces requests evenly, apart from a small burst. A `hinted` request does not
 wait for this spacing, only for the quota, once a quota is known or learned. It takes its token all the same, so the

@@ -25,13 +25,14 @@ from __future__ import annotations
 
 import math
 
-from playai_async._settings import MAX_COUNT, RAMP_BURST, RAMP_GROWTH, RAMP_START
+from playai_async._settings import BURST_FRACTION, LATE_FRACTION, MAX_COUNT, RAMP_BURST, RAMP_GROWTH, RAMP_START
+from playai_async._shared_quota import Learning
 from playai_async.jobs._pacing.congestion import ConcurrencyLimit, RateControl
 from playai_async.jobs._pacing.gate import Reopening
 from playai_async.jobs._pacing.token_bucket import TokenBucket, burst_of
 from playai_async.jobs._pacing.windows import SlidingLog, SlidingWindow, WindowClock
 
-__all__ = ["LearnedQuota"]
+__all__ = ["LearnedQuota", "shared_learning"]
 
 _SAFETY_FRACTION = 0.95
 """The limit is this fraction of what a window took before its 429: others may use the key as well."""
@@ -60,6 +61,25 @@ _UNPROVEN_FRACTION = 1 / 32
 
 _FIRST_RISE = 0.05
 """The fraction by which the limit rises after one window without a 429; each further window doubles the rise."""
+
+_WARY_FRACTION = 1 / 60
+"""Of a limit that processes share, the requests that may go back to back after a 429: one of 60."""
+
+
+def shared_learning(window: float) -> Learning:
+    """Return how processes learn a quota together: as `LearnedQuota` does where the service counts in windows."""
+    return Learning(
+        start=RAMP_START,
+        growth=RAMP_GROWTH,
+        safety=_SAFETY_FRACTION,
+        used=_USED_FRACTION,
+        few=_FEW_REQUESTS,
+        convincing=_CONVINCING_REFUSALS,
+        rise=_FIRST_RISE,
+        burst=BURST_FRACTION,
+        wary_burst=_WARY_FRACTION,
+        late=window * LATE_FRACTION,
+    )
 
 
 class LearnedQuota:
@@ -230,6 +250,17 @@ class LearnedQuota:
     def on_polled(self, *, found: bool) -> None:
         """Record whether a poll found its job finished."""
         self._bucket.on_polled(found=found)
+
+    def sends_at_once(self, waited: float) -> bool:
+        """Return whether the rest of the quota should go at once."""
+        return self._bucket.sends_at_once(waited)
+
+    def restarted(self, requests: int) -> LearnedQuota:
+        """Return a quota that starts from what a window may take, or from nothing; what was sent counts."""
+        quota = LearnedQuota(self._window, self._windows, sliding=self._sliding, bucket=self._bucket)
+        if requests:
+            quota._limit, quota._proven = float(requests), requests
+        return quota
 
     def _delay_within(self, limit: int, now: float, waited: float, *, hinted: bool) -> float:
         counted = self._counted(now)

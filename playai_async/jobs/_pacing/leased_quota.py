@@ -12,6 +12,10 @@ late. Until then, the lease bounds it in case this process dies.
 processes that lately had something to send. What it was granted says nothing about its share: an idle process asks for
 little. If 429s come all the same, it learns from them. It numbers its requests itself, and reports them once the quota
 is back. A quota that is back with another *era* has lost its data, so the process reports all of its permits.
+
+*Learned together.* If nobody knows the quota, its keeper learns from the reports of all processes how many requests a
+window takes, and grants no more. Each process remembers that limit, and tells it to a keeper that has lost its data.
+While the keeper is away, the process learns alone, starting from its share of the limit.
 """
 
 from __future__ import annotations
@@ -19,10 +23,11 @@ from __future__ import annotations
 import math
 from collections import deque
 
-from playai_async._settings import LATE_FRACTION, Pacing
+from playai_async._settings import LATE_FRACTION, RAMP_BURST, Pacing
 from playai_async._shared_quota import Answer, Ask, Terms
 from playai_async.jobs._pacing.gate import Reopening
 from playai_async.jobs._pacing.known_quota import KnownQuota
+from playai_async.jobs._pacing.learned_quota import LearnedQuota, shared_learning
 from playai_async.jobs._pacing.token_bucket import burst_of
 from playai_async.jobs._pacing.windows import WindowClock
 
@@ -42,16 +47,15 @@ _MAX_UNUSED = 5.0
 process may have been stopped meanwhile."""
 
 
-def terms_for(pacing: Pacing, *, name: str, request_timeout: float) -> Terms | None:
-    """Return the terms of a shared quota that is known, or None if it is unknown."""
-    if pacing.requests_per_window is None:
-        return None
-    window = pacing.window
+def terms_for(pacing: Pacing, *, name: str, request_timeout: float) -> Terms:
+    """Return the terms of a shared quota."""
+    window, requests = pacing.window, pacing.requests_per_window
     return Terms(
         name=name,
-        requests=pacing.requests_per_window,
+        requests=requests,
         window=window,
-        burst=burst_of(pacing.requests_per_window),
+        burst=RAMP_BURST if requests is None else burst_of(requests),
+        learning=shared_learning(window) if requests is None else None,
         lease=_MAX_UNUSED + request_timeout + window * LATE_FRACTION,
         ask_again=min(_MAX_ASK_INTERVAL, window / _ASKS_PER_WINDOW),
     )
@@ -73,7 +77,12 @@ class LeasedQuota:
         self._terms = terms
         self._late_margin = terms.window * LATE_FRACTION
         self._drift = terms.window * _DRIFT_FRACTION
-        self._alone = KnownQuota(terms.requests, terms.window, self.windows)
+        self._alone: KnownQuota | LearnedQuota
+        if terms.requests is None:
+            self._alone = LearnedQuota(terms.window, self.windows)
+        else:
+            self._alone = KnownQuota(terms.requests, terms.window, self.windows)
+        self._learned: float | None = None  # the requests per window that all processes have learned
         self._next_number = 0
         self._granted: deque[int] = deque()
         self._use_until = -math.inf  # the permits that were granted
@@ -93,7 +102,11 @@ class LeasedQuota:
     @property
     def limit(self) -> int | None:
         """The requests per window that all processes keep to; while the quota is away, those of this process."""
-        return self._alone.limit if self.away else self._terms.requests
+        if self.away:
+            return self._alone.limit
+        if self._terms.requests is not None:
+            return self._terms.requests
+        return None if self._learned is None else math.floor(self._learned)
 
     @property
     def in_flight(self) -> int:
@@ -143,7 +156,13 @@ class LeasedQuota:
     def on_throttled(self, now: float, others: int = 0, *, first: bool) -> None:
         """Record a 429, which is reported to all processes."""
         self._alone.on_throttled(now, others, first=first)
-        self._end_permit(now)
+        if self._terms.requests is None:  # what was refused is not what a window takes
+            number = self._in_flight.popleft()
+            self._counts_until.pop(number, None)
+            self._unreported.discard(number)
+            self._give_back(now, number)
+        else:
+            self._end_permit(now)
         self._throttled, self._reopened = True, None
 
     def on_reopened(self, now: float, reopening: Reopening) -> None:
@@ -184,6 +203,7 @@ class LeasedQuota:
             reopened=self._reopened,
             era=self._era,
             whole=self._report_all,
+            limit=self._learned,
         )
         self._next_number += wanted
         self._unreported.clear()
@@ -201,8 +221,10 @@ class LeasedQuota:
             answer: The answer.
         """
         if self.away:
-            self._alone.change(self._terms.requests)
+            self._pace_alone(self._terms.requests or 0)
         self.away = False
+        if answer.limit is not None:
+            self._learned = answer.limit
         self._report_all = answer.era != ask.era and not ask.whole
         self._era, self._closing = answer.era, answer.closing
         self._queued = ask.wanted > answer.granted == 0
@@ -222,16 +244,25 @@ class LeasedQuota:
         """Record that no answer came: from now on this process paces alone."""
         self._forget_expired(now)
         if not self.away:
-            self._alone.change(self._share(now))
+            self._pace_alone(self._share(now))
         self.away = self._report_all = True
         self._give_back(now, *range(ask.first, ask.first + ask.wanted))  # these may have been granted
         if not self._throttled and self._reopened is None:
             self._throttled, self._reopened = ask.pause is not None, ask.reopened
 
     def _share(self, now: float) -> int:
-        """Return an equal share of the quota, at least one request; all of it if nothing is known of others."""
+        """Return an equal share of the quota, at least one request; all of it if nothing is known of others.
+
+        0: nothing is known of the quota.
+        """
         active = self._active if now - self._active_at <= self._terms.window else 1
-        return max(1, self._terms.requests // active)
+        return 0 if self.limit is None else max(1, self.limit // active)
+
+    def _pace_alone(self, requests: int) -> None:
+        if isinstance(self._alone, KnownQuota):
+            self._alone.change(requests)
+        else:
+            self._alone = self._alone.restarted(requests)
 
     def _use_permit(self, now: float) -> None:
         if self._granted:
