@@ -13,11 +13,17 @@ import procrastinate
 from psycopg_pool import AsyncConnectionPool
 
 from playai_async import Completed, Pacing, PlayAISession
-from playai_async.contrib.procrastinate import DurableWaits, Outcome
+from playai_async.contrib.procrastinate import DurableWaits, Outcome, TimeoutConnector
 from playai_async.contrib.redis import RedisQuota
 
 CONCURRENCY = 8
 """Waits that a worker polls at the same time. A wait takes a slot for one request only, not until its job is done."""
+
+SILENCE = 4.0
+"""Seconds without a heartbeat after which a worker counts as dead, and other workers take over its rows.
+
+This must not be longer than the pause before a restart, such as systemd's `RestartSec`.
+"""
 
 playai = PlayAISession(
     pacing=Pacing(
@@ -33,7 +39,13 @@ pool = AsyncConnectionPool(
     check=AsyncConnectionPool.check_connection,  # a restart of PostgreSQL leaves dead connections
     open=False,
 )
-tasks = procrastinate.App(connector=procrastinate.PsycopgConnector())
+tasks = procrastinate.App(
+    connector=TimeoutConnector(),  # a worker must not wait for ever for a PostgreSQL that hangs
+    worker_defaults={
+        "update_heartbeat_interval": 1.0,  # seconds; a tenth of the default, so that a dead worker is noticed sooner
+        "stalled_worker_timeout": SILENCE,
+    },
+)
 waits = DurableWaits(playai)
 
 

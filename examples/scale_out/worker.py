@@ -11,22 +11,13 @@ import sys
 
 from procrastinate.exceptions import ConnectorException
 
-from .waits import CONCURRENCY, opened, tasks, waits
-
-HEARTBEAT = 1.0
-"""Seconds; a tenth of procrastinate's default, so that a dead worker is noticed sooner."""
-
-SILENCE = 4.0
-"""Seconds without a heartbeat after which a new worker takes over the rows of another worker.
-
-This must not be longer than the pause before a restart, such as systemd's `RestartSec`.
-"""
+from .waits import CONCURRENCY, SILENCE, opened, tasks, waits
 
 
 async def take_over() -> None:
     """Return the rows of a dead worker to the queue.
 
-    The library's own rescue task does this too, but it waits half a minute for a heartbeat, and runs twice a minute.
+    The library's own rescue task does this too, but it runs twice a minute.
     """
     for row in await tasks.job_manager.get_stalled_jobs(queue=waits.queue, seconds_since_heartbeat=SILENCE):
         logging.warning("row %s was held by a dead worker and is returned to the queue", row.id)
@@ -42,7 +33,6 @@ async def work() -> None:
             concurrency=CONCURRENCY,
             fetch_job_polling_interval=1.0,  # the maximum delay of a due poll
             shutdown_graceful_timeout=5.0,
-            update_heartbeat_interval=HEARTBEAT,
             delete_jobs="successful",  # rows of finished waits and rescue tasks are not needed
         )
 
