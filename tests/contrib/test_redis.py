@@ -10,6 +10,7 @@ import time
 from collections.abc import Callable
 from functools import partial
 from pathlib import Path
+from typing import Protocol
 
 import pytest
 from redis.exceptions import ConnectionError as RedisConnectionError
@@ -33,8 +34,46 @@ POLLING = Polling(initial=0.01, maximum=0.1)
 TERMS = Terms("q", requests=60, window=60.0, burst=5, lease=20.0, ask_again=1.0)
 
 
+class Mortal(Protocol):
+    """A server that is killed and restarted."""
+
+    def kill(self) -> None:
+        """Kill it."""
+        ...
+
+    def start(self) -> None:
+        """Start it again."""
+        ...
+
+
+class Node:
+    """The node of a cluster that holds a quota, or another one; known only when it is killed."""
+
+    def __init__(self, servers: ClusterServers, *, with_quota: bool) -> None:
+        self._servers = servers
+        self._with_quota = with_quota
+        self._node: RedisServer | None = None
+
+    def kill(self) -> None:
+        """Kill it."""
+        sizes = [len(keys_of(node)) for node in self._servers.nodes]
+        self._node = self._servers.nodes[sizes.index(max(sizes) if self._with_quota else min(sizes))]
+        self._node.kill()
+
+    def start(self) -> None:
+        """Start it again. It has forgotten its keys, but not the cluster."""
+        assert self._node is not None
+        self._node.start()
+
+
+def keys_of(server: RedisServer) -> list[bytes]:
+    """Return the keys that a server holds."""
+    with server.client() as client:
+        return list(client.scan_iter())
+
+
 async def waits_on(
-    url: str, jobs: int, *, sessions: int = 2, outage: tuple[RedisServer, float, Callable[[], None]] | None = None
+    url: str, jobs: int, *, sessions: int = 2, outage: tuple[Mortal, float, Callable[[], None]] | None = None
 ) -> tuple[EmulatorStats, list[SessionStats]]:
     """Wait for jobs in sessions that share a quota, while `outage` says when Redis is killed, and waits for its end."""
     async with Emulator(QUOTA, WINDOW) as emulator, asyncio.timeout(60):
@@ -193,6 +232,21 @@ def test_sessions_share_a_quota_and_hints_over_a_cluster(cluster_servers: Cluste
             kept.append(client.dbsize())
     assert sorted(kept)[:2] == [0, 0]
     assert max(kept) >= 4
+
+
+@pytest.mark.parametrize("with_quota", [True, False], ids=["the node of the quota", "another node"])
+def test_a_cluster_that_loses_a_node_loses_no_wait(
+    cluster_servers: ClusterServers, caplog: pytest.LogCaptureFixture, *, with_quota: bool
+) -> None:
+    """Only the node that holds the quota matters. Without it, each session paces alone until the node is back."""
+    caplog.set_level(logging.INFO, "playai_async")
+    node = Node(cluster_servers, with_quota=with_quota)
+    outage = (node, 1.5 * WINDOW, partial(time.sleep, 2 * WINDOW))
+    service, _ = asyncio.run(waits_on(cluster_servers.url, 100, outage=outage))
+    assert service.throttled < 0.2 * service.requests
+    events = [getattr(record, "playai_event", None) for record in caplog.records]
+    both = 2 if with_quota else 0
+    assert (events.count("shared_quota_away"), events.count("shared_quota_back")) == (both, both)
 
 
 def test_a_demoted_server_is_disconnected(redis_server: RedisServer, mortal_redis: RedisServer, tmp_path: Path) -> None:
