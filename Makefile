@@ -110,9 +110,10 @@ plots: $(VENV)/.bench  ## Draw the plots of the documentation anew, in virtual t
 	$(BIN)/python -m bench.figures.pauses
 	$(BIN)/python -m bench.figures.sooner
 
-scale: $(VENV)/.developer  ## Measure processes on one quota, and durable waits; needs redis-server and PostgreSQL
+scale: $(VENV)/.developer  ## Measure processes on one quota, and durable waits, also in chaos; needs redis-server and PostgreSQL
 	$(BIN)/python -m bench.scale.shared_quota
 	$(BIN)/python -m bench.scale.durable
+	$(BIN)/python -m bench.scale.chaos
 
 soak: $(VENV)/.developer  ## Soak the client in faults for ten minutes, or SECONDS=60; SEED=1 decides which
 	$(BIN)/python -W error -m tests.soak --seconds $(SECONDS) --seed $(SEED)

@@ -46,6 +46,7 @@ async def wait_for(arguments: dict[str, Any]) -> dict[str, Any]:
         stats = playai.stats
         return {
             "seconds": time.monotonic() - began,
+            "waits": len(ids),
             "lost": sum(isinstance(each, PlayAIError) for each in found),
             "requests": stats.requests,
             "throttled": stats.throttled,

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import contextlib
+import signal
 import subprocess
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
 from types import TracebackType
@@ -83,6 +84,16 @@ class RedisServer:
             self._process.kill()
             self._process.wait(_TIMEOUT)
             self._process = None
+
+    @contextlib.contextmanager
+    def frozen(self) -> Iterator[None]:
+        """Stop the process for the block, so that it answers nothing and closes nothing."""
+        assert self._process is not None
+        self._process.send_signal(signal.SIGSTOP)
+        try:
+            yield
+        finally:
+            self._process.send_signal(signal.SIGCONT)
 
 
 class SentinelServers:
