@@ -242,7 +242,8 @@ def test_a_cluster_that_loses_a_node_loses_no_wait(
     caplog.set_level(logging.INFO, "playai_async")
     node = Node(cluster_servers, with_quota=with_quota)
     outage = (node, 1.5 * WINDOW, partial(time.sleep, 2 * WINDOW))
-    service, _ = asyncio.run(waits_on(cluster_servers.url, 100, outage=outage))
+    jobs = 200 if with_quota else 100  # a node that was restarted takes no writes for two seconds
+    service, _ = asyncio.run(waits_on(cluster_servers.url, jobs, outage=outage))
     assert service.throttled < 0.2 * service.requests
     events = [getattr(record, "playai_event", None) for record in caplog.records]
     both = 2 if with_quota else 0
