@@ -34,9 +34,8 @@ class Learning:
     Attributes:
         start: Requests per window with which they start.
         growth: Requests that a window must have taken without a 429 before that rate doubles.
-        safety: Of what a window took before its 429, the fraction that they keep to.
-        used: Of the limit, the fraction that a window must have used before the limit may rise, or before a 429 needs
-            no other cause.
+        safety: The limit is this fraction of what a window took before its 429.
+        used: Fraction of the limit: after a window used this much, the limit may rise, and a 429 needs no other cause.
         few: A 429 after fewer requests in a window may have another cause.
         convincing: After this many 429s, the limit is believed, however few the requests.
         rise: The fraction by which the limit rises after one window without a 429; each further window doubles it.

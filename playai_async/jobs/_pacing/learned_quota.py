@@ -63,7 +63,7 @@ _FIRST_RISE = 0.05
 """The fraction by which the limit rises after one window without a 429; each further window doubles the rise."""
 
 _WARY_FRACTION = 1 / 60
-"""Of a limit that processes share, the requests that may go back to back after a 429: one of 60."""
+"""Fraction of a limit that processes share: the requests that may go back to back after a 429 (1 of 60)."""
 
 
 def shared_learning(window: float) -> Learning:
