@@ -72,10 +72,13 @@ local function read_limit()
 end
 read_limit()
 
+-- Requests that went back to back, and were refused for that alone, do so again only after some quiet windows.
+local function trusts_bursts() return get('calm') >= get('patience') end
+
 -- Take a new limit from what the last window took before its 429; by half at most, since others may use the key as well.
 -- Requests that went back to back may have been refused for that alone; then only the burst gets smaller.
 local function lower(counted)
-    local bunched = burst > 1 and now - get('bunched_at') < micro(ask.ask_again)
+    local bunched = (burst > 1 or trusts_bursts()) and now - get('bunched_at') < micro(ask.ask_again)
     set('burst', math.max(1, math.min(burst, (limit or 0) * learning.wary_burst) / 2))
     set('calm', 0)
     if bunched and counted < (limit and learning.used * limit or learning.few) then
@@ -181,15 +184,21 @@ else
     local active = redis.call('ZCARD', heard)
     local free = requests - counted
     -- A process in a hurry may use the whole rest of the quota, but only if no other process has something to send.
-    local rest = learning and math.min(free, get('proven') - counted) or free
-    local hurry = ask.hurry and active == 1 and now >= get('calm_until') and (rest > 0 or not learning)
+    local rest = learning and math.min(free, math.floor(get('proven')) - counted) or free
+    local hurry = ask.hurry and active == 1 and now >= get('calm_until')
+    if learning then hurry = hurry and rest > 0 and trusts_bursts() end
     local available = hurry and rest or math.min(free, math.floor(tokens + 0.000001))
     if available > ahead then
         granted = math.min(wanted, math.max(1, math.floor((available - ahead) / active)))
         for number = ask.first, ask.first + granted - 1 do
             redis.call('ZADD', places, whole(now + keep), member_of(number))
         end
-        if not hurry then tokens = tokens - granted end
+        -- While the quota is learned, a request beyond what is proven shall not follow those in a hurry at once.
+        if not hurry then
+            tokens = tokens - granted
+        elseif learning then
+            tokens = 0
+        end
         if closed then
             set('probe', member_of(ask.first))
             set('probe_until', whole(now + micro(ask.lease)))

@@ -177,9 +177,16 @@ async def test_a_service_without_a_quota_is_noticed(virtual_quota: VirtualQuota)
         assert emulator.stats.throttled == 0
 
 
-async def test_a_burst_that_is_refused_lowers_the_burst_alone(virtual_quota: VirtualQuota) -> None:
-    """Where the service spaces requests, the processes approach its rate all the same."""
-    async with Emulator(QUOTA, WINDOW, limiter="leaky") as emulator, learners(emulator, virtual_quota, 2) as sessions:
+@pytest.mark.parametrize("count", [1, 2])
+async def test_a_burst_that_is_refused_lowers_the_burst_alone(virtual_quota: VirtualQuota, count: int) -> None:
+    """Where the service spaces requests, the processes approach its rate all the same.
+
+    So does a single process, which may use the whole rest of the quota at once.
+    """
+    async with (
+        Emulator(QUOTA, WINDOW, limiter="leaky") as emulator,
+        learners(emulator, virtual_quota, count) as sessions,
+    ):
         assert await makespan(emulator, sessions, 200) <= 3 * 200 * WINDOW / QUOTA
         assert share_of_429s(later(emulator.arrivals, 2 * WINDOW)) <= 0.1
 
