@@ -112,7 +112,7 @@ local function review(counted)
     local quiet = redis.call('HINCRBY', state, 'quiet', 1) - 1
     set('proven', math.max(get('proven'), counted))
     set('limit', math.max(limit + 1, limit * (1 + math.min(1, learning.rise * 2 ^ quiet))))
-    if redis.call('HINCRBY', state, 'calm', 1) > get('patience') then set('burst', 2 * get('burst')) end
+    if redis.call('HINCRBY', state, 'calm', 1) > get('patience') then set('burst', 2 * burst) end
 end
 
 -- A process that was away has come back. Others may be about to, and to report what they have sent meanwhile.

@@ -11,9 +11,10 @@ from contextlib import AsyncExitStack, asynccontextmanager
 import pytest
 
 from playai_async import Pacing, PlayAISession, Polling
-from playai_async._shared_quota import SharedQuota
-from playai_async.contrib.redis import RedisQuota
+from playai_async._shared_quota import Ask, SharedQuota
+from playai_async.contrib.redis import RedisQuota, script_keys
 from playai_async.emulator import Arrival, Emulator, Status
+from playai_async.jobs._pacing.leased_quota import terms_for
 from tests.contrib.virtual_quota import VirtualQuota
 from tests.support.clock import now
 from tests.support.fleets import QUOTA, WINDOW, finished_late, share_of_429s
@@ -189,6 +190,31 @@ async def test_a_burst_that_is_refused_lowers_the_burst_alone(virtual_quota: Vir
     ):
         assert await makespan(emulator, sessions, 200) <= 3 * 200 * WINDOW / QUOTA
         assert share_of_429s(later(emulator.arrivals, 2 * WINDOW)) <= 0.1
+
+
+async def test_the_burst_stays_within_the_limit_after_many_quiet_windows(virtual_quota: VirtualQuota) -> None:
+    """It would overflow within a day if each quiet window doubled it."""
+    terms = terms_for(Pacing(window=WINDOW), name="q", request_timeout=10.0)
+    link = virtual_quota.open(terms)
+    ask = Ask(
+        wanted=0,
+        hurry=False,
+        first=0,
+        places=dict.fromkeys(range(1000), WINDOW),
+        unused=(),
+        pause=None,
+        reopened=None,
+        era=None,
+        whole=True,
+        limit=60.0,
+    )
+    for _ in range(12):
+        await link.exchange(ask)
+        await asyncio.sleep(WINDOW)
+    burst, limit = virtual_quota.client.hmget(script_keys(terms, "any")[3], "burst", "limit")
+    assert burst is not None
+    assert limit is not None
+    assert float(burst) <= float(limit)
 
 
 def test_sessions_learn_a_quota_over_redis(redis_server: RedisServer) -> None:
