@@ -116,9 +116,10 @@ class Supervised:
             await asyncio.wait([supervising])
 
     def kill(self) -> None:
-        """Send SIGKILL to the current worker."""
+        """Send SIGKILL to the current worker, unless it has just exited and the next one has not started."""
         assert self._process is not None
-        self._process.kill()
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
 
     async def _supervise(self) -> None:
         while True:

@@ -164,6 +164,17 @@ async def test_the_row_of_a_killed_worker_is_rescued(cluster: Cluster, database:
     assert keys == [f"{job_id}:store:COMPLETED"]
 
 
+async def test_a_worker_that_is_about_to_be_restarted_may_be_killed() -> None:
+    """Such as one that has lost its database. The chaos run kills workers at any moment."""
+    worker = Supervised(Work(dsn="", url=""))
+    worker._command = ["true"]
+    async with asyncio.timeout(PATIENCE), worker.running():
+        while worker._process is None or worker._process.returncode is None:
+            await asyncio.sleep(0.02)
+        await asyncio.sleep(0.02)
+        worker.kill()
+
+
 async def test_waits_survive_a_restart_of_postgresql(cluster: Cluster, database: str, emulator: Emulator) -> None:
     """The worker may end. After it is restarted, no wait is lost."""
     cluster.execute(TABLES, database)
