@@ -147,6 +147,8 @@ class ScriptLink:
         self._number += 1
         request = encode_ask(ask, self._terms, self._process, number=self._number, heard=self._heard, now=asked)
         answer, clock = decode_reply(await self._run(self._keys, request))
+        if answer.granted > ask.wanted:
+            raise ValueError("not a result of the quota script")
         self._heard = Heard(clock, asked, self._loop.time())
         return answer
 

@@ -7,7 +7,7 @@ import contextlib
 import logging
 import random
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Protocol
@@ -19,7 +19,7 @@ from redis.exceptions import ReadOnlyError, RedisError
 from playai_async import ConfigurationError, Pacing, PlayAISession, Polling, SessionStats
 from playai_async._shared_quota import Answer, Ask, HintLink, Terms
 from playai_async.contrib._redis_client import RedisAddress
-from playai_async.contrib.redis import RedisQuota, decode_reply
+from playai_async.contrib.redis import RedisQuota, ScriptLink, decode_reply
 from playai_async.emulator import Emulator, EmulatorStats
 from tests.support.scripted import API_KEY, USER_ID
 from tools.servers.machine import free_port
@@ -307,6 +307,20 @@ def test_other_results_are_rejected(reply: str) -> None:
     """A wait of NaN would make the session ask in a busy loop."""
     with pytest.raises((ValueError, TypeError, LookupError)):
         decode_reply(reply)
+
+
+async def test_more_requests_than_were_wanted_are_rejected() -> None:
+    """A billion of them would take all memory."""
+
+    async def run(_keys: Sequence[str], _argument: str) -> str:
+        return '{"granted":1000000000,"wait":0,"era":"e","closing":0,"active":1,"clock":"1"}'
+
+    async def close() -> None:
+        pass
+
+    ask = Ask(wanted=1, hurry=False, first=0, places={}, unused=(), pause=None, reopened=None, era=None, whole=True)
+    with pytest.raises(ValueError, match="not a result"):
+        await ScriptLink(TERMS, "process", run, close).exchange(ask)
 
 
 @pytest.mark.parametrize(
