@@ -37,13 +37,16 @@ def main() -> int:
                 print(f"PLAYAI_API_KEY is set: using {url}. Unset it to use an emulator.", flush=True)
             # Without a timeout, a client that does not read would keep its connection open forever.
             config = uvicorn.Config(create_app(), port=port, timeout_graceful_shutdown=5)
-            runner.run(Server(config).serve())
+            server = Server(config)
+            try:
+                runner.run(server.serve())
+            except SystemExit:  # by uvicorn, which has logged the error
+                if not server.lifespan.should_exit:  # else the app could not start
+                    again = f"--port {port + 1}, or make example PORT={port + 1}"
+                    print(f"The server cannot use port {port}. Choose another: {again}", file=sys.stderr)
+                raise
         except KeyboardInterrupt:
             return 130
-        except SystemExit:  # by uvicorn, which has logged the error
-            again = f"--port {port + 1}, or make example PORT={port + 1}"
-            print(f"The server cannot use port {port}. Choose another: {again}", file=sys.stderr)
-            raise
         finally:
             runner.run(emulator.stop())
     return 0

@@ -112,3 +112,18 @@ def test_a_port_in_use_is_named_with_another_one(site: Site) -> None:
     assert ended.returncode != 0
     last = f"The server cannot use port {port}. Choose another: --port {port + 1}, or make example PORT={port + 1}"
     assert ended.stderr.splitlines()[-1] == last
+
+
+def test_a_missing_setting_is_not_blamed_on_the_port() -> None:
+    settings = {name: value for name, value in os.environ.items() if name != "PLAYAI_USER_ID"}
+    ended = subprocess.run(  # noqa: S603 - its arguments are ours
+        [*PROGRAM, "examples.fastapi_backend", "--port", "0"],
+        cwd=ROOT,
+        env={**settings, "PLAYAI_API_KEY": "k"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ended.returncode != 0
+    assert "PLAYAI_USER_ID" in ended.stderr
+    assert "cannot use port" not in ended.stderr
