@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import builtins
 import functools
 import re
 from collections import Counter
@@ -116,6 +118,30 @@ def test_includes_are_whole(page: Path) -> None:
 def test_readers_on_github_see_no_checks(page: Path) -> None:
     """GitHub hides HTML comments, but shows MyST's own comments, which begin with %."""
     assert re.findall(r"^ *%.*|.*invisible-code.*", re.sub(r"`[^`\n]+`", "", prose(page)), re.MULTILINE) == []
+
+
+EXPLAINED = {"job_id", "job_ids", "emulator", "pool", "client", "Task"}
+"""Names that the pages explain in words."""
+
+
+@pytest.mark.parametrize("page", sorted(ROOT.glob("docs/*.md")), ids=lambda page: page.name)
+def test_a_reader_can_paste_the_examples_of_a_page(page: Path) -> None:
+    """Each name that an example uses is imported or defined on the page, outside of the hidden checks."""
+    text = CHECK.sub("", page.read_text(encoding="utf-8"))
+    examples = re.findall(r"^```python\n(.*?)^```$", text, re.MULTILINE | re.DOTALL)
+    nodes = [node for example in examples for node in ast.walk(ast.parse(example))]
+    defined = set(dir(builtins)) | EXPLAINED
+    for node in nodes:
+        match node:
+            case ast.alias(name=name, asname=other):
+                defined.add(other or name.partition(".")[0])
+            case ast.FunctionDef(name=str(name)) | ast.AsyncFunctionDef(name=str(name)) | ast.ClassDef(name=str(name)):
+                defined.add(name)
+            case ast.ExceptHandler(name=str(name)) | ast.arg(arg=name) | ast.Name(id=name, ctx=ast.Store()):
+                defined.add(name)
+            case _:
+                pass
+    assert {node.id for node in nodes if isinstance(node, ast.Name)} - defined == set()
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: str(page.relative_to(ROOT)))
