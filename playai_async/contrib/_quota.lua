@@ -201,7 +201,8 @@ else
         end
         if closed then
             set('probe', member_of(ask.first))
-            set('probe_until', whole(now + micro(ask.lease)))
+            -- If its process dies, the others are silent for a window at most.
+            set('probe_until', whole(now + micro(math.min(ask.lease, ask.window))))
         end
         if learning then
             if granted > 1 or now - get('granted_at') < spacing / 2 then set('bunched_at', whole(now)) end

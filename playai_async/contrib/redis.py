@@ -15,7 +15,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import math
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from importlib import resources
@@ -24,6 +23,7 @@ from typing import TypeAlias
 import attrs
 
 from playai_async._exceptions import ConfigurationError
+from playai_async._settings import MAX_COUNT
 from playai_async._shared_quota import EXCHANGE_TIMEOUT, Answer, Ask, HintLink, QuotaLink, Terms
 from playai_async.contrib._redis_client import RedisAddress, RedisChannel, RedisScript
 
@@ -218,6 +218,6 @@ def decode_reply(reply: bytes | str) -> tuple[Answer, int]:
     answer = Answer(granted, wait, pause, era=fields["era"], closing=fields["closing"], active=active, limit=limit)
     numbers = (wait, 0.0 if pause is None else pause, 0.0 if limit is None else limit - 1)  # a limit is at least 1
     counts = all(isinstance(count, int) and count >= least for count, least in ((granted, 0), (active, 1)))
-    if not counts or not all(0 <= each < math.inf for each in numbers):
+    if not counts or not all(0 <= each <= MAX_COUNT for each in numbers):
         raise ValueError("not a result of the quota script")  # a wait of NaN would make the session ask in a busy loop
     return answer, int(fields["clock"])

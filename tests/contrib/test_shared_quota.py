@@ -57,8 +57,8 @@ async def makespan(emulator: Emulator, sessions: Sequence[PlayAISession], jobs: 
 class Process:
     """A process that asks for requests and sends them, step by step."""
 
-    def __init__(self, quota: VirtualQuota, requests: int = QUOTA) -> None:
-        terms = terms_for(Pacing(requests_per_window=requests), name="q", request_timeout=10.0)
+    def __init__(self, quota: VirtualQuota, requests: int = QUOTA, window: float = WINDOW) -> None:
+        terms = terms_for(Pacing(requests_per_window=requests, window=window), name="q", request_timeout=10.0)
         self._quota = LeasedQuota(terms)
         self._link: QuotaLink = quota.open(terms)
         self.wait = 0.0
@@ -309,6 +309,20 @@ async def test_one_probe_at_a_time_finds_out_whether_a_429_is_over(virtual_quota
     prober.ends("reopened")
     assert await prober.asks(1) == 1
     assert (await other.asks(1), other.pause) == (1, None)
+
+
+async def test_a_prober_that_dies_silences_the_others_for_a_window_at_most(virtual_quota: VirtualQuota) -> None:
+    """Also where a request may take longer than a window."""
+    prober, other = Process(virtual_quota, window=6.0), Process(virtual_quota, window=6.0)
+    assert await prober.asks(1) == 1
+    prober.ends("throttled")
+    assert await prober.asks(1, pause=2.0) == 0
+    await asyncio.sleep(2.0)
+    assert await prober.asks(1) == 1
+    await asyncio.sleep(5.9)
+    assert await other.asks(1) == 0
+    await asyncio.sleep(0.1)
+    assert await other.asks(1) == 1
 
 
 async def test_a_rejected_probe_pauses_all_processes_again(virtual_quota: VirtualQuota) -> None:
