@@ -48,6 +48,18 @@ def test_a_request_that_hangs_past_the_edge_does_not_hide_what_the_window_took()
     assert quota.limit == math.floor(0.95 * 95)
 
 
+def test_a_long_hint_does_not_hide_what_the_window_took_while_a_request_hangs() -> None:
+    quota = LearnedQuota(60.0, WindowClock(60.0))
+    for number in range(40):  # of which the first one hangs
+        quota.on_sent(float(number), 0.0, 0)
+        if number:
+            quota.on_accepted(float(number))
+    quota.on_sent(40.0, 0.0, 0)
+    quota.on_throttled(40.0, first=True)
+    quota.on_probe_sent(95.0)
+    assert quota.limit == math.floor(0.95 * 39)
+
+
 def test_our_own_pause_that_a_shared_quota_returns_does_not_confirm_an_edge() -> None:
     windows = windows_from(0.0, certain=True)
     gate = Gate(5.0, windows)

@@ -119,6 +119,7 @@ class LearnedQuota:
         self._refusals = 0  # windows that ended in a 429 after something was accepted
         self._counting = False  # a 429 came, and the requests sent before it have not all ended
         self._counting_since = -math.inf  # the last edge before that 429
+        self._least = 0  # the requests of its window that had ended by then
         self._exact = False  # whether the limit comes from a single window
         self._review_at = math.nan
         self._accepted = self._quiet_windows = 0
@@ -172,7 +173,7 @@ class LearnedQuota:
         """Record that a probe was sent."""
         if self._counting:  # requests that hang count as if they had been accepted
             self._counting = False
-            self._lower(self._sliding.count(now, self._counting_since))
+            self._lower(max(self._least, self._sliding.count(now, self._counting_since)))
         self._sliding.on_sent()  # without the counts: `on_reopened` needs them as they are
         if self._rate is not None:
             self._rate.on_sent(now)
@@ -220,6 +221,7 @@ class LearnedQuota:
             self._log.on_throttled(now)
             self._taken = self._sliding.ended
             self._counting_since = self._windows.last_edge(now)
+            self._least = self._counted(now) - self._sliding.in_flight
             self._counting = self._judge_refusal(now, others) or self._counting
         elif self._crowded and self._concurrency.on_also_throttled(others):
             self._crowded = False
