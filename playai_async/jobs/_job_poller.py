@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import inspect
 from collections.abc import AsyncGenerator, Awaitable, Callable, Hashable, Iterable
 from types import EllipsisType, TracebackType
@@ -19,10 +20,10 @@ from playai_async.jobs._fetch_timeout import limited, transient_timeouts
 from playai_async.jobs._polling.iteration import Group, changes
 from playai_async.jobs._polling.planner import Traits
 from playai_async.jobs._polling.poller import Poller
-from playai_async.jobs._polling.watch import Fetch, IsDone, WaitSpec
+from playai_async.jobs._polling.watch import Fetch, FutureWaiter, IsDone, WaitSpec
 from playai_async.jobs._scheduling.in_flight import InFlightLimiter
 from playai_async.jobs._scheduling.lifecycle import Lifecycle
-from playai_async.jobs._scheduling.request import Classify, Errors, JobId, Throttled, Transient
+from playai_async.jobs._scheduling.request import Classify, Errors, JobId, Throttled, Transient, unwrap
 
 __all__ = ["Host", "JobPoller", "poller_on"]
 
@@ -176,9 +177,14 @@ class JobPoller(Generic[_IdT, _JobT]):
 
         A cancellation ends the wait at once. When nobody else waits for the job, polling stops.
         """
-        spec = self._spec(job_id, polling, timeout)
-        poller = self._host.open(spec.job_id)
-        return cast("_JobT", await poller.wait(spec) if spec.finished is None else spec.finished)
+        # Awaits the future itself: a coroutine in between would cost memory for as long as the wait lasts.
+        poller, waiter = self._begin(job_id, polling, timeout)
+        try:
+            outcome = await waiter.future
+        except asyncio.CancelledError:
+            await poller.leave(waiter)
+            raise
+        return cast("_JobT", unwrap(outcome))
 
     def watch(
         self, job_id: _IdT, *, polling: Polling | None = None, timeout: float | EllipsisType | None = ...
@@ -365,6 +371,13 @@ class JobPoller(Generic[_IdT, _JobT]):
     ) -> None:
         """Close the poller, as `aclose` does."""
         await self.aclose()
+
+    def _begin(
+        self, job: object, polling: Polling | None, timeout: float | EllipsisType | None
+    ) -> tuple[Poller, FutureWaiter]:
+        spec = self._spec(job, polling, timeout)
+        poller = self._host.open(spec.job_id)
+        return poller, poller.begin(spec)
 
     def _spec(self, job: object, polling: Polling | None, timeout: float | EllipsisType | None) -> WaitSpec:
         """Check what a caller asks for."""

@@ -104,22 +104,22 @@ class Poller:
             outcome = await self._dispatcher.request(send, job_id, rank)
         return unwrap(outcome)
 
-    async def wait(self, spec: WaitSpec) -> object:
-        """Wait until a job is finished, and return it.
+    def begin(self, spec: WaitSpec) -> FutureWaiter:
+        """Begin to wait for the end of a job. The caller awaits the waiter's future, and if that is cancelled, `leave`.
 
         Raises:
-            Exception: What ended the wait instead.
-
-        A cancellation ends this wait at once, and the polling too if nobody else waits for the job.
+            Exception: The client is closed.
         """
         waiter = FutureWaiter(self._loop.create_future())
-        self.subscribe(waiter, spec)
-        try:
-            outcome = await waiter.future
-        except asyncio.CancelledError:
-            await join_worker(cancel_worker(waiter.watch) if self._unsubscribe(waiter) else None)
-            raise
-        return unwrap(outcome)
+        if spec.finished is None:
+            self.subscribe(waiter, spec)
+        else:
+            waiter.future.set_result(Success(spec.finished, done=True))
+        return waiter
+
+    async def leave(self, waiter: Waiter) -> None:
+        """End a wait at once, and the polling too if nobody else waits for the job."""
+        await join_worker(cancel_worker(waiter.watch) if self._unsubscribe(waiter) else None)
 
     def subscribe(self, waiter: Waiter, spec: WaitSpec) -> None:
         """Begin a wait, until its end or `unsubscribe`.
