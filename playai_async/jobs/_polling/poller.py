@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextvars
 import math
-from collections.abc import Iterable, Iterator
+from collections.abc import Awaitable, Iterable, Iterator
 from functools import partial
 from weakref import WeakValueDictionary
 
@@ -117,9 +117,9 @@ class Poller:
             waiter.future.set_result(Success(spec.finished, done=True))
         return waiter
 
-    async def leave(self, waiter: Waiter) -> None:
-        """End a wait at once, and the polling too if nobody else waits for the job."""
-        await join_worker(cancel_worker(waiter.watch) if self._unsubscribe(waiter) else None)
+    def leave(self, waiter: Waiter) -> Awaitable[None]:
+        """End a wait at once, and the polling too if nobody else waits for the job; await the end of its request."""
+        return join_worker(cancel_worker(waiter.watch) if self._unsubscribe(waiter) else None)
 
     def subscribe(self, waiter: Waiter, spec: WaitSpec) -> None:
         """Begin a wait, until its end or `unsubscribe`.
