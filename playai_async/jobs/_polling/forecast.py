@@ -53,8 +53,8 @@ _WIDEST_SPREADS = 2.0
 """Residuals beyond this many times the spread of the inner 75 % are clipped in the line."""
 
 _MAX_LOG = 30.0
-"""The largest logarithm of a length or size that is believed, and the smallest if negated. It keeps sums finite, and
-keeps one absurd size from outweighing all others in the line."""
+"""The largest logarithm of a length or size that is believed; the lower bound is its negative. It keeps sums finite,
+and keeps one absurd size from outweighing all others in the line."""
 
 
 @attrs.frozen
