@@ -29,7 +29,7 @@ def _seeded_random() -> None:
 
 @asynccontextmanager
 async def learners(emulator: Emulator, shared: SharedQuota | None, count: int) -> AsyncIterator[list[PlayAISession]]:
-    """Open sessions that do not know the quota. Each behaves like a process of its own."""
+    """Open sessions that do not know the quota. Each behaves like a separate process."""
     pacing = Pacing(window=WINDOW, shared=shared)
     async with AsyncExitStack() as stack:
         sessions = [PlayAISession(API_KEY, USER_ID, base_url=emulator.base_url, pacing=pacing) for _ in range(count)]
@@ -44,7 +44,7 @@ async def makespan(emulator: Emulator, sessions: Sequence[PlayAISession], jobs: 
 
 
 def later(arrivals: Sequence[Arrival], seconds: float) -> list[Arrival]:
-    """Return the arrivals after so many seconds."""
+    """Return the arrivals from a time on, in seconds after the first."""
     return [arrival for arrival in arrivals if arrival.at >= arrivals[0].at + seconds]
 
 

@@ -52,7 +52,7 @@ class Traits:
     Attributes:
         size: Returns any number that grows with the work; None: no job has one.
         run_time: Returns the seconds that a finished job took, by the service's clock; None: they are measured.
-        group: Returns the group of a job. Each group has a line of its own.
+        group: Returns the group of a job. Each group has its own line.
     """
 
     size: Measure | None = None
