@@ -13,7 +13,7 @@ _JUDGED_POLLS = 10
 """The hinted polls that decide whether hints are trusted."""
 
 _MIN_FOUND = 5
-"""At least this number of these polls must have found their job finished. With fewer, polls in normal order find more."""
+"""At least this many of these polls must have found their job finished. With fewer, polls in normal order find more."""
 
 _FOLLOWED_IN = 10
 """While hints are not trusted, one in this many is followed: enough to notice that they have become true."""
