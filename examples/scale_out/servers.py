@@ -8,6 +8,7 @@ stop as well.
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -42,10 +43,15 @@ def find_program(name: str) -> Path | None:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        port: int = listener.getsockname()[1]
-        return port
+    """Return a port of 127.0.0.1 that nothing listens on.
+
+    The kernel gives no port of this range to a connection, so it is still free when a server binds it.
+    """
+    while True:
+        port = random.randint(20_000, 32_000)  # noqa: S311 - no secret
+        with socket.socket() as listener, contextlib.suppress(OSError):
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

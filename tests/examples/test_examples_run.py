@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import signal
-import socket
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +14,7 @@ import pytest
 
 from playai_async.emulator import Emulator, Hang
 from tests.examples.copies import Site
+from tools.servers.machine import free_port
 
 ENDS = {"aiohttp_backend.py": 0, "starlette_backend.py": -signal.SIGTERM}
 """The exit status of each after a SIGTERM, as its server has it."""
@@ -70,8 +70,7 @@ async def _until(emulator: Emulator, *, in_flight: int) -> None:
 async def _running(
     name: str, site: Site, emulator: Emulator
 ) -> AsyncIterator[tuple[asyncio.subprocess.Process, aiohttp.ClientSession]]:
-    with socket.create_server(("127.0.0.1", 0)) as free:
-        port = free.getsockname()[1]
+    port = free_port()
     settings = {"PLAYAI_API_KEY": "key", "PLAYAI_USER_ID": "user", "PLAYAI_BASE_URL": emulator.base_url}
     process = await asyncio.create_subprocess_exec(
         *(sys.executable, "-W", "error", name),
