@@ -128,6 +128,9 @@ EXTRA_WORKERS = 2
 MAX_WORKERS = 4
 """More would compete for cores, of which a container often has fewer than it shows."""
 
+WAITING = ("tests/contrib/test_durable", "tests/contrib/test_redis", "tests/examples/")
+"""Files with tests that mostly wait for servers and programs."""
+
 CERTIFICATE = Path(__file__).parent / "tests/support/certificate.pem"
 """A certificate that nothing is signed with. Nobody has its key."""
 
@@ -138,11 +141,24 @@ def pytest_xdist_auto_num_workers() -> int:
     return min((os.cpu_count() or 1) + EXTRA_WORKERS, MAX_WORKERS)
 
 
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Give each file of tests, and so each page, to one worker; and each folder that mostly waits, before the rest."""
+    from xdist.scheduler import LoadFileScheduling  # noqa: PLC0415 - only needed with `-n`
+
+    class Scheduling(LoadFileScheduling):  # type: ignore[misc]  # it has no types
+        def _split_scope(self, nodeid: str) -> str:
+            file = nodeid.partition("::")[0]
+            return file.rpartition("/")[0] if file.startswith(WAITING) else file
+
+    return Scheduling(config, log) if config.option.dist == "loadfile" else None
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_cmdline_main(config: pytest.Config) -> None:
-    """Trust one certificate, and give each file of tests, and so each page, to one worker of pytest-xdist (`-n`).
+    """Trust one certificate, and let pytest-xdist (`-n`) take the files of tests in the order of collection.
 
-    The files run in the order of collection. aiohttp reads all trusted certificates when it is imported, which takes
+    aiohttp reads all trusted certificates when it is imported, which takes
     0.1 s in each process that the tests start. No test connects to a server on the internet.
     """
     os.environ.setdefault("SSL_CERT_FILE", str(CERTIFICATE))
@@ -155,6 +171,7 @@ def pytest_cmdline_main(config: pytest.Config) -> None:
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> Generator[None]:
     """Put the examples of each page together and in order again, after plugins such as pytest-randomly."""
     yield
+    items.sort(key=lambda item: not item.nodeid.startswith(WAITING))
     pages: dict[Path, list[SybilItem]] = {}
     for item in items:
         if isinstance(item, SybilItem):
