@@ -32,58 +32,47 @@ def transient_timeouts(classify: Classify) -> Classify:
     return lambda error: Transient() if isinstance(error, FetchTimeoutError) else classify(error)
 
 
-class _Running:
-    """A fetch that has not ended."""
-
-    __slots__ = ("cancelled", "cancelling", "ends", "task")
-
-    def __init__(self, task: asyncio.Task[Any], ends: float) -> None:
-        self.task = task
-        self.cancelling = task.cancelling()
-        self.ends = ends
-        self.cancelled = False
-
-
 class _LimitedFetch:
-    """Makes status requests, and cancels those that take too long."""
+    """Makes status requests, and cancels those that take too long. Each runs in a task that nobody has cancelled."""
 
     def __init__(self, fetch: Fetch, seconds: float) -> None:
         self._fetch = fetch
         self._seconds = seconds
-        self._running: dict[_Running, None] = {}  # in the order of their ends
+        self._ends: dict[asyncio.Task[Any], float] = {}  # of the tasks whose time is not over, in order
         self._timer: Timer | None = None
 
     async def fetch(self, job_id: JobId) -> object:
-        """Make one status request, in a task.
+        """Make one status request.
 
         Raises:
             FetchTimeoutError: The request took too long.
         """
-        loop = asyncio.get_running_loop()
-        running = _Running(cast("asyncio.Task[Any]", asyncio.current_task()), loop.time() + self._seconds)
-        self._running[running] = None
-        if self._timer is None:
-            self._timer = Timer(loop, contextvars.Context(), self._on_time)
-        self._timer.set(running.ends)
+        loop, task = asyncio.get_running_loop(), cast("asyncio.Task[Any]", asyncio.current_task())
+        ends = self._ends[task] = loop.time() + self._seconds
+        if len(self._ends) == 1:
+            self._set_timer(loop, ends)
         try:
             return await self._fetch(job_id)
         except asyncio.CancelledError:
-            if not running.cancelled or running.task.cancelling() - 1 > running.cancelling:
-                raise  # somebody else cancelled the task, too
+            if task in self._ends or task.cancelling() > 1:
+                raise  # somebody else cancelled the task, perhaps too
             raise FetchTimeoutError(f"The request took more than {self._seconds:g} s.") from None
         finally:
-            self._running.pop(running, None)
-            if running.cancelled:
-                running.task.uncancel()
+            if self._ends.pop(task, None) is None:
+                task.uncancel()
+
+    def _set_timer(self, loop: asyncio.AbstractEventLoop, when: float) -> None:
+        if self._timer is None:
+            self._timer = Timer(loop, contextvars.Context(), self._on_time)
+        self._timer.set(when)
 
     def _on_time(self) -> None:
         """Cancel the requests that have taken too long, and set the timer for the next one."""
-        timer = cast("Timer", self._timer)
-        now = asyncio.get_running_loop().time()
-        for running in list(self._running):
-            if running.ends > now:
-                timer.set(running.ends)
+        loop = asyncio.get_running_loop()
+        now = loop.time()
+        for task, ends in list(self._ends.items()):
+            if ends > now:
+                self._set_timer(loop, ends)
                 return
-            del self._running[running]
-            running.cancelled = True
-            running.task.cancel()
+            del self._ends[task]
+            task.cancel()

@@ -121,15 +121,15 @@ def test_what_is_discarded_is_let_go_at_once() -> None:
 def test_its_length_is_the_number_of_items() -> None:
     """Whatever gaps there are in the heap."""
     queue: DelayQueue[str] = DelayQueue()
-    assert (len(queue), bool(queue)) == (0, False)
+    assert queue.size == 0
     places = [queue.add(float(number), "item") for number in range(500)]
-    assert len(queue) == 500
+    assert queue.size == 500
     for number, place in enumerate(places[:300], 1):
         queue.discard(place)
         queue.discard(place)
-        assert len(queue) == 500 - number
+        assert queue.size == 500 - number
     assert queue.take(1e9) == "item"
-    assert (len(queue), bool(queue)) == (199, True)
+    assert queue.size == 199
 
 
 def test_items_that_are_due_are_counted() -> None:
@@ -204,7 +204,7 @@ def test_it_does_what_a_sorted_list_would(operations: list[tuple[str, int]], bul
             assert queue.take(float(number)) == (None if due is None else due[1])
             model = [entry for entry in model if entry != due]
         assert queue.first_due() == min((when for when, _ in model), default=math.inf)
-        assert (len(queue), queue.count(10.0)) == (len(model), sum(when <= 10.0 for when, _ in model))
+        assert (queue.size, queue.count(10.0)) == (len(model), sum(when <= 10.0 for when, _ in model))
 
 
 def test_counting_the_due_items_looks_at_each_once() -> None:
@@ -227,9 +227,9 @@ def test_what_is_added_for_a_time_that_was_counted_is_due() -> None:
     queue.add(1.0, "overdue")
     gone = queue.add(2.0, "gone")
     queue.discard(gone)
-    assert (queue.count(10.0), len(queue), queue.first_due()) == (2, 3, 1.0)
+    assert (queue.count(10.0), queue.size, queue.first_due()) == (2, 3, 1.0)
     assert [queue.take(10.0) for _ in range(3)] == ["overdue", "early", None]
     queue.discard(early)
-    assert (len(queue), queue.first_due()) == (1, 30.0)
+    assert (queue.size, queue.first_due()) == (1, 30.0)
     queue.discard(later)
-    assert (len(queue), queue.first_due()) == (0, math.inf)
+    assert (queue.size, queue.first_due()) == (0, math.inf)

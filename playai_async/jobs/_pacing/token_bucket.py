@@ -60,8 +60,11 @@ class TokenBucket:
             self._busy_since = now
         self._last_sent = now
         cost = 1.0
-        start = self._window * _SLOW_START_FRACTION
-        if slow_start and now - self._busy_since < start and self._found <= _MOSTLY:
+        if (
+            slow_start
+            and now - self._busy_since < (start := self._window * _SLOW_START_FRACTION)
+            and self._found <= _MOSTLY
+        ):
             # At most what comes back in one slow start: else each request of a small quota would start slowly.
             cost = max(cost, min(_SLOW_START_COST, start / spacing))
         self._tokens = self._tokens_at(now, spacing, burst) - cost
@@ -76,7 +79,8 @@ class TokenBucket:
         self._found += _MEMORY * (found - self._found)
 
     def _tokens_at(self, now: float, spacing: float, burst: int) -> float:
-        return min(burst, self._tokens + (now - self._counted_at) / spacing)
+        tokens = self._tokens + (now - self._counted_at) / spacing
+        return tokens if tokens < burst else burst
 
 
 def burst_of(requests: float) -> int:

@@ -144,7 +144,7 @@ class Watch:
         if self.stopped or not self.queued_at(now):
             return self._queued
         since = max(self.returned_at, self.due) if self.answered else self.returned_at
-        return self._queued + max(0.0, now - since)
+        return self._queued + now - since if now > since else self._queued
 
     def due_after(self, now: float, pause: float) -> float:
         """Return when the next poll is due: after the pause, or earlier for waiters whose deadline comes first.
@@ -154,12 +154,11 @@ class Watch:
         """
         # A timer may fire this much early; the poll that it sends still counts as the last one.
         sent = self.sent_at + RESOLUTION
-        last_polls = [
-            max(now, waiter.last_poll_at)
-            for waiter in self.waiters
-            if waiter.last_poll_at > sent + (waiter.lead if self.last_poll else 0.0)
-        ]
-        return min([now + pause, *last_polls])
+        due = now + pause
+        for waiter in self.waiters:
+            if sent + (waiter.lead if self.last_poll else 0.0) < waiter.last_poll_at < due:
+                due = max(now, waiter.last_poll_at)
+        return due
 
 
 class WatchRegistry:

@@ -63,20 +63,20 @@ class _Heap:
 
 
 class DelayQueue(Generic[_Item]):
-    """Items by the time at which they are due; items due at the same time in the order they were added."""
+    """Items by the time at which they are due; items due at the same time in the order they were added.
 
-    __slots__ = ("_arrivals", "_due", "_later", "_now", "_size")
+    Attributes:
+        size: How many items there are; an attribute, because each poll looks at several queues.
+    """
+
+    __slots__ = ("_arrivals", "_due", "_later", "_now", "size")
 
     def __init__(self) -> None:
         self._due = _Heap()
         self._later = _Heap()
         self._now = -math.inf  # items up to this time are in the first heap
         self._arrivals = itertools.count()
-        self._size = 0
-
-    def __len__(self) -> int:
-        """Count the items."""
-        return self._size
+        self.size = 0
 
     def count(self, now: float) -> int:
         """Count the items that are due; the time must not go back."""
@@ -92,14 +92,14 @@ class DelayQueue(Generic[_Item]):
         heap = self._due if when <= self._now else self._later
         entry: Entry = [when, next(self._arrivals), item, heap]
         heapq.heappush(heap.entries, entry)
-        self._size += 1
+        self.size += 1
         return entry
 
     def discard(self, entry: Entry) -> None:
         """Remove an item by its entry; an item that was taken already is ignored."""
         if entry[_ITEM] is not None:
             entry[_HEAP].make_gap(entry)
-            self._size -= 1
+            self.size -= 1
 
     def first_due(self) -> float:
         """Return the time at which the first item is due; infinity if there is none."""
@@ -116,5 +116,5 @@ class DelayQueue(Generic[_Item]):
         entry = heap.pop()
         item: _Item = entry[_ITEM]
         entry[_ITEM] = None
-        self._size -= 1
+        self.size -= 1
         return item

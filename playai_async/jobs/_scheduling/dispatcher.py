@@ -210,7 +210,7 @@ class Dispatcher:
             self._blocked_until = -math.inf
             self._timer.set(turn.due)
             return None
-        waited = max(0.0, now - turn.first_due)
+        waited = now - turn.first_due if now > turn.first_due else 0.0
         delay = self.pacer.delay(now, waited, hinted=turn.skips_spacing)
         if delay > 0:
             self._blocked_until = now + delay
@@ -222,6 +222,11 @@ class Dispatcher:
         waiting = 0 if request.planned else self.queue.polls
         request.on_sent(self.pacer.on_sent(now, waited, waiting, hinted=turn.skips_spacing))
         return request
+
+    @property
+    def _waits_for_slot(self) -> bool:
+        """Whether as many requests are in flight as may be, and the end of one calls `pump`."""
+        return self._blocked_until == math.inf and self._in_flight.full
 
     def _assign(self, worker: Worker, request: Request) -> None:
         self._in_flight.acquire()
@@ -247,6 +252,7 @@ class Dispatcher:
             request = self._take_next(self._loop.time())
             if request is not None:
                 self._assign(worker, request)
+            if request is not None and not self._waits_for_slot:
                 self.pump()  # the outcome may let more than one request go
             elif self.sync is not None:
                 self.sync.wake()

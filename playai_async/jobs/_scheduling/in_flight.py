@@ -52,7 +52,7 @@ class InFlightLimiter:
         if not self._waiting:
             return
         for callback in list(self._waiting):
-            if self.full:
+            if self._in_flight >= self.limit:
                 return
             if callback != releaser:
                 self._waiting.pop(callback, None)

@@ -48,6 +48,7 @@ class RequestQueue:
         window: Seconds of the service's windows, which are the scale of that delay.
 
     Attributes:
+        polls: The number of polls, due or not.
         trusts_hints: Whether polls that follow a hint skip the even spacing.
     """
 
@@ -60,21 +61,18 @@ class RequestQueue:
         self._polls: DelayQueue[Poll] = DelayQueue()  # polls that may go when they are due
         self._planned: DelayQueue[Poll] = DelayQueue()  # polls that may go earlier, by the earliest time
         self._planned_from = math.inf  # no planned poll may go before
+        self.polls = 0
 
     def __len__(self) -> int:
         """Count all requests, due or not."""
-        return len(self._direct) + self.polls
-
-    @property
-    def polls(self) -> int:
-        """The number of polls, due or not."""
-        return len(self._hinted) + len(self._free) + len(self._polls) + len(self._planned)
+        return self._direct.size + self.polls
 
     def queued(self, now: float) -> int:
         """Count the requests that only wait for their turn: direct ones, and polls that may go."""
-        self._release(now)
-        hinted = self._hinted.count(now) if self._hinted else 0
-        return len(self._direct) + hinted + len(self._free) + self._polls.count(now)
+        if self._planned_from <= now:
+            self._release(now)
+        hinted = self._hinted.count(now) if self._hinted.size else 0
+        return self._direct.size + hinted + self._free.size + self._polls.count(now)
 
     def due_up_to(self, most: int, now: float) -> int:
         """Count the requests that could go now, up to a number."""
@@ -118,7 +116,8 @@ class RequestQueue:
             earliest: When it may go; left out or later, it is when it is due.
         """
         self.remove(poll)
-        poll.due, poll.earliest = due, min(due, earliest)
+        self.polls += 1
+        poll.due, poll.earliest = due, earliest if earliest < due else due
         if poll.hinted:
             poll.entry = self._hinted.add(due, poll)
         elif not poll.answered:
@@ -134,6 +133,7 @@ class RequestQueue:
         if poll.entry is not None:
             self._queue_of(poll, poll.entry).discard(poll.entry)
             poll.entry = None
+            self.polls -= 1
 
     def put_first(self, poll: Poll, due: float) -> None:
         """Let a queued poll go ahead of other polls from a time on, because of a hint."""
@@ -145,22 +145,24 @@ class RequestQueue:
         """Put the polls that follow a hint back to where they were, one per step."""
         while (poll := self._hinted.take(math.inf)) is not None:
             poll.entry, poll.hinted = None, False
+            self.polls -= 1
             self.schedule(poll, poll.regular_due)
             yield
 
     def look(self, now: float) -> Turn:
         """Look what is next."""
-        self._release(now)
+        if self._planned_from <= now:
+            self._release(now)
         polls, first = self._polls.first_due(), self._free.first_due()
-        hinted = self._hinted.first_due() if self._hinted else math.inf
+        hinted = self._hinted.first_due() if self._hinted.size else math.inf
         first_due = min(polls, first, hinted)
-        if self._direct:
+        if self._direct.size:
             return Turn(self._direct, now, first_due)
         if hinted <= now:
             return Turn(self._hinted, now, first_due, self.trusts_hints)
         if polls <= now and polls <= first:
             return Turn(self._polls, now, first_due)
-        if self._free:
+        if self._free.size:
             return Turn(self._free, now, first_due)
         return Turn(None, min(polls, hinted, self._planned_from), first_due)
 
@@ -169,12 +171,12 @@ class RequestQueue:
         request = None if turn.line is None else turn.line.take(math.inf)
         if request is not None:
             request.entry = None
+            if request.is_poll:
+                self.polls -= 1
         return request
 
     def _release(self, now: float) -> None:
         """Let polls go whose earliest time has come; each keeps its place."""
-        if now < self._planned_from:
-            return
         while (poll := self._planned.take(now)) is not None:
             poll.entry = self._free.add(poll.due, poll)
         self._planned_from = self._planned.first_due()
