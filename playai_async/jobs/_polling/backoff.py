@@ -133,12 +133,11 @@ def pause_of(strategy: WaitStrategy, state: RetryCallState) -> float:
         ConfigurationError: The caller's own strategy raised, or returned no number.
     """
     try:
-        pause: object = strategy(state)
-        seconds = pause if type(pause) is float else _number(pause)
+        pause = _number(strategy(state))
     except Exception as error:
         raise ConfigurationError(f"polling.wait failed ({type(error).__name__})") from error
     # A strategy may subtract its way below zero, or to NaN; neither is a time to wait.
-    return seconds if seconds > 0 else 0.0
+    return pause if pause > 0 else 0.0
 
 
 def _number(pause: object) -> float:
