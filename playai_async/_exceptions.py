@@ -200,7 +200,7 @@ class APIStatusError(PlayAIError):
         message: The service's own message (`errorMessage`, or the bare string of a 429), redacted, or None.
         excerpt: The beginning of the body, as redacted text.
         request_id: The `X-Request-ID` header of the reply, redacted, or None. Quote it to the service's support.
-        retry_after: Seconds that the service asked to wait (`Retry-After`), or None if it gave no usable hint.
+        retry_after: Seconds that the service asked to wait (`Retry-After`), or None if it named no usable time.
     """
 
     status: int

@@ -76,7 +76,7 @@ MIN_WINDOW = 0.001
 """Seconds: what an event loop can tell apart."""
 
 PROBES_PER_WINDOW = 12
-"""After a 429 without a hint, the session probes this often per window: every 5 s of the service's 60 s.
+"""After a 429 without a `Retry-After`, the session probes this often per window: every 5 s of the service's 60 s.
 
 A reset is noticed 2.5 s late on average, and no minute loses more than a dozen requests to probing.
 """

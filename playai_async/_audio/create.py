@@ -145,8 +145,8 @@ def _pause(strategy: WaitStrategy, state: RetryCallState) -> float:
     error = None if state.outcome is None else state.outcome.exception()
     if isinstance(error, RateLimitedError):
         return 0.0  # the pacer holds the request back
-    hint = error.retry_after if isinstance(error, APIStatusError) else None
-    return max(pause_of(strategy, state), hint or 0.0)
+    retry_after = error.retry_after if isinstance(error, APIStatusError) else None
+    return max(pause_of(strategy, state), retry_after or 0.0)
 
 
 def _may_have_created(error: Exception) -> bool:

@@ -64,7 +64,7 @@ def build_pacer(
 
     Args:
         pacing: What is known of the quota.
-        probes: Probes per window after a 429 without a hint.
+        probes: Probes per window after a 429 without a `Retry-After`.
         first_probe: Seconds from such a 429 to the first probe, if the service may limit something else than requests
             per window; None if it counts requests.
         leased: The quota that other processes share, or None.
@@ -99,7 +99,7 @@ def build_dispatcher(
         pacing: What is known of the quota.
         operation: The requests, in the plural, for the log.
         method: Their HTTP method, for metrics.
-        probes: Probes per window after a 429 without a hint.
+        probes: Probes per window after a 429 without a `Retry-After`.
         first_probe: Seconds to the first probe, as for `build_pacer`.
         shared: The quota that other processes share: the link to it, and what it granted; or None.
         context: The context that requests are made in.

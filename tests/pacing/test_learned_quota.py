@@ -133,7 +133,7 @@ def test_what_was_under_way_at_the_429_counts_as_it_ends() -> None:
     assert pacer.quota is None
     for end in (pacer.on_accepted, pacer.on_accepted, pacer.on_abandoned):
         end(now)
-    pacer.on_failed(now, shared=True)
+    pacer.on_failed(now, several=True)
     assert pacer.quota is None
     assert pacer.on_throttled(now, now, None) is False
     assert pacer.quota == math.floor(0.95 * 44)

@@ -13,10 +13,10 @@ from tests.support.dice import Dice
 from tests.support.pacers import PLENTY, sending
 
 
-def failing(pacer: Pacer, now: float, *, shared: bool = True) -> bool:
+def failing(pacer: Pacer, now: float, *, several: bool = True) -> bool:
     """Send a request that fails at once; return whether that closed the gate."""
     sending(pacer, now)
-    return pacer.on_failed(now, shared=shared)
+    return pacer.on_failed(now, several=several)
 
 
 def test_three_transient_failures_in_a_row_close_the_gate_for_ever_longer_pauses(dice: Dice) -> None:
@@ -62,9 +62,9 @@ def test_in_an_outage_one_request_goes_at_a_time() -> None:
     """And not before the earlier requests have ended, or two seconds later."""
     pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 4)
-    assert [pacer.on_failed(now, shared=True) for now in (1.0, 2.0, 3.0)] == [False, False, True]
+    assert [pacer.on_failed(now, several=True) for now in (1.0, 2.0, 3.0)] == [False, False, True]
     assert (pacer.delay(3.0), pacer.paused_for(3.0)) == (3.0, 1.0)
-    assert pacer.on_failed(3.5, shared=True) is False
+    assert pacer.on_failed(3.5, several=True) is False
     assert pacer.delay(3.5) == pacer.paused_for(3.5) == 0.5
     sending(pacer, 4.0)
     assert pacer.delay(100.0) == math.inf
@@ -74,14 +74,14 @@ def test_a_hint_on_a_failure_is_an_outage_by_itself(dice: Dice) -> None:
     """A 503 with `Retry-After` pauses also a single wait; a later, longer hint counts, and a shorter one does not."""
     pacer = build_pacer(PLENTY)
     sending(pacer, 0.0, 3)
-    assert pacer.on_failed(1.0, 0.0, shared=False, retry_after=30.0) is True
+    assert pacer.on_failed(1.0, 0.0, several=False, retry_after=30.0) is True
     assert (pacer.pause_reason, pacer.paused_for(1.0)) == ("outage", 30.0)
-    assert pacer.on_failed(2.0, 0.0, shared=False, retry_after=5.0) is False
+    assert pacer.on_failed(2.0, 0.0, several=False, retry_after=5.0) is False
     assert pacer.paused_for(2.0) == 29.0
-    assert pacer.on_failed(3.0, 0.0, shared=False, retry_after=60.0) is False
+    assert pacer.on_failed(3.0, 0.0, several=False, retry_after=60.0) is False
     assert pacer.paused_for(3.0) == 60.0
     sending(pacer, 63.0)
-    assert pacer.on_failed(64.0, 63.0, shared=False, retry_after=10.0) is False
+    assert pacer.on_failed(64.0, 63.0, several=False, retry_after=10.0) is False
     assert (pacer.pause_reason, pacer.delay(64.0)) == ("outage", 10.0)
     sending(pacer, 74.0)
     pacer.on_accepted(75.0, 74.0)
@@ -94,7 +94,7 @@ def test_a_hint_on_a_failed_probe_after_a_429_lengthens_its_pause(dice: Dice) ->
     sending(pacer, 0.0)
     pacer.on_throttled(1.0, 0.0, 1.0)
     sending(pacer, 2.0)
-    pacer.on_failed(3.0, 2.0, shared=True, retry_after=40.0)
+    pacer.on_failed(3.0, 2.0, several=True, retry_after=40.0)
     assert (pacer.pause_reason, pacer.delay(3.0)) == ("throttled", 40.0)
 
 
@@ -153,10 +153,10 @@ def test_a_request_that_was_abandoned_does_not_reset_the_count() -> None:
 def test_failures_of_a_lonely_wait_count_but_do_not_close_the_gate() -> None:
     """Its own pauses are enough for it; as soon as others wait, they are not."""
     pacer = build_pacer(PLENTY)
-    assert [failing(pacer, 0.0, shared=False) for _ in range(1_000)] == [False] * 1_000
+    assert [failing(pacer, 0.0, several=False) for _ in range(1_000)] == [False] * 1_000
     assert (pacer.delay(0.0), pacer.pause_reason) == (0.0, None)
     pacer = build_pacer(PLENTY)
-    assert [failing(pacer, 0.0, shared=shared) for shared in (False, False, True)] == [False, False, True]
+    assert [failing(pacer, 0.0, several=several) for several in (False, False, True)] == [False, False, True]
 
 
 def test_a_wait_that_is_left_alone_in_an_outage_keeps_its_own_pauses() -> None:
@@ -164,7 +164,7 @@ def test_a_wait_that_is_left_alone_in_an_outage_keeps_its_own_pauses() -> None:
     pacer = build_pacer(PLENTY)
     for _ in range(3):
         failing(pacer, 0.0)
-    assert failing(pacer, 1.0, shared=False) is False
+    assert failing(pacer, 1.0, several=False) is False
     assert (pacer.delay(1.0), pacer.paused_for(1.0), pacer.pause_reason) == (0.0, 0.0, None)
 
 

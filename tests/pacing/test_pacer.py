@@ -22,7 +22,7 @@ from tools.limiters import CountingSlidingLogLimiter
 def ending(pacer: Pacer, how: str, now: float) -> None:
     """End a request in a way that is no 429; alone, where it fails."""
     if how == "failed":
-        assert pacer.on_failed(now, shared=False) is False
+        assert pacer.on_failed(now, several=False) is False
     else:
         getattr(pacer, f"on_{how}")(now)
 
@@ -124,7 +124,7 @@ def test_a_probe_that_fails_closes_it_for_a_twelfth_of_a_window(shared: bool, di
     now = 10.0
     for _ in range(10):
         sending(pacer, now)
-        assert pacer.on_failed(now + 2.0, shared=shared) is False
+        assert pacer.on_failed(now + 2.0, several=shared) is False
         assert (pacer.delay(now + 2.0), pacer.pause_reason) == (5.0, "throttled")
         now += 7.0
 
@@ -146,7 +146,7 @@ def test_the_probe_waits_for_earlier_requests_but_no_longer_than_two_seconds(dic
     sending(pacer, 0.0, 4)
     pacer.on_throttled(1.0, 0.0, 10.0)
     assert pacer.delay(5.0) == 8.0
-    pacer.on_failed(11.0, 0.0, shared=True)
+    pacer.on_failed(11.0, 0.0, several=True)
     assert pacer.delay(11.5) == 1.5
     pacer.on_abandoned(12.0, 0.0)
     sending(pacer, 13.0)
@@ -170,11 +170,11 @@ def test_an_earlier_request_that_ends_while_the_probe_is_in_flight_is_not_the_pr
     if reason == "throttled":
         pacer.on_throttled(1.0, 0.0, 1.0)
     else:
-        assert [pacer.on_failed(1.0, 0.0, shared=True) for _ in range(3)] == [False, False, True]
+        assert [pacer.on_failed(1.0, 0.0, several=True) for _ in range(3)] == [False, False, True]
     sending(pacer, 5.0)
     pacer.on_accepted(5.1, 0.0)
     pacer.on_abandoned(5.2, 0.0)
-    pacer.on_failed(5.3, 0.0, shared=True)
+    pacer.on_failed(5.3, 0.0, several=True)
     assert (pacer.pause_reason, pacer.delay(6.0)) == (reason, math.inf)
     assert pacer.on_throttled(6.0, 0.0, 30.0) is False
     assert (pacer.pause_reason, pacer.paused_for(6.0)) == (reason, 30.0)
@@ -453,7 +453,7 @@ def test_a_closed_gate_lets_single_probes_through_and_cuts_no_hint_short(  # noq
                 until = now + pacer.paused_for(now)
                 assert now + RESOLUTION <= until <= now + 60.0
         elif action.startswith("failed"):
-            news = pacer.on_failed(now, shared=action == "failed")
+            news = pacer.on_failed(now, several=action == "failed")
             assert news is (not closed and pacer.pause_reason == "outage")
             if probing or news:
                 until = now + pacer.paused_for(now)

@@ -63,7 +63,7 @@ def spend(pacer: Pacer, arrivals: Sequence[Arrival], *, now: float = 0.0, early:
             if arrival.ending == "throttled":
                 pacer.on_throttled(ended, sent, None)
             elif arrival.ending == "failed":
-                pacer.on_failed(ended, shared=True)
+                pacer.on_failed(ended, several=True)
             elif arrival.ending == "abandoned":
                 pacer.on_abandoned(ended)
             else:

@@ -18,7 +18,7 @@ _STRETCH_FRACTION = 0.05
 """A pause is lengthened by at most this fraction, so that the processes behind one key do not return all at once."""
 
 _MAX_STRETCH = 1.0
-"""Seconds. After a long hint, more would delay the session by more than spreading gains."""
+"""Seconds. After a long `Retry-After`, more would delay the session by more than spreading gains."""
 
 _MAX_STRAGGLER_DELAY = 2.0
 """Seconds for which a probe waits for requests that were sent before the gate closed, and may hang."""
@@ -53,7 +53,7 @@ _MAX_GROWTH_STEPS = 100
 _ECHO = 1.0
 """Seconds. The keeper of a shared quota returns our own pause to us, later by the time of an exchange."""
 
-_Until: TypeAlias = Literal["edge", "hint", "pause", "other"]
+_Until: TypeAlias = Literal["edge", "retry_after", "pause", "other"]
 """What the gate is closed for: an edge between windows, a `Retry-After`, a learned pause, or something else."""
 
 
@@ -74,7 +74,7 @@ class Gate:
     """Holds back all requests of one operation after a 429 or during an outage.
 
     Args:
-        probe_interval: Seconds between probes after a 429 without a hint; also the longest pause of an outage.
+        probe_interval: Seconds between probes after a 429 without a `Retry-After`; also the longest pause of an outage.
         windows: Where the service's windows begin; the gate reports what it sees of them.
         first_pause: Seconds from such a 429 to the first probe; None: the probe interval.
 
@@ -155,9 +155,9 @@ class Gate:
         elif probe:
             self._refused_probes += 1
         if retry_after is not None:
-            self._close(now, "throttled", self._stretched(retry_after), until="hint")
+            self._close(now, "throttled", self._stretched(retry_after), until="retry_after")
         elif closes or probe:
-            self._close_without_hint(now)
+            self._close_without_retry_after(now)
         return closes
 
     def on_failed(self, now: float, sent: float, outage: int, retry_after: float | None) -> bool:
@@ -167,19 +167,19 @@ class Gate:
             now: The time.
             sent: When the request was sent.
             outage: How many failures the outage had before this one; negative if there is no outage.
-            retry_after: Seconds that the server asked for, or None. Such a hint is an outage by itself.
+            retry_after: Seconds that the server asked for, or None. If it asked, that is an outage by itself.
         """
         probe, closes = self.is_probe(sent), self.reason is None
-        hint = 0.0 if retry_after is None else self._stretched(retry_after)
+        asked = 0.0 if retry_after is None else self._stretched(retry_after)
         if self.reason == "throttled":
             if probe:
-                self._close(now, "throttled", max(hint, self._stretched(self._probe_interval)))
-        elif (outage >= 0 or hint) and (probe or closes):
+                self._close(now, "throttled", max(asked, self._stretched(self._probe_interval)))
+        elif (outage >= 0 or asked) and (probe or closes):
             pause = OUTAGE_PAUSE * OUTAGE_GROWTH ** min(max(outage, 0), _MAX_GROWTH_STEPS)
-            self._close(now, "outage", max(hint, min(pause, self._probe_interval)))
+            self._close(now, "outage", max(asked, min(pause, self._probe_interval)))
             return closes
-        elif hint:
-            self._closed_until = max(self._closed_until, now + hint)
+        elif asked:
+            self._closed_until = max(self._closed_until, now + asked)
         elif probe:
             self.probing, self.reason = False, None
         return False
@@ -206,13 +206,17 @@ class Gate:
         """Learn from an accepted probe where the service's windows begin, or that it has none."""
         refused = self._refused_probes > 0
         self._windows.on_reopened(
-            self._refused_at, now, refused=refused, predicted=self._waits_for in ("edge", "hint"), spent=self._spent
+            self._refused_at,
+            now,
+            refused=refused,
+            predicted=self._waits_for in ("edge", "retry_after"),
+            spent=self._spent,
         )
         if not refused and self._waits_for == "pause":
             self._pause = max(self._pause / _PAUSE_FACTOR, self._probe_interval * _SHORTEST_FRACTION)
         return Reopening(now - self._throttled_at, refused)
 
-    def _close_without_hint(self, now: float) -> None:
+    def _close_without_retry_after(self, now: float) -> None:
         windows = self._windows
         to_edge = windows.next_edge(now) - now
         if windows.known and not self._tests_edges(to_edge):

@@ -187,13 +187,13 @@ class Pacer:
         self._quota.on_throttled(now, self._others_of(sent), first=closed)
         return closed
 
-    def on_failed(self, now: float, sent: float = math.inf, *, shared: bool, retry_after: float | None = None) -> bool:
+    def on_failed(self, now: float, sent: float = math.inf, *, several: bool, retry_after: float | None = None) -> bool:
         """Record a request that failed without a verdict on the quota.
 
         Args:
             now: The time.
             sent: When the request was sent; left out, it is the latest one.
-            shared: Whether other requests are queued or in flight; the backoff of a single wait is enough by itself.
+            several: Whether other requests are queued or in flight; the backoff of a single wait is enough by itself.
             retry_after: Seconds that the server asked for, as a 503 does, or None.
 
         Returns:
@@ -203,7 +203,7 @@ class Pacer:
             self._failures += 1
         self._others_of(sent)
         self._quota.on_ended(now, late=True)
-        outage = self._failures - OUTAGE_FAILURES if shared else -1
+        outage = self._failures - OUTAGE_FAILURES if several else -1
         return self._gate.on_failed(now, sent, outage, retry_after)
 
     def on_abandoned(self, now: float, sent: float = math.inf) -> None:

@@ -74,7 +74,7 @@ class WindowClock:
             after: When the latest refused request was sent.
             before: When the probe was accepted.
             refused: Whether the service refused an earlier probe.
-            predicted: Whether the probe waited for a predicted edge or for the service's own hint.
+            predicted: Whether the probe waited for a predicted edge or for the service's `Retry-After`.
             spent: Whether the window may have been spent, as far as its requests show.
         """
         if before - after > self.window / 2:  # too far apart to show where an edge is

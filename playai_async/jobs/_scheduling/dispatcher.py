@@ -311,7 +311,7 @@ class Dispatcher:
             case Failure(error=error, verdict=Transient(retry_after=retry_after)):
                 self._failures += 1
                 several = bool(self.queue) or self.pacer.in_flight > 1
-                closed = self.pacer.on_failed(now, request.sent_at, shared=several, retry_after=retry_after)
+                closed = self.pacer.on_failed(now, request.sent_at, several=several, retry_after=retry_after)
                 self._emitter.emit(RequestFailed(request.job_id, type(error).__name__))
                 if closed:
                     self._start_pause("outage", now)

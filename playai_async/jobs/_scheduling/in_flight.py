@@ -42,11 +42,11 @@ class InFlightLimiter:
         """Count a request; the limit must not be reached."""
         self._in_flight += 1
 
-    def release(self, releaser: _Callback | None = None) -> None:
+    def release(self, skip: _Callback | None = None) -> None:
         """Stop counting a request, and call those who wait.
 
         Args:
-            releaser: A callback to skip, because the caller checks by itself.
+            skip: A callback that is not called, because the caller checks by itself.
         """
         self._in_flight -= 1
         if not self._waiting:
@@ -54,7 +54,7 @@ class InFlightLimiter:
         for callback in list(self._waiting):
             if self._in_flight >= self.limit:
                 return
-            if callback != releaser:
+            if callback != skip:
                 self._waiting.pop(callback, None)
                 callback()
 

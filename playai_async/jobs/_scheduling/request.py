@@ -42,8 +42,8 @@ Send: TypeAlias = Callable[[], Awaitable[object]]
 """Makes one request, and returns the job or raises."""
 
 
-def _hint(seconds: float | None) -> float | None:
-    """Return a usable hint: more than 0 seconds and at most a day; or None."""
+def _usable(seconds: float | None) -> float | None:
+    """Return a usable `retry_after`: more than 0 seconds and at most a day; or None."""
     if seconds is None:
         return None
     if isinstance(seconds, bool) or not isinstance(seconds, int | float):
@@ -56,14 +56,14 @@ class Throttled:
     """The service refused a request because of a rate limit, as with a 429.
 
     Attributes:
-        retry_after: Seconds that the service asked to wait, or None. A value of 0 or less is no hint, and at most one
+        retry_after: Seconds that the service asked to wait, or None. A value of 0 or less is ignored, and at most one
             day is honoured.
 
     Raises:
-        TypeError: The hint is not a number.
+        TypeError: `retry_after` is not a number.
     """
 
-    retry_after: float | None = attrs.field(default=None, converter=_hint)
+    retry_after: float | None = attrs.field(default=None, converter=_usable)
 
 
 @attrs.frozen
@@ -74,10 +74,10 @@ class Transient:
         retry_after: Seconds that the service asked to wait, as for `Throttled`.
 
     Raises:
-        TypeError: The hint is not a number.
+        TypeError: `retry_after` is not a number.
     """
 
-    retry_after: float | None = attrs.field(default=None, converter=_hint)
+    retry_after: float | None = attrs.field(default=None, converter=_usable)
 
 
 Verdict: TypeAlias = Throttled | Transient | None
