@@ -81,21 +81,8 @@ EXPECTED = {
 }
 
 
-UNRECOVERABLE = ("renewing", False, False)
-"""Where each refused request starts the window anew, only a pause of a whole window ends the refusals. Without a hint,
-nothing tells a client so, and probes as rare as that would cost every other kind of service a window after each 429.
-So no use is demanded of a learned quota there. With a hint, or a known quota, it is."""
-
-
-@pytest.mark.parametrize(
-    ("known", "kind", "hints"),
-    [
-        pytest.param(known, kind, hints, id=f"{'known' if known else 'learned'}-{kind}{'+hint' if hints else ''}")
-        for known in (True, False)
-        for kind, hints in CASES
-        if (kind, hints, known) != UNRECOVERABLE
-    ],
-)
+@EVERY_KIND
+@KNOWN
 def test_what_is_permitted_is_used(kind: str, hints: bool, known: bool) -> None:
     """With more to send than is permitted, over ten windows after the first two."""
     expected = EXPECTED.get(kind, Expected())

@@ -244,14 +244,34 @@ def test_a_delay_too_short_for_a_timer_is_none(dice: Dice) -> None:
 
 
 def test_probes_go_less_often_the_longer_they_are_refused(dice: Dice) -> None:
-    """The service may count what it refuses: after a window, the pauses grow by a quarter, up to 12.3 s of 60."""
+    """The service may count what it refuses: after two windows, one pause lasts a whole window.
+
+    Then each is longer by a quarter, up to 12.3 s of 60.
+    """
     pacer, now, pauses = closed_pacer(0.0), 0.0, []
-    for _ in range(18):
+    for _ in range(29):
         pauses.append(pacer.delay(now))
         now += pauses[-1]
         sending(pacer, now)
         pacer.on_throttled(now, now, None)
-    assert pauses == [5.0, *[6.25] * 9, 7.8125, 9.765625, 12.20703125, *[pytest.approx(12.3)] * 5]
+    whole, longest = pytest.approx(60.3), pytest.approx(12.3)
+    assert pauses == [5.0, *[6.25] * 19, whole, 7.8125, 9.765625, 12.20703125, *[longest] * 5]
+
+
+def test_where_only_silence_helped_it_comes_first_the_next_time(dice: Dice) -> None:
+    """And not again once a pause as long as that was of no use, or a shorter one was enough."""
+    pacer, now = closed_pacer(0.0), 0.0
+    while (pause := pacer.delay(now)) < 60.0:
+        now += pause
+        sending(pacer, now)
+        pacer.on_throttled(now, now, None)
+    sending(pacer, now + pause)
+    pacer.on_accepted(now + pause)
+    assert refused(pacer, 1_000.0) == pytest.approx(60.3)
+    assert refused(pacer, 1_060.3) == 6.25
+    sending(pacer, 1_070.0)
+    pacer.on_accepted(1_070.0)
+    assert refused(pacer, 2_000.0) == 5.0
 
 
 def test_a_service_that_counts_what_it_refuses_recovers(dice: Dice) -> None:
@@ -374,7 +394,7 @@ def test_a_probe_that_is_refused_behind_a_trusted_edge_forgets_the_edge(dice: Di
     assert [waits_for_edge(pacer, now) for now in (80.0, 140.0, 200.0)] == [False, False, True]
     assert refused(pacer, 270.0) == 41.75
     now = 311.75
-    for pause in (6.5625, 6.5625, 6.5625, 8.203125):
+    for pause in (6.5625, 6.5625, 6.5625, 6.5625):
         assert refused(pacer, now) == pause
         now += pause
     sending(pacer, now)

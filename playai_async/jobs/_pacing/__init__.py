@@ -54,6 +54,8 @@ The gate is open at first. A 429 closes it for the whole operation, because all 
 
 `t` comes from the server's `Retry-After`, lengthened a little and never shortened. Without it, `t` is the next edge
 of the service's windows if that is known and tested, and otherwise the next probe interval; later probes go less often.
+If the service refused every probe for two windows, one pause lasts a whole window: some services start their window
+anew at each request that they refuse.
 Where the service does not count per window, the gate learns how soon a probe is accepted. The probe waits until the
 requests that were sent before the 429 have ended, but no longer than two seconds: one of them may hang.
 

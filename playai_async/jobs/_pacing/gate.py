@@ -28,14 +28,21 @@ _PAUSE_FACTOR = 2.0
 before the first probe is learned: it gets shorter by this factor each time that the first probe was accepted."""
 
 _LONGEST_PAUSE = 1.25
-"""Probe intervals: the longest pause between probes during the first window after a 429."""
+"""Probe intervals: the longest pause between probes during the first windows after a 429."""
+
+_REFUSED_WINDOWS = 2
+"""The number of these windows. The service may start its window anew at each request that it refuses, so one pause of a
+whole window follows. If that helps, it is the first pause the next time."""
 
 _LONG_PAUSE_FACTOR = 1.25
-"""The factor after the first window, where others may keep the service busy."""
+"""The factor after that pause, where others may keep the service busy."""
 
 _LONGEST_FRACTION = 0.205
-"""Fraction of a window: the longest pause between probes after the first window (12.3 s of 60). The service may count
-what it refuses; at this pause, probes do not use up a quota of five requests per window."""
+"""Fraction of a window: the longest pause between probes then (12.3 s of 60). The service may count what it refuses; at
+this pause, probes do not use up a quota of five requests per window."""
+
+_SILENT_FRACTION = 1.005
+"""Fraction of a window: the length of such a pause."""
 
 _SHORTEST_FRACTION = 1 / 16
 """Fraction of the probe interval: the shortest pause that is learned (0.3 s of 5 s)."""
@@ -53,8 +60,8 @@ _MAX_GROWTH_STEPS = 100
 _ECHO = 1.0
 """Seconds. The keeper of a shared quota returns our own pause to us, later by the time of an exchange."""
 
-_Until: TypeAlias = Literal["edge", "retry_after", "pause", "other"]
-"""What the gate is closed for: an edge between windows, a `Retry-After`, a learned pause, or something else."""
+_Until: TypeAlias = Literal["edge", "retry_after", "pause", "silence", "other"]
+"""What the gate is closed for: an edge between windows, a `Retry-After`, a learned pause, a whole window, or else."""
 
 
 @attrs.frozen
@@ -92,6 +99,8 @@ class Gate:
         self._refused_at = -math.inf  # send time of the latest request that got a 429
         self._untested = 0  # long pauses since the last regular test
         self._refused_probes = 0  # since `_throttled_at`
+        self._needs_silence = False  # whether only a pause of a whole window ended the last refusals
+        self._was_silent = False  # whether there was such a pause since `_throttled_at`
         self._probe_sent_at = -math.inf
         self._spent = False
         self._waits_for: _Until = "other"
@@ -151,7 +160,7 @@ class Gate:
             self._windows.forget()  # the edge should have passed by now
         self._refused_at = max(self._refused_at, sent)
         if closes:
-            self._throttled_at, self._refused_probes, self._spent = now, 0, spent
+            self._throttled_at, self._refused_probes, self._was_silent, self._spent = now, 0, False, spent
         elif probe:
             self._refused_probes += 1
         if retry_after is not None:
@@ -190,7 +199,7 @@ class Gate:
             return False  # our own probe will show
         closes = self.reason != "throttled"
         if closes:  # when the refused request was sent is not known, so the answer to the probe shows no edge
-            self._throttled_at, self._refused_at, self._refused_probes = now, -math.inf, 0
+            self._throttled_at, self._refused_at, self._refused_probes, self._was_silent = now, -math.inf, 0, False
         elif now + pause <= self._closed_until + _ECHO:
             self._closed_until = max(self._closed_until, now + pause)
             return False
@@ -205,6 +214,7 @@ class Gate:
     def _judge(self, now: float) -> Reopening:
         """Learn from an accepted probe where the service's windows begin, or that it has none."""
         refused = self._refused_probes > 0
+        self._needs_silence = self._waits_for == "silence"
         self._windows.on_reopened(
             self._refused_at,
             now,
@@ -222,9 +232,13 @@ class Gate:
         if windows.known and not self._tests_edges(to_edge):
             self._close(now, "throttled", to_edge, until="edge")
             return
+        window = windows.window
+        long = now - self._throttled_at > _REFUSED_WINDOWS * window
+        if self._needs_silence or (long and not self._was_silent):
+            self._needs_silence, self._was_silent = False, True
+            self._close(now, "throttled", self._stretched(_SILENT_FRACTION * window), until="silence")
+            return
         if self._refused_probes:
-            window = self._windows.window
-            long = now - self._throttled_at > window
             longest = _LONGEST_FRACTION * window if long else _LONGEST_PAUSE * self._probe_interval
             self._pause = min(self._pause * (_LONG_PAUSE_FACTOR if long else _PAUSE_FACTOR), longest)
         elif not windows.refuted:
