@@ -22,6 +22,7 @@ from playai_async import (
     NotFoundError,
     PlayAIError,
     RateLimitedError,
+    TransportError,
     TtsJob,
     UnauthorizedError,
     UnexpectedServiceError,
@@ -118,6 +119,8 @@ LOST = {**JOB, "createdAt": None}
         reply_of(201, {"data": {"id": str(JOB_ID)}}),
         reply_of(201, [{"id": str(JOB_ID)}]),
         reply_of(201, {"input": {"voice": {"id": str(OTHER_ID)}}, "id": str(JOB_ID)}),
+        reply_of(201, {"id": str(JOB_ID), "input": {"voice": {"id": str(OTHER_ID)}}}),
+        reply_of(201, {"input": {"x": {}}, "voice": {"id": str(OTHER_ID)}, "id": str(JOB_ID)}),
         reply_of(201, {"jobId": str(OTHER_ID), "id": str(JOB_ID)}),
         reply_of(201, json.dumps(JOB).encode()[:60]),
         reply_of(201, json.dumps(JOB).encode() + b"}"),
@@ -161,6 +164,15 @@ def test_an_error_status_to_a_creation_names_no_job(status: int) -> None:
     with pytest.raises(APIStatusError) as caught:
         Contract(Credentials(KEY, USER)).parse_created(reply_of(status, {"id": str(JOB_ID)}), now=NOW)
     assert caught.value.job_id is None
+
+
+@pytest.mark.parametrize(("status", "named"), [(201, JOB_ID), (500, None)], ids=str)
+def test_a_reply_that_breaks_off_names_the_job_only_if_its_status_is_2xx(status: int, named: UUID | None) -> None:
+    """What else has an id in its body may mean anything by it."""
+    error = TransportError("The connection was lost.")
+    reply = reply_of(status, json.dumps({"id": str(JOB_ID)}).encode()[:-1], complete=False)
+    Contract(Credentials(KEY, USER)).name_created(error, reply)
+    assert error.job_id == named
 
 
 def test_a_429_to_a_creation_may_have_an_http_date() -> None:
