@@ -6,7 +6,7 @@ and the session's random numbers are the same in all arms. A row gives the media
 mean lag to that of the default arm. Beside it are the requests of both arms, and the largest lag with any seed. Two
 runs print the same.
 
-    python -m bench.sooner [--short] [--seeds 8] [--processes 2]
+    python -m bench.sooner [--short] [--seeds 20] [--processes 2]
 
 Rows whose arm this version does not have are left out. The exit status is 1 if a number is beyond its limit.
 """
@@ -161,7 +161,7 @@ def main() -> int:
         prog="python -m bench.sooner", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--short", action="store_true", help="leave out most loads that forecasts do not change")
-    parser.add_argument("--seeds", type=int, default=8)
+    parser.add_argument("--seeds", type=int, default=20)
     parser.add_argument("--processes", type=int, default=2)
     arguments = parser.parse_args()
     began = time.monotonic()
