@@ -17,8 +17,8 @@ The quota
 ---------
 A `Quota` says how many requests may go, and how fast. There are three of them:
 
-- `KnownQuota`: the caller passed `requests_per_window`. It is never exceeded over any span of one window, or
-  with `counting="fixed"` in no window of the service.
+- `KnownQuota`: the caller passed `requests_per_window`. It is never exceeded over any span of one window. With
+  `counting="fixed"` it is spent once in each window of the service, and the first 429 shows where windows begin.
 - `LearnedQuota`: nothing is known. The rate starts low, grows while no 429 comes, and follows 429s down. A known
   quota that meets 429s learns in the same way what the service really allows.
 - `LeasedQuota`: processes share the quota. Each request needs a permit that was granted first. If nothing is known,

@@ -4,13 +4,17 @@ from __future__ import annotations
 
 from playai_async.jobs._pacing.gate import Reopening
 from playai_async.jobs._pacing.learned_quota import LearnedQuota
-from playai_async.jobs._pacing.token_bucket import TokenBucket, burst_of
+from playai_async.jobs._pacing.token_bucket import OVERDUE_FRACTION, TokenBucket, burst_of
 from playai_async.jobs._pacing.windows import SlidingWindow, WindowClock
 
 __all__ = ["KnownQuota"]
 
 _SPENT_FRACTION = 0.8
 """Fraction of the quota: after this many requests in the last window, a 429 needs no other cause."""
+
+_OVERDUE_FRACTION = 1 / 6
+"""Fraction of a window: in fixed windows, what is left of the quota at their end is lost, so a poll waits less long for
+the rest to go at once (10 s of 60)."""
 
 _MIN_AT_ONCE = 4
 """Requests that may be in flight where the rest of a quota goes at once, also if its burst is smaller."""
@@ -20,8 +24,8 @@ class KnownQuota:
     """A quota that the caller knows. It is never exceeded over any span of one window.
 
     If the caller knows that the service counts in fixed windows, the quota is spent once per window instead. The first
-    429 shows where the windows begin. Until then, requests are spaced evenly, and a span of one window has at most one
-    request more than the quota.
+    429 shows where the windows begin. Until then, a span of one window has at most twice the quota: more cannot be
+    accepted.
 
     If the service refuses requests although the quota has some left, it allows less, or counts in another way. From
     then on, what it allows is learned as well.
@@ -41,7 +45,7 @@ class KnownQuota:
         self._even_spacing = window / requests
         self._burst = burst_of(requests)
         self._sliding = SlidingWindow(window)
-        self._bucket = TokenBucket(window)
+        self._bucket = TokenBucket(window, overdue=_OVERDUE_FRACTION if fixed else OVERDUE_FRACTION)
         self._learned: LearnedQuota | None = None
 
     def change(self, requests: int) -> None:
@@ -153,8 +157,8 @@ class KnownQuota:
             return 0.0
         if not self._fixed:
             return self._sliding.next_expiry() - now
-        if not self._windows.known:  # one request more than the quota may show where the windows begin
-            return 0.0 if counted == self._requests else self._sliding.next_expiry() - now
+        if not self._windows.known:  # a 429 is to show where they begin; two quotas may go around an edge
+            return 0.0 if counted < 2 * self._requests else self._sliding.next_expiry() - now
         expiry = self._sliding.next_expiry(self._windows.last_edge(now))
         return min(expiry, self._windows.next_edge(now)) - now
 

@@ -14,7 +14,7 @@ import math
 
 from playai_async._settings import BURST_FRACTION
 
-__all__ = ["TokenBucket", "burst_of"]
+__all__ = ["OVERDUE_FRACTION", "TokenBucket", "burst_of"]
 
 _SLOW_START_FRACTION = 1 / 6
 """Fraction of a window: the length of the slow start after idleness (10 s of 60)."""
@@ -22,7 +22,7 @@ _SLOW_START_FRACTION = 1 / 6
 _SLOW_START_COST = 6
 """Tokens that a request costs during the slow start. So early, a poll finds its job unfinished."""
 
-_OVERDUE_FRACTION = 1 / 3
+OVERDUE_FRACTION = 1 / 3
 """Fraction of a window: a poll that has been due for longer (20 s of 60) waits because of the quota, not of jitter."""
 
 _MOSTLY = 1 / 2
@@ -37,11 +37,12 @@ class TokenBucket:
 
     Args:
         window: Seconds of the service's windows, which are the scale of all this.
+        overdue: The fraction of a window after which a poll that is due counts as long overdue.
     """
 
-    def __init__(self, window: float) -> None:
+    def __init__(self, window: float, overdue: float = OVERDUE_FRACTION) -> None:
         self._window = window
-        self._overdue = window * _OVERDUE_FRACTION
+        self._overdue = window * overdue
         self._tokens = math.inf
         self._counted_at = self._busy_since = self._last_sent = -math.inf
         self._found = 0.0
