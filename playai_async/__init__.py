@@ -4,6 +4,16 @@ async with PlayAISession() as playai:
     job = await playai.wait_for_completion(job_id)
 """
 
+# What is where, from the top. Each may import what is below it; the emulator imports nothing of the client.
+#
+#     _cli, contrib, testing    the command line, Redis and PostgreSQL, the pytest plugin
+#     _session, _runtime        `PlayAISession`, and what builds its parts in the event loop
+#     _audio                    create a job, download its audio, or both
+#     jobs                      the engine, which waits for the jobs of any service
+#     _api                      one HTTP request to PlayAI
+#     _telemetry                log records and OpenTelemetry
+#     other modules             settings, exceptions, models
+
 import attrs as _attrs
 
 from playai_async._exceptions import (

@@ -60,7 +60,7 @@ _E = TypeVar("_E", bound=Exception)
 
 
 class PlayAIError(Exception):
-    """Base class of the exceptions of this library.
+    """Base class of the exceptions of `playai_async`. Those of `playai_async.jobs` are separate.
 
     Attributes:
         job_id: The job that the failed call was about, or None.

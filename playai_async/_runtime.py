@@ -63,7 +63,7 @@ __all__ = ["NewJobs", "Runtime", "SessionErrors", "classify"]
 _FIRST_PROBE_PARTS = 12
 _DOUBLINGS = 4
 _DOUBLINGS_SAVE = 2.75
-"""Pauses of 1, 2, 4 and 8 twelfths of the longest one are 2.75 of the longest less than four."""
+"""Four pauses of 1, 2, 4 and 8 twelfths of an interval are 1.25 intervals: 2.75 less than four whole ones."""
 
 _DIGEST_SIZE = 16
 """Bytes. A key is too random to be found by hashing guesses."""
@@ -237,7 +237,7 @@ class Runtime:
         window = self._pacing.window
         attempts = min(PROBES_PER_WINDOW, self._polling.max_failures)
         # The service may limit jobs at once, or characters: so a first probe comes soon, and each further one after
-        # twice the pause. All pauses together are a window, so that a request does not use up its attempts before.
+        # twice the pause. All pauses together are at least a window: a request does not use up its attempts before.
         interval = window / (attempts - _DOUBLINGS_SAVE) if attempts >= _DOUBLINGS else window / attempts
         return build_dispatcher(
             client,

@@ -1,4 +1,4 @@
-"""The settings of waits and of pacing, and the constants that several wings share, each with its unit and reason."""
+"""The settings of waits and of pacing, and the constants that several folders share, each with its unit and reason."""
 
 from __future__ import annotations
 
@@ -64,7 +64,7 @@ MAX_REPLY_BYTES = 8 * 1024 * 1024
 """Bytes, after decompression. A job takes one or two kilobytes plus its text (50,000 characters at most)."""
 
 MAX_RETRY_AFTER = 86_400.0
-"""Seconds. Quotas reset every minute; a hint of more than a day is a mistake that must not stall a backend."""
+"""Seconds. Quotas reset every minute; a `Retry-After` of more than a day is a mistake that must not stall a backend."""
 
 LAST_POLL_LEAD = 1.0
 """Seconds. The last poll is sent this long before the deadline: the service answers well within a second."""
@@ -76,9 +76,10 @@ MIN_WINDOW = 0.001
 """Seconds: what an event loop can tell apart."""
 
 PROBES_PER_WINDOW = 12
-"""After a 429 without a `Retry-After`, the session probes this often per window: every 5 s of the service's 60 s.
+"""After a 429 without a `Retry-After`, the first probe goes after this part of a window: after 5 s of 60.
 
-A reset is noticed 2.5 s late on average, and no minute loses more than a dozen requests to probing.
+Later pauses are a quarter longer. So a reset is noticed 3 s late on average, and no minute loses more than a dozen
+requests to probing.
 """
 
 BURST_FRACTION = 1 / 12
@@ -285,8 +286,8 @@ class Pacing:
 
     Attributes:
         requests_per_window: The requests that this session may send per window: the key's quota, or a part of it if
-            others use the key. None: learn it from 429s. A known quota is never exceeded over any span of one window,
-            however many waits are open.
+            others use the key. None: learn it from 429s. Unless `counting` is "fixed", a known quota is never exceeded
+            over any span of one window, however many waits are open.
         window: Seconds of the service's fixed windows. The pauses after a 429 depend on it, too.
         max_in_flight: The most requests in flight at once; also the size of the session's own connection pool.
         shared: Shares the quota with other processes that use the key, such as

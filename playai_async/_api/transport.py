@@ -1,6 +1,6 @@
-"""One HTTP exchange: a URL in, a `Reply` out. Every failure becomes a `TransportError`.
+"""One HTTP exchange: a URL in, a `Reply` out. Every failure of the network becomes a `TransportError`.
 
-The home of aiohttp. This module must not know what a reply means, nor whether or when to retry.
+This module must not know what a reply means, nor whether or when to retry.
 """
 
 from __future__ import annotations

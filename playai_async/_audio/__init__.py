@@ -2,7 +2,8 @@
 
 - `create` sends the POST request that creates a job. Creation has a separate rate limit, so it has its own pacer and
   dispatcher. A job costs money, so the request is retried only if it is certain that the service did not accept it:
-  after a 429, or if no connection was made. Any other failure is raised, and the error says that the job may exist.
+  after a 429 or 425, or if no connection was made. Any other failure is raised, and the error says that the job may
+  exist.
 - `download` fetches the audio of a completed job from its signed URL. `transfer` decides what each response means, and
   `connections` opens the client session for these requests.
 - `files` writes the audio, and `disk` runs everything that touches the disk in threads.
@@ -26,6 +27,5 @@ A download goes from the signed URL into a part file beside the destination:
 `speak` never creates a second job: after a failed wait or download, the error names the job, and the caller can wait
 for it or download it again.
 
-This wing knows the parameters of a job only as encoded bytes. It must not know how a poll is scheduled; it asks the
-poller to wait.
+This folder must not know how a poll is scheduled: it asks the poller to wait.
 """

@@ -1,6 +1,6 @@
 """What a client reports of itself: log records, and OpenTelemetry where it is installed.
 
-The other wings emit events: plain values that say what happened. One `Emitter` passes each event to its listeners. The
+The other parts emit events, which say what happened. One `Emitter` passes each event to its listeners. The
 state has always changed before an event is emitted, and the emitter lets no exception of a listener through. So nothing
 that listens, such as a log handler or a span processor, can disturb a wait.
 
@@ -11,5 +11,5 @@ that listens, such as a log handler or a span processor, can disturb a wait.
 - `pauses`: turns the state of a gate into events.
 - `stats`: the snapshot that `stats` returns.
 
-A listener gets values and looks at nothing else. No event holds a key, a user id, a signed link or spoken text.
+No event holds a key or a user id. An event may hold a job, so a listener must not write the text or the link of a job.
 """

@@ -27,7 +27,7 @@ class SessionStats:
         pause_reason: Why the session sends nothing, or one request at a time: "throttled" after a 429, "outage" after
             transient failures in a row; None if it is not paused.
         hints_followed: Hints for which `hint` returned True: the poll of the job went first.
-        hints_ignored: Hints for which `hint` returned False: nobody waited for the job, or the last hints were false.
+        hints_ignored: Hints of unfinished jobs that were ignored: nobody waited, or the last hints were false.
     """
 
     requests: int

@@ -12,7 +12,7 @@ The engine has three parts, and each imports only the ones below it:
 
 - `_polling`: who waits for which job, until when.
 - `_scheduling`: which request goes next, and which task sends it.
-- `_pacing`: when the next request may go. Pure state machines.
+- `_pacing`: when the next request may go, without tasks, I/O or a clock.
 
 The way of one poll: `Poller` queues the `Watch` of a job. `Dispatcher` takes it off the queue when the `Pacer` and the
 `InFlightLimiter` allow, and a worker awaits `fetch(job_id)`. What comes is one of three outcomes: a job, a failure that

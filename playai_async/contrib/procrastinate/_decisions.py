@@ -1,7 +1,7 @@
 """Decides what happens to the row of a durable wait: reschedule the row, or end the wait.
 
-Pure except for jitter: no event loop, no clock, no database. The pauses, and which errors are transient, come from the
-backoff of the engine. All times are seconds since 1970.
+Pure except for jitter: no event loop, no clock, no database. The pauses come from the backoff of the engine. All
+times are seconds since 1970.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
 """When the next request may go out.
 
-The pacing wing is pure: it has no tasks, no I/O and no clock. Every method takes the time as `now`, in the
-seconds of the event loop's clock.
+The pacing has no tasks, no I/O and no clock. Methods that need the time take it as `now`, in the seconds of the event
+loop's clock. The only thing that is random is how much a pause is lengthened.
 
 The caller asks `Pacer.delay(now)`. When that returns 0, the caller sends one request and calls `on_sent(now)`. Each
 request then ends exactly once, with one of four calls:
@@ -40,8 +40,8 @@ and every accepted probe is evidence:
 - *A sliding log*: the service refuses a request while the last window has taken the quota, and accepts one as soon as
   an older request is a window ago. `SlidingLog` weighs the evidence.
 - *Neither*, as with a leaky bucket, a token bucket or several limits at once: `RateControl` looks for the rate.
-- *A limit on concurrency*: a request is refused while at least as many are in flight as beside any that was accepted.
-  `ConcurrencyLimit` lowers the number in flight.
+- *A limit on concurrency*: the service refuses a request while too many are in flight. `ConcurrencyLimit` keeps to the
+  largest number beside which a request was accepted.
 
 The gate
 --------
@@ -53,7 +53,8 @@ The gate is open at first. A 429 closes it for the whole operation, because all 
                         └──────────429, failed──────────────────────┘
 
 `t` comes from the server's `Retry-After`, lengthened a little and never shortened. Without it, `t` is the next edge
-of the service's windows if that is known and tested, and otherwise the next probe interval; later probes go less often.
+of the service's windows if that is known, unless it is time to test it; and otherwise the next probe interval. Later
+probes go less often.
 If the service refused every probe for two windows, one pause lasts a whole window: some services start their window
 anew at each request that they refuse.
 Where the service does not count per window, the gate learns how soon a probe is accepted. The probe waits until the

@@ -28,21 +28,21 @@ _PAUSE_FACTOR = 2.0
 before the first probe is learned: it gets shorter by this factor each time that the first probe was accepted."""
 
 _LONGEST_PAUSE = 1.25
-"""Probe intervals: the longest pause between probes during the first windows after a 429."""
+"""Probe intervals: the longest pause between probes until every probe of two windows was refused."""
 
 _REFUSED_WINDOWS = 2
-"""The number of these windows. The service may start its window anew at each request that it refuses, so one pause of a
-whole window follows. If that helps, it is the first pause the next time."""
-
-_LONG_PAUSE_FACTOR = 1.25
-"""The factor after that pause, where others may keep the service busy."""
-
-_LONGEST_FRACTION = 0.205
-"""Fraction of a window: the longest pause between probes then (12.3 s of 60). The service may count what it refuses; at
-this pause, probes do not use up a quota of five requests per window."""
+"""After so many windows of refused probes, the gate closes for a whole window once, because the service may start its
+window anew at each request that it refuses. If the probe after that is accepted, this is the first pause next time."""
 
 _SILENT_FRACTION = 1.005
-"""Fraction of a window: the length of such a pause."""
+"""Fraction of a window: the pause of a whole window."""
+
+_LONG_PAUSE_FACTOR = 1.25
+"""After the pause of a whole window, a refused probe makes the next pause longer by this factor."""
+
+_LONGEST_FRACTION = 0.205
+"""Fraction of a window: the longest pause between probes after the pause of a whole window (12.3 s of 60). The service
+may count what it refuses; probes as rare as that do not use up a quota of five requests per window."""
 
 _SHORTEST_FRACTION = 1 / 16
 """Fraction of the probe interval: the shortest pause that is learned (0.3 s of 5 s)."""
@@ -81,7 +81,7 @@ class Gate:
     """Holds back all requests of one operation after a 429 or during an outage.
 
     Args:
-        probe_interval: Seconds between probes after a 429 without a `Retry-After`; also the longest pause of an outage.
+        probe_interval: Seconds to the first probe after a 429 without a `Retry-After`; the longest pause of an outage.
         windows: Where the service's windows begin; the gate reports what it sees of them.
         first_pause: Seconds from such a 429 to the first probe; None: the probe interval.
 

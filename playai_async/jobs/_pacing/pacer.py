@@ -1,6 +1,6 @@
 """When the next request of one operation may go: the quota and the gate, put together.
 
-The wing's `__init__` has the theory of operation.
+`__init__` in this folder has the theory of operation.
 """
 
 from __future__ import annotations

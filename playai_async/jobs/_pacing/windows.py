@@ -16,7 +16,7 @@ _PRIOR = 1
 """The evidence for fixed windows before anything was seen: the service is documented to count that way."""
 
 _TRUST = 2
-"""The evidence from which nothing is tested any more."""
+"""The evidence from which edges are tested only now and then."""
 
 _MOST_EVIDENCE = 3
 """So that the opinion changes within a few windows when the service does."""
@@ -54,7 +54,7 @@ class WindowClock:
 
     @property
     def trusted(self) -> bool:
-        """Whether the edges were tested, so that nothing is sent before the next one after a 429."""
+        """Whether the edges were tested, so that the gate mostly waits for the next one after a 429."""
         return self.known and self._evidence >= _TRUST
 
     @property

@@ -34,5 +34,5 @@ polls that were put first lose their place. A hint is no evidence of anything: t
 A deadline ends its waiter, whatever the watch is doing. When the last waiter is gone, the watch stops: its queued poll
 is removed, and a poll in flight is cancelled.
 
-This wing must not know HTTP, JSON or PlayAI's models: a job is any object, and `is_done` says whether it is finished.
+This folder must not know HTTP, JSON or PlayAI's models: a job is any object, and `is_done` says whether it is finished.
 """

@@ -23,5 +23,5 @@ An outcome is a value: `Success` with the job, or `Failure` with an error and it
 
 `QuotaSync` asks a shared quota for permits, one exchange at a time, if processes share the quota.
 
-This wing must not know who waits for a job, how long a wait pauses between polls, or anything of HTTP and JSON.
+This folder must not know who waits for a job, how long a wait pauses between polls, or anything of HTTP and JSON.
 """

@@ -1,4 +1,4 @@
-"""Which request goes next, and which task sends it; the wing's `__init__` tells the whole way of a request."""
+"""Which request goes next, and which task sends it; `__init__` in this folder tells the whole way of a request."""
 
 from __future__ import annotations
 

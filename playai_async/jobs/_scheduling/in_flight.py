@@ -1,7 +1,7 @@
-"""How many requests are in flight at once: one limit for everything that a session sends.
+"""How many requests are in flight at once: one limit for all operations of a client.
 
-The limit is the size of the connection pool, so that no request waits for a connection: that wait would count towards
-the request timeout. A caller that finds the limit reached waits in line, and is called in that order.
+A session limits them to the size of its connection pool, so that no request waits for a connection: that wait would
+count towards the request timeout. A caller that finds the limit reached waits in line, and is called in that order.
 """
 
 from __future__ import annotations
