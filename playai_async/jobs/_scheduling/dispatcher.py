@@ -201,9 +201,7 @@ class Dispatcher:
         if self._lifecycle.closed:
             self._blocked_until = math.inf
             return None
-        if self._in_flight.full:
-            self._blocked_until = math.inf  # until a request ends, which calls back
-            self._in_flight.call_when_free(self.pump)
+        if self._waits_for_slot():
             return None
         turn = self.queue.look(now + RESOLUTION)
         if turn.line is None:
@@ -223,10 +221,13 @@ class Dispatcher:
         request.on_sent(self.pacer.on_sent(now, waited, waiting, hinted=turn.skips_spacing))
         return request
 
-    @property
     def _waits_for_slot(self) -> bool:
-        """Whether as many requests are in flight as may be, and the end of one calls `pump`."""
-        return self._blocked_until == math.inf and self._in_flight.full
+        """Return whether as many requests are in flight as may be; if so, the end of one calls `pump`."""
+        if not self._in_flight.full:
+            return False
+        self._blocked_until = math.inf
+        self._in_flight.call_when_free(self.pump)
+        return True
 
     def _assign(self, worker: Worker, request: Request) -> None:
         self._in_flight.acquire()
@@ -252,7 +253,7 @@ class Dispatcher:
             request = self._take_next(self._loop.time())
             if request is not None:
                 self._assign(worker, request)
-            if request is not None and not self._waits_for_slot:
+            if request is not None and not self._waits_for_slot():
                 self.pump()  # the outcome may let more than one request go
             elif self.sync is not None:
                 self.sync.wake()
