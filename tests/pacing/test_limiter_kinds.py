@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 
 from playai_async import Pacing
 from playai_async.jobs._engine import build_pacer
-from tests.support.simulation import Modelled, Sent, Session, run
+from tests.support.simulation import Answer, Modelled, Sent, Session, run
 from tools.limiters import KINDS, Setting
 
 WINDOW = 60.0
@@ -107,6 +107,37 @@ def test_no_request_of_a_steady_load_starves(kind: str, hints: bool, known: bool
         lags = [sent.ended - sent.due for sent in session.sent if sent.accepted]
         assert max([*lags, WINDOWS * WINDOW - session.due()]) <= 2 * WINDOW
         assert session.refused_share(SETTLED * WINDOW) <= 0.05
+
+
+@attrs.frozen
+class RefusingForAWhile:
+    """A service that refuses everything for some minutes.
+
+    Attributes:
+        service: What limits requests before and after.
+        begins: When that begins.
+        ends: When it ends.
+    """
+
+    service: Modelled
+    begins: float
+    ends: float
+
+    def answer(self, now: float) -> Answer:
+        """Count a request, or refuse it."""
+        return Answer(accepted=False) if self.begins <= now < self.ends else self.service.answer(now)
+
+
+@pytest.mark.parametrize("kind", ["leaky-20", "concurrency"])
+def test_an_outage_of_429s_does_not_slow_down_what_comes_long_after_it(kind: str) -> None:
+    """It ends while nothing is sent for a whole window; but after a later 429, a probe is soon accepted."""
+    lags = []
+    for seed in range(5):
+        service, session = session_behind(kind, hints=False, known=False, every=1.5 * WINDOW, group=45, seed=seed)
+        run(RefusingForAWhile(service, 2 * WINDOW, 5.6 * WINDOW), [session], 30 * WINDOW)
+        lags += [sent.ended - sent.due for sent in session.sent if sent.accepted and sent.due > 15 * WINDOW]
+        lags.append(30 * WINDOW - session.due())
+    assert statistics.fmean(lags) <= WINDOW / 2
 
 
 def most_in_a_window(sent: Sequence[Sent]) -> int:

@@ -258,20 +258,29 @@ def test_probes_go_less_often_the_longer_they_are_refused(dice: Dice) -> None:
     assert pauses == [5.0, *[6.25] * 19, whole, 7.8125, 9.765625, 12.20703125, *[longest] * 5]
 
 
-def test_where_only_silence_helped_it_comes_first_the_next_time(dice: Dice) -> None:
-    """And not again once a pause as long as that was of no use, or a shorter one was enough."""
-    pacer, now = closed_pacer(0.0), 0.0
-    while (pause := pacer.delay(now)) < 60.0:
+def refused_until_silence(pacer: Pacer, now: float) -> tuple[float, float]:
+    """Refuse every probe after a 429; return for how long, and the time after the pause of a whole window."""
+    began = now
+    pause = refused(pacer, now)
+    while pause < 60.0:
         now += pause
+        pause = refused(pacer, now)
+    return now - began, now + pause
+
+
+def test_silence_that_helped_comes_sooner_the_next_time(dice: Dice) -> None:
+    """But after half a window of refused probes at least; and as late as at first once a probe was accepted sooner."""
+    pacer, now, spans = build_pacer(PLENTY), 0.0, list[float]()
+    for _ in range(3):
+        span, now = refused_until_silence(pacer, now)
         sending(pacer, now)
-        pacer.on_throttled(now, now, None)
-    sending(pacer, now + pause)
-    pacer.on_accepted(now + pause)
-    assert refused(pacer, 1_000.0) == pytest.approx(60.3)
-    assert refused(pacer, 1_060.3) == 6.25
-    sending(pacer, 1_070.0)
-    pacer.on_accepted(1_070.0)
-    assert refused(pacer, 2_000.0) == 5.0
+        pacer.on_accepted(now)
+        spans.append(span)
+    assert spans == [123.75, 36.25, 36.25]
+    assert refused(pacer, 1_000.0) == 5.0
+    sending(pacer, 1_005.0)
+    pacer.on_accepted(1_005.0)
+    assert refused_until_silence(pacer, 2_000.0)[0] > 120.0
 
 
 def test_a_service_that_counts_what_it_refuses_recovers(dice: Dice) -> None:

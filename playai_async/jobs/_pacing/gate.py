@@ -32,7 +32,11 @@ _LONGEST_PAUSE = 1.25
 
 _REFUSED_WINDOWS = 2
 """After so many windows of refused probes, the gate closes for a whole window once, because the service may start its
-window anew at each request that it refuses. If the probe after that is accepted, this is the first pause next time."""
+window anew at each request that it refuses."""
+
+_FEWER_REFUSED_WINDOWS = 0.5
+"""The number of these windows if the probe after that pause was accepted the last time. It may have been by chance, as
+at the end of an outage: then a probe is accepted sooner, and shows that no such pause is needed."""
 
 _SILENT_FRACTION = 1.005
 """Fraction of a window: the pause of a whole window."""
@@ -99,7 +103,7 @@ class Gate:
         self._refused_at = -math.inf  # send time of the latest request that got a 429
         self._untested = 0  # long pauses since the last regular test
         self._refused_probes = 0  # since `_throttled_at`
-        self._needs_silence = False  # whether only a pause of a whole window ended the last refusals
+        self._needs_silence = False  # whether a pause of a whole window ended the last refusals
         self._was_silent = False  # whether there was such a pause since `_throttled_at`
         self._probe_sent_at = -math.inf
         self._spent = False
@@ -233,9 +237,11 @@ class Gate:
             self._close(now, "throttled", to_edge, until="edge")
             return
         window = windows.window
-        long = now - self._throttled_at > _REFUSED_WINDOWS * window
-        if self._needs_silence or (long and not self._was_silent):
-            self._needs_silence, self._was_silent = False, True
+        refused_windows = (now - self._throttled_at) / window
+        long = refused_windows > _REFUSED_WINDOWS
+        silent = long or (self._needs_silence and refused_windows > _FEWER_REFUSED_WINDOWS)
+        if silent and not self._was_silent:
+            self._was_silent = True
             self._close(now, "throttled", self._stretched(_SILENT_FRACTION * window), until="silence")
             return
         if self._refused_probes:
