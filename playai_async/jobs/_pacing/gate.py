@@ -31,8 +31,8 @@ _LONGEST_PAUSE = 1.25
 """Probe intervals: the longest pause between probes until every probe of two windows was refused."""
 
 _REFUSED_WINDOWS = 2
-"""After so many windows of refused probes, the gate closes for a whole window once, because the service may start its
-window anew at each request that it refuses."""
+"""After this number of windows of refused probes, the gate closes for a whole window once: the service may start
+its window anew at each request that it refuses."""
 
 _FEWER_REFUSED_WINDOWS = 0.5
 """The number of these windows if the probe after that pause was accepted the last time. It may have been by chance, as
