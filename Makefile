@@ -35,6 +35,7 @@ $(VENV)/.user: pyproject.toml playai_async/_version.py | $(BIN)/python
 $(VENV)/.developer: pyproject.toml $(VENV)/.user
 	$(PIP) install --upgrade 'pip>=25.1'
 	$(PIP) install --group dev --editable '.[cli,procrastinate,redis]'
+	@$(BIN)/pytest --collect-only -qq >/dev/null || true # compiles the tests once; else each worker compiles them all
 	@touch $@
 
 $(VENV)/.example: pyproject.toml $(VENV)/.user
