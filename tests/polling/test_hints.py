@@ -105,6 +105,18 @@ async def test_a_hinted_poll_goes_ahead_of_others_and_does_not_wait_for_the_spac
         assert jobs.requests == [(0.0, "a"), (3.0, "d")]
 
 
+async def test_the_next_hinted_poll_does_not_wait_for_the_spacing_either() -> None:
+    """A hint that proved true keeps hints trusted."""
+    jobs = Jobs(SLOW)
+    async with jobs.poller:
+        waits = jobs.wait("a", "b", "c", "d")
+        for moment, place in ((3.0, 3), (4.0, 2)):
+            await asyncio.sleep(moment - now())
+            jobs.finish("abcd"[place])
+            assert await waits[place] is True
+        assert jobs.requests == [(0.0, "a"), (3.0, "d"), (4.0, "c")]
+
+
 async def test_the_polls_after_hinted_ones_make_up_for_them() -> None:
     """So hints add no requests."""
     jobs = Jobs(SLOW)

@@ -509,12 +509,14 @@ async def test_the_deadline_left_out_is_that_of_the_settings(service: ScriptedSe
 async def test_the_timeout_error_carries_what_was_seen(service: ScriptedService, session: PlayAISession) -> None:
     """The last job, the last error, the time spent and the polls made; and it says that the job goes on."""
     service.answers(job(), Answer(500), job())
+    await asyncio.sleep(100)
     with pytest.raises(WaitTimeoutError, match="can be waited for again") as caught:
         await session.wait_for_completion(JOB_ID, polling=STEADY, timeout=10)
     error = caught.value
     assert error.job is not None
     assert error.job.output == InProgress()
     assert isinstance(error.last_error, UnexpectedServiceError)
+    assert error.last_error.job_id == JOB_ID
     assert error.elapsed == pytest.approx(10)
     assert error.polls == len(service.arrivals) == 5  # after 0, 1, 3, 7 s, and the last one a second before the end
     assert error.job_id == JOB_ID
