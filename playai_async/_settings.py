@@ -76,7 +76,7 @@ MIN_WINDOW = 0.001
 """Seconds: what an event loop can tell apart."""
 
 PROBES_PER_WINDOW = 12
-"""After a 429 without a `Retry-After`, the first probe goes after this part of a window: after 5 s of 60.
+"""After a 429 without a `Retry-After`, the first probe goes after a window divided by this: after 5 s of 60.
 
 Later pauses are a quarter longer. So a reset is noticed 3 s late on average, and no minute loses more than a dozen
 requests to probing.

@@ -61,11 +61,8 @@ class TokenBucket:
             self._busy_since = now
         self._last_sent = now
         cost = 1.0
-        if (
-            slow_start
-            and now - self._busy_since < (start := self._window * _SLOW_START_FRACTION)
-            and self._found <= _MOSTLY
-        ):
+        start = self._window * _SLOW_START_FRACTION
+        if slow_start and now - self._busy_since < start and self._found <= _MOSTLY:
             # At most what comes back in one slow start: else each request of a small quota would start slowly.
             cost = max(cost, min(_SLOW_START_COST, start / spacing))
         self._tokens = self._tokens_at(now, spacing, burst) - cost
